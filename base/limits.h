@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every bound on what a peer can make us allocate, queue, wait for or retry, with its source.
+ * Each has a test one past it. Sizes in bytes unless the name says otherwise.
+ */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+/* --- log, configuration, files: Berth ------------------------------------------------------ */
+#define LIMIT_LOG_LINE 4096u
+#define LIMIT_LOG_RATE 200u /* lines of one event name a second */
+#define LIMIT_CONF_FILE (1u << 20)
+#define LIMIT_FILE_SMALL (1u << 20) /* keys, certificates, identities */
+
+/* --- tokens: docs/protocol/sas.md 1, 5 ----------------------------------------------------- */
+#define LIMIT_SAS_TOKEN 4096u
+#define LIMIT_SAS_SE_DIGITS 19u
+#define LIMIT_SAS_SKEW_S 300
+#define LIMIT_KEY_MIN 16u
+#define LIMIT_KEY_MAX 64u
+
+/* --- identifiers: docs/protocol/sas.md 11 -------------------------------------------------- */
+#define LIMIT_ID 128u
+#define LIMIT_ADMIN_NAME 64u
+#define LIMIT_HOST 253u
+#define LIMIT_X509_RID 64u
+
+/* --- MQTT: docs/protocol/hub-mqtt.md ------------------------------------------------------- */
+#define LIMIT_MQTT_PACKET (512u << 10) /* 1: then close */
+#define LIMIT_MQTT_CONNECT_PACKET (16u << 10) /* before authentication */
+#define LIMIT_MQTT_CONNECT_S 30u       /* 1: CONNECT deadline after TLS */
+#define LIMIT_MQTT_KEEPALIVE_S 1767u   /* 2.6: server cap */
+#define LIMIT_MQTT_FILTERS 10u         /* 4.2 */
+#define LIMIT_MQTT_TOPIC 4096u         /* Berth: bags travel in topics */
+#define LIMIT_MQTT_INFLIGHT_OUT 16u    /* 6.2 */
+#define LIMIT_MQTT_RING 1024u          /* Berth: PUBLISHes of one link not yet acknowledged */
+#define LIMIT_MQTT_DPS_IDLE_S 60u      /* dps-device.md D40 */
+
+/* --- messages: docs/protocol/limits.md 3 --------------------------------------------------- */
+#define LIMIT_D2C_MESSAGE 262144u
+#define LIMIT_D2C_BATCH_RAW (1u << 20)
+#define LIMIT_D2C_BATCH_MESSAGES 500u
+#define LIMIT_PROPS 200u /* Berth: pairs in one bag */
+
+/* --- twins: docs/protocol/hub-mqtt.md 7.2 -------------------------------------------------- */
+#define LIMIT_TWIN_SECTION (32u << 10)
+#define LIMIT_TWIN_TAGS (8u << 10)
+#define LIMIT_TWIN_DEPTH 10u
+#define LIMIT_TWIN_KEY 1024u
+#define LIMIT_TWIN_STRING 4096u
+#define LIMIT_TWIN_BODY (128u << 10) /* Berth: raw JSON of one request */
+
+/* --- JSON: threat N5 ----------------------------------------------------------------------- */
+#define LIMIT_JSON_TOKENS 16384u
+#define LIMIT_JSON_DEPTH 32u
+
+/* --- HTTP: threat N2, N4 ------------------------------------------------------------------- */
+#define LIMIT_HTTP_HEAD 16384u
+#define LIMIT_HTTP_HEADERS 100u
+#define LIMIT_HTTP_HEAD_S 10u
+#define LIMIT_HTTP_BODY_S 60u
+#define LIMIT_HTTP_IDLE_S 120u
+#define LIMIT_HTTP_BODY_REGISTRY (64u << 10)
+#define LIMIT_DPS_BODY 98304u /* docs/protocol/limits.md 4 */
+#define LIMIT_ADMIN_BODY (64u << 10)
+
+/* --- connections: threat N1, N3 ------------------------------------------------------------ */
+#define LIMIT_HANDSHAKE_S 10u
+#define LIMIT_HANDSHAKES_A_TURN 2u
+#define LIMIT_CONN_OUT_HIGH (256u << 10)
+#define LIMIT_CONN_OUT_LOW (64u << 10)
+#define LIMIT_CONN_OUT_MAX (4u << 20) /* then the link is closed */
+
+/* --- certificates: threat N7 --------------------------------------------------------------- */
+#define LIMIT_CHAIN_CERTS 8u
+#define LIMIT_CERT_DER (16u << 10)
+#define LIMIT_RSA_BITS_MIN 2048u
+#define LIMIT_RSA_BITS_MAX 4096u
+#define LIMIT_CA_CERTS 25u
+
+/* --- DPS: docs/protocol/limits.md 4 -------------------------------------------------------- */
+#define LIMIT_DPS_BULK 10u
+#define LIMIT_DPS_GROUPS 100u
+#define LIMIT_DPS_LINKED_HUBS 50u
+#define LIMIT_QUERY_PAGE 1000u
+#define LIMIT_QUERY_PAGE_DEFAULT 100u
+
+/* --- policies ------------------------------------------------------------------------------ */
+#define LIMIT_POLICIES 64u
+
+/* --- store --------------------------------------------------------------------------------- */
+#define LIMIT_STORE_BATCH 4096u            /* operations in one commit */
+#define LIMIT_STORE_QUEUE_OPS 65536u       /* then E_BUSY */
+#define LIMIT_STORE_QUEUE_BYTES (64u << 20)
+
+#endif
