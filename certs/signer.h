@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private keys and what is signed with them. Keys are used here, never passed around.
+ *
+ * Two faces. Plain calls (signer_*_now) for tools that may block: enroll-tool, the sandbox, tests.
+ * For servers begin/finish: the work is done on a small pool and the message comes home, because a
+ * TPM takes 100 ms and a process may die.
+ *
+ * Profiles    what may be signed is a table of permitted profiles; the subject, dates, EKU and key
+ *             type come from the profile, other requested extensions are dropped (threat C8).
+ * Errors      E_CERT for a request that breaks its profile, E_CRYPTO for the library.
+ */
+#ifndef CERTS_SIGNER_H
+#define CERTS_SIGNER_H
+
+#include "base/mailbox.h"
+#include "certs/cert.h"
+
+enum key_type { KEY_P256, KEY_P384, KEY_RSA2048, KEY_RSA3072 };
+struct signer_key; /* a private key held here */
+MUST_USE enum err signer_key_generate(enum key_type type, struct signer_key **ret);
+MUST_USE enum err signer_key_load(const char *path, struct signer_key **ret, struct err_info *info);
+/* PEM, 0600, durable; E_EXISTS when the file is there. */
+MUST_USE enum err signer_key_save(const struct signer_key *k, const char *path,
+                                  struct err_info *info);
+void signer_key_free(struct signer_key *k);
+AUTO_FREE_FN(struct signer_key, signer_key_free)
+/* The key belongs to the certificate. */
+bool signer_key_fits(const struct signer_key *k, const struct cert *c);
+
+enum cert_profile {
+    PROFILE_ROOT_CA,         /* CA:TRUE, keyCertSign, self-signed */
+    PROFILE_INTERMEDIATE_CA, /* CA:TRUE, pathlen 0, keyCertSign */
+    PROFILE_DEVICE,          /* CA:FALSE, digitalSignature, clientAuth, CN = id */
+    PROFILE_SERVER,          /* CA:FALSE, serverAuth, subjectAltName from hosts */
+    PROFILE_PROOF,           /* proof of possession: CN = verification code */
+};
+struct cert_request {
+    enum cert_profile profile;
+    struct span cn;
+    struct span organization;      /* may be empty */
+    const char *const *hosts;      /* PROFILE_SERVER: names, and addresses as iPAddress entries */
+    size_t n_hosts;
+    int64_t not_before_us, not_after_us;
+};
+/* PEM-less DER of a PKCS#10 request for CN. */
+MUST_USE enum err signer_make_csr(const struct signer_key *k, struct span cn, struct buf *ret_der,
+                                  struct err_info *info);
+/* A parsed, self-signature-checked request: its CN and key only. E_CERT, E_MALFORMED. */
+struct csr;
+MUST_USE enum err csr_from_text(struct span pem_or_base64, struct csr **ret, struct err_info *info);
+void csr_free(struct csr *c);
+AUTO_FREE_FN(struct csr, csr_free)
+MUST_USE enum err csr_cn(const struct csr *c, struct span *ret, struct err_info *info);
+
+/* Issues for the key of `subject_csr`, or for subject_key when subject_csr is NULL. issuer NULL:
+ * self-signed by `key`. Serial: 20 random octets, positive. */
+MUST_USE enum err signer_issue_now(const struct signer_key *key, const struct cert *issuer,
+                                   const struct csr *subject_csr,
+                                   const struct signer_key *subject_key,
+                                   const struct cert_request *rq, struct cert **ret,
+                                   struct err_info *info);
+
+#endif

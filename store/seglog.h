@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Append-only log in partitions, kept as SQLite segment files in one folder: the telemetry log.
+ * Knows bytes only: what is in meta and body is the caller's.
+ *
+ * Only its own writer thread numbers: per partition, without gaps, enqueued time never backwards.
+ * A segment opens with its base numbers, so numbers outlive retention (new file, fsync, rename,
+ * fsync of the folder). Segments are numbered, not dated, and are opened only through the log.
+ * An append is acknowledged (msg.run at home, result OK) only after COMMIT with sync. The whole
+ * queue goes into one commit (natural batching, no timer).
+ *
+ * Errors      appends: E_BUSY over the marks, E_DISK_FULL below the reserve (the log stops before
+ *             the registry does), E_UNKNOWN after a failed sync (never acknowledged; the segment is
+ *             closed, reopened, checked). Room that returns is noticed without a restart.
+ * Retention   whole segments, when all of a segment is older than retention_s or the folder is over
+ *             retention_bytes; paused while seglog_pause_retention is on (the wall clock jumped).
+ * Threads     seglog_append any; readers on scan threads of the caller; a reader belongs to one.
+ */
+#ifndef STORE_SEGLOG_H
+#define STORE_SEGLOG_H
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mailbox.h"
+#include "base/span.h"
+
+struct seglog;
+struct seglog_config {
+    const char *dir;        /* created 0700 */
+    unsigned partitions;    /* fixed when the log is made; another number later is E_CONFIG */
+    uint64_t segment_bytes; /* a new segment after this many bytes of rows */
+    uint64_t retention_s;
+    uint64_t retention_bytes;
+    uint64_t reserve_bytes; /* free disk below this: refuse */
+    const struct clock *clock;
+    const char *vfs;
+};
+MUST_USE enum err seglog_open(const struct seglog_config *cfg, struct seglog **ret,
+                              struct err_info *info);
+void seglog_drain(struct seglog *l);
+void seglog_close(struct seglog *l);
+
+struct seglog_op {
+    struct msg msg;
+    struct mailbox *home;
+    unsigned partition;
+    struct span meta; /* live until msg.run */
+    struct span body;
+    enum err result;
+    uint64_t seq;        /* given by the log, from 1 */
+    int64_t enqueued_us; /* given by the log */
+    struct seglog_op *next;
+};
+MUST_USE enum err seglog_append(struct seglog *l, struct seglog_op *op);
+/* All or nothing, one commit, numbers in list order (linked by ->next, NULL ends). Only the last
+ * op's msg is run; results and numbers are set in all. */
+MUST_USE enum err seglog_append_batch(struct seglog *l, struct seglog_op *first, size_t n);
+
+/* Committed mark: the highest sequence number that readers may see; 0 when empty. */
+uint64_t seglog_last(struct seglog *l, unsigned partition, int64_t *ret_enqueued_us);
+/* The lowest still kept (last + 1 when empty). */
+uint64_t seglog_first(struct seglog *l, unsigned partition);
+/* First sequence number whose enqueued time is >= t. */
+MUST_USE enum err seglog_find_time(struct seglog *l, unsigned partition, int64_t t_us,
+                                   uint64_t *ret_seq);
+
+struct seglog_row {
+    uint64_t seq;
+    int64_t enqueued_us;
+    struct span meta; /* borrowed for the call */
+    struct span body;
+};
+/* Return false to stop. */
+typedef bool (*seglog_row_fn)(void *arg, const struct seglog_row *row);
+/* Rows from `from` on, at most max_rows and about max_bytes, in order; *ret_next is where to go on.
+ * A `from` older than what is kept starts at the first kept. Blocks on disk: scan thread only. */
+MUST_USE enum err seglog_read(struct seglog *l, unsigned partition, uint64_t from, size_t max_rows,
+                              size_t max_bytes, seglog_row_fn fn, void *arg, uint64_t *ret_next);
+
+/* Wakes a reader: m is posted to home once when the committed mark of the partition is >= seq
+ * (at once when it is already). One-shot. seglog_unwatch before the message may go away; after it
+ * returns the message will not be posted (it may already be in the mailbox: *ret_posted). */
+struct seglog_watch {
+    struct msg msg;
+    struct mailbox *home;
+    unsigned partition;
+    uint64_t seq;
+    struct seglog_watch *prev, *next; /* the log's */
+    bool armed;
+};
+void seglog_watch(struct seglog *l, struct seglog_watch *w);
+bool seglog_unwatch(struct seglog *l, struct seglog_watch *w);
+
+void seglog_pause_retention(struct seglog *l, bool pause);
+struct seglog_stats {
+    uint64_t appended, commits, failed_commits, queued_ops, queued_bytes, bytes_on_disk, segments;
+    uint64_t sync_us_total;
+    bool low_disk;
+};
+void seglog_stats(struct seglog *l, struct seglog_stats *ret);
+
+#endif
