@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One TCP connection under TLS (or plain, for loopback metrics and tests), as a struct stream.
+ *
+ *   ACCEPTED -> HANDSHAKE (LIMIT_HANDSHAKE_S) -> OPEN -> CLOSING -> gone
+ *   conn_connect: CONNECTING -> HANDSHAKE -> OPEN
+ *
+ * Ownership   a conn owns itself: made by a listener or conn_connect, freed at the end of the turn
+ *             after its handler's on_close. The certificate that the peer presented is held only until
+ *             conn_forget_peer_cert().
+ * Threads     its loop.
+ * Limits      handshakes: LIMIT_HANDSHAKES_A_TURN steps a turn, so that established links keep their
+ *             pace; deadline LIMIT_HANDSHAKE_S in total (a byte does not renew it).
+ */
+#ifndef NET_CONN_H
+#define NET_CONN_H
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "net/stream.h"
+#include "net/tls.h"
+
+struct conn;
+struct stream *conn_stream(struct conn *c);
+struct loop *conn_loop(struct conn *c);
+/* Text of the peer's and of our address, without port: "127.0.0.1". Borrowed. */
+const char *conn_peer_text(const struct conn *c);
+const char *conn_local_text(const struct conn *c);
+uint16_t conn_local_port(const struct conn *c);
+const struct sockaddr *conn_peer_addr(const struct conn *c, socklen_t *ret_len);
+bool conn_is_tls(const struct conn *c);
+/* Leaf and further certificates as DER; leaf_der empty when none was presented. Borrowed until
+ * conn_forget_peer_cert or the end. The thumbprint stays readable afterwards. */
+void conn_peer_cert(struct conn *c, struct cert_peer *ret);
+void conn_forget_peer_cert(struct conn *c);
+/* False when the peer presented none. */
+bool conn_peer_thumbprint(const struct conn *c, uint8_t ret_sha256[CERT_SHA256]);
+/* Bytes for accounting. */
+uint64_t conn_bytes_in(const struct conn *c);
+uint64_t conn_bytes_out(const struct conn *c);
+
+/* --- listeners ----------------------------------------------------------------------------- */
+/* on_open runs once the handshake is done; it must set a handler (stream_handle). */
+typedef void (*conn_open_fn)(struct conn *c, void *arg);
+struct listener;
+struct listener_conf {
+    const char *address; /* "127.0.0.1", "::" */
+    uint16_t port;       /* 0: any (tests); listener_port tells */
+    bool reuse_port;     /* one listener per worker on the same port */
+    struct tls_ctx *tls; /* NULL: plain; referenced */
+    conn_open_fn on_open;
+    void *arg;
+    unsigned max_unauthenticated; /* budget: connections not yet marked by conn_mark_authenticated */
+    unsigned max_unauthenticated_per_source; /* per IPv4 address or IPv6 /64; 0: no bound */
+};
+/* E_IN_USE with "address:port is in use", E_PERM with the cure for ports below 1024. */
+MUST_USE enum err listener_new(struct loop *l, const struct listener_conf *conf,
+                               struct listener **ret, struct err_info *info);
+/* Accepts what has arrived (until EAGAIN), then closes the listening socket; its connections live on. */
+void listener_free(struct listener *ls);
+uint16_t listener_port(const struct listener *ls);
+void listener_set_tls(struct listener *ls, struct tls_ctx *tls); /* reload */
+/* Ends the budget of work before authentication for this connection. */
+void conn_mark_authenticated(struct conn *c);
+struct listener_stats {
+    uint64_t accepted, handshake_ok, handshake_failed, handshake_timeout, refused_budget;
+    uint64_t open, unauthenticated;
+};
+void listener_stats(const struct listener *ls, struct listener_stats *ret);
+
+/* --- clients ------------------------------------------------------------------------------- */
+/* host is resolved by getaddrinfo only when it is no address literal: names block, so servers give
+ * literals or use net/egress; agents may block. on_open with c NULL: failed, why in err. */
+typedef void (*conn_connected_fn)(struct conn *c, void *arg, enum err why,
+                                  const struct err_info *info);
+MUST_USE enum err conn_connect(struct loop *l, const char *host, uint16_t port, struct tls_ctx *tls,
+                               uint64_t timeout_ms, conn_connected_fn done, void *arg,
+                               struct conn **ret, struct err_info *info);
+/* Takes a connected socket (tests: socketpair). tls NULL: plain. */
+MUST_USE enum err conn_adopt(struct loop *l, int fd, struct tls_ctx *tls, bool is_server,
+                             conn_open_fn on_open, void *arg, struct conn **ret);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP/1.1 server of one loop, over streams; libmicrohttpd inside, fed through an AF_UNIX pair, invisible
+ * here. What libmicrohttpd would let through (smuggling forms, threat N4) is refused on the raw head before it
+ * is fed: 400 and close.
+ *
+ * Life of a request:
+ *   head complete -> route by table (404, 405 with Allow) -> hooks.admit(rq) decides authentication and right and
+ *   may refuse -> body limit from the route (413) -> body collected -> route->handler(rq) -> an answer now or later.
+ * The handler may return without having answered: the connection waits (suspended) until http_answer.
+ *
+ * Ownership   http_rq is freed by the server after the answer has been handed over or the client has gone. A pending
+ *             operation keeps `http_rq_handle(rq)`; http_rq_of(loop, handle) gives NULL when the client has gone: then
+ *             the answer is dropped, the submitted work still done.
+ * Threads     the loop's.
+ * Limits      LIMIT_HTTP_HEAD (431/414), LIMIT_HTTP_HEADERS, LIMIT_HTTP_HEAD_S and LIMIT_HTTP_BODY_S in total (408 and
+ *             close), LIMIT_HTTP_IDLE_S between requests, the route's body limit. Content-Encoding: 415.
+ *             Expect: 100-continue is honoured. No compression offered or accepted.
+ * Answers     always carry Date, Content-Length (or are chunked streams), x-ms-request-id when set by the face.
+ */
+#ifndef NET_HTTP_H
+#define NET_HTTP_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "net/conn.h"
+#include "net/stream.h"
+
+enum http_method { HTTP_GET, HTTP_PUT, HTTP_POST, HTTP_DELETE, HTTP_PATCH, HTTP_HEAD, HTTP_METHODS };
+struct http_server;
+struct http_rq;
+
+#define HTTP_PARAMS 4u
+/* path: fixed segments compared without case, "{name}" takes one segment, percent-decoded once. Fixed beats
+ * parameter. A trailing slash in the request is ignored. auth and right mean what the program's admit hook says. */
+struct http_route {
+    enum http_method method;
+    const char *path;
+    uint32_t auth;
+    uint32_t right;
+    size_t body_limit; /* 0: no body is wanted (one that comes is read up to 4 KiB and ignored) */
+    void (*handler)(struct http_rq *rq);
+};
+
+struct http_hooks {
+    /* Head is known, body not yet: api-version, authentication, right. Not OK: hooks.refuse is called with it. */
+    enum err (*admit)(struct http_rq *rq, struct err_info *info);
+    /* Writes the face's error answer (http_answer) for e: unknown path, admit's refusal, too large... Paths and
+     * methods outside the table arrive with http_rq_route(rq) NULL. */
+    void (*refuse)(struct http_rq *rq, enum err e, const struct err_info *info);
+    /* GET with Upgrade: websocket on a path that the program offers. Returns OK and *ret_protocol (echoed in
+     * Sec-WebSocket-Protocol) to take it; then on_ws gets the open WebSocket stream. Else refused. NULL: none offered. */
+    enum err (*admit_ws)(struct http_rq *rq, struct span *ret_protocol, void **ret_user, struct err_info *info);
+    void (*on_ws)(struct stream *ws, void *user, void *arg);
+    void *arg;
+};
+
+struct http_conf {
+    struct loop *loop;
+    const struct http_route *routes;
+    size_t n_routes;
+    struct http_hooks hooks;
+    unsigned max_connections;
+    bool (*is_draining)(void *arg); /* answers carry Connection: close; may be NULL */
+};
+MUST_USE enum err http_server_new(const struct http_conf *conf, struct http_server **ret, struct err_info *info);
+/* Answers what is suspended with 503 through hooks.refuse(E_DRAINING), closes idle connections. */
+void http_server_drain(struct http_server *s);
+void http_server_free(struct http_server *s);
+/* Takes the stream over (its handler becomes the HTTP connection). */
+MUST_USE enum err http_attach(struct http_server *s, struct stream *st);
+
+/* --- request ------------------------------------------------------------------------------- */
+enum http_method http_rq_method(const struct http_rq *rq);
+const struct http_route *http_rq_route(const struct http_rq *rq);
+struct span http_rq_raw_path(const struct http_rq *rq);   /* as sent, without query */
+/* i-th "{...}" of the route, decoded. */
+struct span http_rq_param(const struct http_rq *rq, unsigned i);
+/* First query parameter of that name (without case), decoded; found false when absent. "x" alone: empty, found. */
+struct span http_rq_query(struct http_rq *rq, const char *name, bool *ret_found);
+/* Without case; empty with p NULL when absent. */
+struct span http_rq_header(const struct http_rq *rq, const char *name);
+typedef void (*http_header_fn)(void *arg, struct span name, struct span value);
+void http_rq_each_header(const struct http_rq *rq, http_header_fn fn, void *arg);
+struct span http_rq_host(const struct http_rq *rq); /* without port */
+struct span http_rq_body(const struct http_rq *rq); /* in the handler; lives as long as rq */
+struct arena *http_rq_arena(struct http_rq *rq);
+struct conn *http_rq_conn(struct http_rq *rq); /* NULL only in tests */
+struct loop *http_rq_loop(struct http_rq *rq);
+void *http_rq_server_arg(struct http_rq *rq);  /* hooks.arg */
+/* Per-request slot for what admit found out (caller, rights); freed never, put it in the arena. */
+void http_rq_set_user(struct http_rq *rq, void *user);
+void *http_rq_user(struct http_rq *rq);
+handle http_rq_handle(struct http_rq *rq);
+struct http_rq *http_rq_of(struct loop *l, handle h);
+/* Program's effective method (X-HTTP-Method-Override): routes again; E_METHOD when there is no such route. */
+
+/* --- answer -------------------------------------------------------------------------------- */
+/* Before http_answer; name and value are copied; CR, LF, NUL in either is a bug (ASSERT): callers encode. */
+void http_header(struct http_rq *rq, const char *name, struct span value);
+void http_headerf(struct http_rq *rq, const char *name, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Once. body is copied; empty body: Content-Length: 0 (none on 204). */
+void http_answer(struct http_rq *rq, unsigned status, const char *content_type, struct span body);
+bool http_is_answered(const struct http_rq *rq);
+
+/* A streamed answer (chunked): begin, then write as data comes, end. on_gone: the client left (or end was reached);
+ * last call, exactly once. Full: http_stream_is_full, on_drained when there is room again. */
+struct http_stream;
+struct http_stream_handler {
+    void (*on_drained)(struct http_stream *s, void *arg);
+    void (*on_gone)(struct http_stream *s, void *arg);
+};
+MUST_USE enum err http_stream_begin(struct http_rq *rq, unsigned status, const char *content_type,
+                                    const struct http_stream_handler *h, void *arg, struct http_stream **ret);
+void http_stream_write(struct http_stream *s, struct span b);
+bool http_stream_is_full(const struct http_stream *s);
+void http_stream_end(struct http_stream *s);
+
+struct http_stats {
+    uint64_t requests, refused, open, bad_heads, timeouts;
+    uint64_t by_status[6]; /* 1xx.. index status / 100 */
+};
+void http_stats(const struct http_server *s, struct http_stats *ret);
+
+#endif

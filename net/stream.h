@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plain bytes in both directions, the same over TLS, over a WebSocket or over a test socket. A
+ * protocol (MQTT link, HTTP, relay) is a stream_handler; a carrier (conn, ws) embeds struct stream.
+ *
+ *   OPEN --stream_close--> CLOSING (output is flushed, input dropped) --> on_close, gone
+ *   OPEN --peer closes, error, stream_abort--> on_close, gone
+ *
+ * Ownership   the carrier frees itself after on_close has returned, at the end of the turn; the handler
+ *             must not touch the stream afterwards. on_close comes exactly once, never inside a call of
+ *             the handler into the stream (write, close, abort): always from the loop.
+ * Input       on_bytes gets what has arrived and returns how much it used; the rest is kept and shown
+ *             again in front of what follows. The carrier stops reading at `want` kept bytes (default 16 KiB;
+ *             set it to the size of the packet in work). in.p may be changed in place (unmasking).
+ * Output      stream_write copies (or sends at once); what cannot leave is queued. Above
+ *             LIMIT_CONN_OUT_HIGH stream_is_full() is true; on_drained comes when it fell below
+ *             LIMIT_CONN_OUT_LOW again. Over LIMIT_CONN_OUT_MAX the stream is aborted (E_TOO_LARGE).
+ *             Writes of one turn leave together at its end.
+ * Threads     the loop's.
+ */
+#ifndef NET_STREAM_H
+#define NET_STREAM_H
+
+#include "base/err.h"
+#include "base/span.h"
+#include "certs/cert.h"
+#include "net/loop.h"
+
+struct stream;
+struct stream_handler {
+    const char *name; /* for the log: "mqtt", "http" */
+    size_t (*on_bytes)(struct stream *s, void *arg, struct span in);
+    void (*on_drained)(struct stream *s, void *arg); /* may be NULL */
+    /* why: OK peer closed in order; E_CLOSED we closed; E_TLS, E_NET, E_TIMEOUT, E_MALFORMED, ... */
+    void (*on_close)(struct stream *s, void *arg, enum err why);
+};
+
+struct stream_ops {
+    void (*write)(struct stream *s, struct span b);
+    void (*pause)(struct stream *s, bool paused);
+    void (*close)(struct stream *s);
+    void (*abort)(struct stream *s, enum err why);
+    bool (*is_full)(const struct stream *s);
+    size_t (*pending)(const struct stream *s);
+    /* The TLS connection below (a ws passes it on); NULL in tests. */
+    struct conn *(*conn)(struct stream *s);
+    void (*again)(struct stream *s); /* call on_bytes with what is kept, from the loop */
+};
+
+struct stream {
+    const struct stream_ops *ops;
+    const struct stream_handler *h;
+    void *arg;
+    struct loop *loop;
+    size_t want; /* keep up to so many unread bytes */
+};
+
+static inline void stream_handle(struct stream *s, const struct stream_handler *h, void *arg)
+{
+    s->h = h;
+    s->arg = arg;
+}
+static inline void stream_write(struct stream *s, struct span b)
+{
+    s->ops->write(s, b);
+}
+/* Stops (or resumes) on_bytes; back-pressure reaches the peer through TCP. */
+static inline void stream_pause(struct stream *s, bool paused)
+{
+    s->ops->pause(s, paused);
+}
+static inline void stream_close(struct stream *s)
+{
+    s->ops->close(s);
+}
+static inline void stream_abort(struct stream *s, enum err why)
+{
+    s->ops->abort(s, why);
+}
+static inline bool stream_is_full(const struct stream *s)
+{
+    return s->ops->is_full(s);
+}
+/* Bytes written and not yet handed to the system. */
+static inline size_t stream_pending(const struct stream *s)
+{
+    return s->ops->pending(s);
+}
+static inline struct conn *stream_conn(struct stream *s)
+{
+    return s->ops->conn(s);
+}
+static inline void stream_again(struct stream *s)
+{
+    s->ops->again(s);
+}
+
+#endif

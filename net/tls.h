@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TLS settings of a listener or of a client. One context per worker, each in an OSSL_LIB_CTX of its own
+ * (shared library contexts do not scale). Reload builds a new context and swaps the pointer; live
+ * connections keep the old one.
+ *
+ * Server: TLS 1.2 or later, AEAD suites, no tickets, no renegotiation, no compression, no early data,
+ * ALPN "http/1.1" when the client offers ALPN at all; a client certificate is requested (empty CA list),
+ * never required, never judged: the handshake proves possession, the domain decides trust.
+ * Client: verifies the server against the given CA file and the host (name or address).
+ *
+ * Threads     a tls_ctx belongs to one loop; tls_conf_check may run anywhere.
+ * Spec        docs/protocol/dps-device.md 6; docs/protocol/sdk-connectivity.md 1.
+ */
+#ifndef NET_TLS_H
+#define NET_TLS_H
+
+#include "base/err.h"
+
+struct tls_server_conf {
+    const char *cert_chain_file; /* PEM, leaf first */
+    const char *key_file;        /* PEM, 0600 */
+};
+struct tls_client_conf {
+    const char *ca_file;         /* PEM; NULL: the system's */
+    const char *cert_chain_file; /* NULL: no client certificate */
+    const char *key_file;
+};
+struct tls_ctx;
+MUST_USE enum err tls_server_new(const struct tls_server_conf *conf, struct tls_ctx **ret,
+                                 struct err_info *info);
+MUST_USE enum err tls_client_new(const struct tls_client_conf *conf, struct tls_ctx **ret,
+                                 struct err_info *info);
+struct tls_ctx *tls_ctx_ref(struct tls_ctx *t);
+void tls_ctx_unref(struct tls_ctx *t);
+/* notAfter of the server's own leaf, for health and warnings; 0 for clients without one. */
+int64_t tls_ctx_not_after_us(const struct tls_ctx *t);
+
+#endif
