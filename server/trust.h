@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Trusted CA certificates of one instance: upload, proof of possession, verified or not; and the verdict on a presented chain, with
+ * the worker's own cache by leaf thumbprint and trust epoch.
+ *
+ * trust_epoch() is read before authenticating and compared after a session was entered where a revocation would find it: a trust
+ * change that raced the connect is seen by one of the two.
+ * Unverified or expired CA certificates never authenticate a device.
+ * Spec        docs/protocol/dps-service-rest.md C2; docs/protocol/hub-mqtt.md 2.3; docs/protocol/dps-device.md 6.
+ */
+#ifndef SERVER_TRUST_H
+#define SERVER_TRUST_H
+
+#include "certs/chain.h"
+#include "server/server.h"
+
+uint64_t trust_epoch(struct server *s);
+/* Against all verified CAs of the instance. helping: further untrusted certificates (a group's own). ret_path as chain_verify. */
+MUST_USE enum chain_verdict trust_verify(struct worker *w, const struct cert_peer *peer, struct cert *const *helping, size_t n_helping,
+                                         struct chain_path *ret_path, struct err_info *info);
+/* A verified CA by its admin name (caReferences); E_NOT_FOUND, E_STATE not verified. Caller frees. */
+MUST_USE enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret, struct err_info *info);
+/* Same on the writer, inside a transaction: existence and verification for foreign keys of the program. */
+MUST_USE enum err trust_tx_is_verified(struct store_tx *tx, struct span name);
+
+#endif
