@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who is connected where: identity number -> link handle. Sharded map; a shard's mutex covers one look-up or change, never a call out.
+ *
+ * Takeover    authenticate, then directory_claim: the entry gets epoch + 1 and the old owner is told by a message to its worker; it stops
+ *             delivery, closes, says "released" (directory_release with its epoch); then the claimant gets `granted` on its own worker and
+ *             sends CONNACK. A newer claim overtakes a waiting one (the overtaken one is told E_FENCED). A failed CONNECT never claims.
+ * Epochs      start at store_boot << 32, so they order connection events across restarts.
+ * Changes     directory_notify posts {identity, change} to the owner, from the registry writer after commit.
+ * Threads     any; results arrive on the claimant's loop.
+ */
+#ifndef HUB_DIRECTORY_H
+#define HUB_DIRECTORY_H
+
+#include "net/loop.h"
+
+struct directory;
+struct server;
+MUST_USE enum err directory_new(struct server *s, uint64_t boot, struct directory **ret);
+void directory_free(struct directory *d);
+
+struct dir_claim {
+    struct msg msg;        /* msg.run on the claimant's loop: result OK (granted) or E_FENCED (overtaken) */
+    struct loop *home;
+    int64_t identity;
+    handle link;           /* the session's */
+    uint64_t epoch;        /* given */
+    enum err result;
+};
+/* The claim's memory belongs to the directory until msg.run. */
+MUST_USE enum err directory_claim(struct directory *d, struct dir_claim *c);
+/* By the owner when its link has ended; also by an overtaken claimant never granted. */
+void directory_release(struct directory *d, int64_t identity, uint64_t epoch);
+bool directory_is_connected(struct directory *d, int64_t identity);
+/* 0: nobody. */
+handle directory_find(struct directory *d, int64_t identity);
+
+enum dir_change { DIR_GONE /* deleted or disabled */, DIR_CREDENTIAL /* re-judge */, DIR_TAKEOVER };
+/* From any thread (the registry writer's notice): the owner's worker runs the hook set below. */
+void directory_notify(struct directory *d, int64_t identity, enum dir_change change);
+/* Called on the owner's worker thread. */
+typedef void (*dir_change_fn)(struct loop *l, handle link, int64_t identity, enum dir_change change);
+void directory_set_hook(struct directory *d, dir_change_fn fn);
+uint64_t directory_count(struct directory *d);
+
+#endif

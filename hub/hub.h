@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One hub: what all its files share. Everything hangs off struct hub, which is server_user() of the frame; each worker has a
+ * struct hub_worker, worker_user().
+ *
+ *   endpoints  hub/mqtt.c  hub/http_device.c  hub/http_service.c  hub/http_provision.c  hub/http_monitor.c   parse, authenticate, one
+ *              call into the domain, encode
+ *   domain     hub/registry.c  hub/twin.c  hub/telemetry.c  hub/session.c  hub/directory.c  hub/provision.c
+ *   sql        hub/sql.def, hub/hub_sql.c       main  hub/main.c
+ */
+#ifndef HUB_HUB_H
+#define HUB_HUB_H
+
+#include "server/server.h"
+#include "store/seglog.h"
+
+/* rights (docs/protocol/hub-service-rest.md 2.1; HubConfig and Provision are Berth's) */
+enum {
+    R_REGISTRY_READ = 1,
+    R_REGISTRY_WRITE = 2,
+    R_SERVICE_CONNECT = 4,
+    R_DEVICE_CONNECT = 8,
+    R_HUB_CONFIG = 16,
+    R_PROVISION = 32,
+};
+
+struct hub_conf {
+    struct server_conf base;
+    uint64_t partitions;       /* fixed when the log is made */
+    uint64_t retention_s, retention_bytes, segment_bytes;
+};
+
+struct hub {
+    struct server *server;
+    struct seglog *log;
+    struct directory *directory;
+    const struct hub_conf *conf;
+};
+struct hub_worker; /* hub/session.h */
+
+static inline struct hub *hub_of(struct worker *w)
+{
+    return server_user(worker_server(w));
+}
+extern const struct store_module hub_module; /* slot 1 */
+
+/* hub/face.c: the total table of error codes; writes envelope A with iothub-errorcode, x-ms-request-id. */
+void hub_refuse(struct http_rq *rq, enum err e, const struct err_info *info);
+/* Same with a code of its own (where one err has several codes, e.g. ModuleNotFound). name: "DeviceNotFound". */
+void hub_refuse_code(struct http_rq *rq, uint32_t code, const char *text);
+/* Error body of MQTT responses (numeric errorCode, hub-mqtt.md 7.2). Returns the status to put in the topic. */
+unsigned hub_mqtt_error(enum err e, const struct err_info *info, struct buf *body);
+
+#endif
