@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+# Targets that look at the whole tree. `make check` itself runs the unit tests, fuzz corpora and scripts listed in TESTS.
+.PHONY: check-style check-layers format tidy coverage check-integration check-conformance check-acceptance \
+	check-valgrind bench trace
+EXTRA_DIST += bootstrap scripts/packages scripts/install-deps scripts/check-layers scripts/check-style scripts/checks.mk \
+	scripts/memcmp-allowed.json scripts/demo scripts/check scripts/trace .clang-format .editorconfig README.md NEWS LICENSE
+
+check-layers:
+	$(srcdir)/scripts/check-layers $(srcdir)
+check-style: check-layers
+	$(srcdir)/scripts/check-style $(srcdir)
+format:
+	cd $(srcdir) && clang-format -i $$(git ls-files '*.c' '*.h' ':!tests/bench')
+tidy:
+	cd $(srcdir) && clang-tidy -p $(abs_top_builddir) $$(git ls-files '*.c' ':!tests/bench' ':!*_test.c')
+compile_commands.json:
+	bear -- $(MAKE) clean all
+check-integration: all $(check_PROGRAMS)
+	bindir=$(abs_top_builddir) $(srcdir)/tests/integration/run $(abs_top_builddir)
+check-conformance: all
+	$(srcdir)/tests/conformance/run $(abs_top_builddir)
+check-acceptance: all
+	$(srcdir)/tests/conformance/acceptance $(abs_top_builddir)
+check-valgrind: $(check_PROGRAMS)
+	for t in $(check_PROGRAMS); do case $$t in *fuzz*) ;; *) srcdir=$(abs_srcdir) valgrind -q --leak-check=full --error-exitcode=9 ./$$t || exit 1 ;; esac; done
+bench: all
+	$(srcdir)/tests/bench/run $(abs_top_builddir)
+trace:
+	$(srcdir)/scripts/trace $(srcdir)
