@@ -3,8 +3,8 @@
  * Shared access policies: name, rights, two keys (sealed). Each worker holds a snapshot of all (LIMIT_POLICIES) and checks one
  * atomic epoch before each use, so a change counts at the next request.
  *
- * Every change bumps the policy epoch after commit and tells server_program through policy_on_change (live links that a changed
- * key admitted must end).
+ * Every change bumps the policy epoch after commit and calls server_program.on_policy_change on each worker (live links that a
+ * changed key admitted must end).
  * Spec        docs/protocol/dps-service-rest.md C3, A2; docs/protocol/hub-service-rest.md 2.
  */
 #ifndef SERVER_POLICY_H
@@ -24,8 +24,8 @@ struct policy_use {
     uint64_t key_gen; /* generation of the key that matched */
     uint32_t rights;  /* closure */
 };
-/* Judges a policy token against host + path segments (sas.md 4): E_UNAUTHORIZED for all reasons, the reason in info. Constant work for
- * unknown names. */
+/* Judges name and key of a policy token; scope and expiry are judged by authn_service or authn_device_token, which come first.
+ * E_UNAUTHORIZED for all reasons, the reason in info; constant work for unknown names. E_DB and the like: could not read. */
 MUST_USE enum err policy_check(struct worker *w, const struct sas_token *tok, struct policy_use *ret, struct err_info *info);
 /* Is that use still good? (policy exists, key generation unchanged, right still there) */
 bool policy_still_good(struct worker *w, const struct policy_use *use, uint32_t right);

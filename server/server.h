@@ -45,6 +45,7 @@ struct server_conf {
     uint64_t disk_reserve;
     uint64_t max_connections, max_unauthenticated, max_unauthenticated_per_source;
     uint64_t token_skew_s;
+    bool allow_auto_verify; /* "isVerified": true in a PUT of a CA certificate skips the proof (C2 rule 6) */
 };
 /* The rows of server_conf, for the program's table (offsets from its start). */
 extern const struct conf_row server_conf_rows[];
@@ -60,6 +61,12 @@ struct policy_def { /* made by --init */
     const char *name;
     const char *rights;
 };
+
+/* How a route authenticates (http_route.auth). AUTH_NONE and AUTH_ADMIN are judged by the server itself; AUTH_SERVICE and
+ * AUTH_DEVICE (and what a program adds from AUTH_PROGRAM up) by the program's admit hook. AUTH_ADMIN: api-version
+ * SERVER_ADMIN_VERSION and a policy with the program's admin_right; the handler uses server/admin.h. */
+enum server_auth { AUTH_NONE, AUTH_SERVICE, AUTH_ADMIN, AUTH_DEVICE, AUTH_PROGRAM };
+#define SERVER_ADMIN_VERSION "2026-11-01-berth"
 
 struct server_program {
     const char *name;    /* "berth-hub" */
@@ -79,7 +86,8 @@ struct server_program {
     /* The error face: answers rq for e (JSON body of the program's form, x-ms-request-id, Retry-After...). */
     void (*refuse)(struct http_rq *rq, enum err e, const struct err_info *info);
     /* Program's part of admission: called for each request after the path matched; checks api-version rules of its planes
-     * and authenticates by auth kind. May use server/authn.h. */
+     * and authenticates by auth kind. May use server/authn.h. Not called for AUTH_ADMIN routes. OK on a route other than
+     * AUTH_NONE ends the connection's budget of unauthenticated work. */
     enum err (*admit)(struct http_rq *rq, struct err_info *info);
     /* A new MQTT stream (8883, or WebSocket sub-protocol mqtt on 443). */
     void (*on_mqtt)(struct worker *w, struct stream *s);
@@ -99,6 +107,16 @@ struct server_program {
     void (*done)(struct server *s); /* main, workers are gone, stores still open */
     /* Extra members of init.json (program's names), appended as ", \"k\": v". */
     enum err (*init_names)(struct server *s, struct buf *json, struct err_info *info);
+    /* A policy (its keys, rights, existence) changed; called on each worker after the commit, within the turn that hears of it.
+     * Several changes may come as one call. End what policy_still_good() no longer covers. May be NULL. */
+    void (*on_policy_change)(struct worker *w);
+    /* A trusted CA certificate came, went, or lost its verification; trust_epoch() has grown. Same rules. */
+    void (*on_trust_change)(struct worker *w);
+    /* On the writer: does something of the program name this CA certificate (without case)? OK: free to go; E_CONFLICT: in
+     * use. Asked before a delete and before a change that ends its verification. May be NULL. */
+    enum err (*cert_in_use)(struct store_tx *tx, struct span name);
+    /* Stores and threads of the program's own accept work? False makes /readyz and /healthz say so. Main; may be NULL. */
+    bool (*is_healthy)(struct server *s, struct err_info *info);
     /* Reload: the new configuration was checked; the program takes over what may change at run time. */
     void (*reload)(struct server *s, const void *new_conf);
 };
@@ -114,6 +132,8 @@ struct store *server_store(struct server *s);
 struct keyring *server_keyring(struct server *s);
 struct egress *server_egress(struct server *s);
 enum server_pool { POOL_HUBS, POOL_WEBHOOKS };
+/* egress_send, but E_DRAINING once the server drains: use this one, the egress ends before the workers do. */
+MUST_USE enum err server_egress_send(struct server *s, struct egress_rq *rq);
 unsigned server_n_workers(const struct server *s);
 struct worker *server_worker(struct server *s, unsigned i);
 void server_set_user(struct server *s, void *user);
@@ -122,6 +142,8 @@ void *server_user(struct server *s);
 bool server_has_name(const struct server *s, struct span host);
 struct span server_first_name(const struct server *s);
 bool server_is_draining(const struct server *s);
+/* False for a while after the wall clock jumped against the monotonic one: what destroys by time (retention, expiry) waits. */
+bool server_clock_is_steady(const struct server *s);
 
 struct server *worker_server(const struct worker *w);
 struct loop *worker_loop(const struct worker *w);
@@ -137,8 +159,9 @@ struct worker *worker_of_loop(struct loop *l);
 struct worker_cast {
     void (*fn)(struct worker *w, struct worker_cast *c);
     void (*free)(struct worker_cast *c); /* after the last worker; any thread */
-    unsigned left; /* the server's */
+    _Atomic unsigned left; /* the server's */
 };
-enum err server_cast(struct server *s, struct worker_cast *c);
+/* E_NOMEM: nothing was posted. */
+MUST_USE enum err server_cast(struct server *s, struct worker_cast *c);
 
 #endif
