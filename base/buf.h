@@ -45,7 +45,7 @@ void buf_add_be16(struct buf *b, uint16_t v);
 void buf_add_be32(struct buf *b, uint32_t v);
 void buf_add_be64(struct buf *b, uint64_t v);
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void buf_vaddf(struct buf *b, const char *fmt, va_list ap);
+void buf_vaddf(struct buf *b, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 /* Room for n more bytes at the end, NULL on error; the caller then adds to b->n what it wrote. */
 uint8_t *buf_reserve(struct buf *b, size_t n);
 /* Drops n bytes from the front (memmove; n is clamped). */

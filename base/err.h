@@ -46,6 +46,8 @@ enum err_class err_class(enum err e);
 enum err err_set(struct err_info *info, enum err e, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Puts "text: " before what is there already; returns e. */
 enum err err_wrap(struct err_info *info, enum err e, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* err_from_errno(errnum), with "text: what the system says of it" as the reason. */
+enum err err_set_errno(struct err_info *info, int errnum, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* info->why if set, else err_text(e). */
 const char *err_why(const struct err_info *info, enum err e);
 /* errno to err: ENOSPC, EDQUOT -> E_DISK_FULL; EACCES, EPERM -> E_PERM; EADDRINUSE -> E_IN_USE; ... */

@@ -24,7 +24,8 @@ struct msg {
 
 struct mailbox;
 MUST_USE enum err mailbox_new(struct mailbox **ret);
-/* Messages still inside are not run; the owner must have drained it. */
+/* Messages still inside are not run; the owner must have drained it, and every poster must have
+ * returned from its last mailbox_post() (join the threads first). NULL is fine. */
 void mailbox_free(struct mailbox *mb);
 int mailbox_fd(const struct mailbox *mb);
 void mailbox_post(struct mailbox *mb, struct msg *m);

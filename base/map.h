@@ -27,6 +27,7 @@ void map_done(struct map *m);
 struct map_node *map_get(const struct map *m, struct span key);
 /* node->key is set by the caller. E_EXISTS, E_NOMEM. */
 MUST_USE enum err map_add(struct map *m, struct map_node *node);
+/* The node must be inside. */
 void map_del(struct map *m, struct map_node *node);
 /* Iterates in no order; it is fine to delete the node that was returned. cursor starts as
  * {0, NULL}. NULL at the end. */

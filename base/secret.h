@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owned secret bytes: wiped when freed, never logged, never reallocated, kept out of core dumps
- * where the system allows it. Fixed capacity: keys of Berth are at most SECRET_MAX bytes.
+ * Owned secret bytes: wiped when freed, never logged, never reallocated. Fixed capacity: keys of
+ * Berth are at most SECRET_MAX bytes. Core dumps are a matter of the process: each program that
+ * holds keys calls secret_forbid_dumps() first.
  *
  * Ownership   caller's storage; secret_done() wipes. Copy with secret_set(), never by assignment.
  */
@@ -29,6 +30,9 @@ static inline struct span secret_span(const struct secret *s)
 MUST_USE enum err secret_random(struct secret *s, size_t n);
 /* base64 text to bytes; E_MALFORMED when it is not base64 or does not fit. */
 MUST_USE enum err secret_from_base64(struct secret *s, struct span text);
+
+/* No core file, no ptrace by others of the same user. Call once, early in main. */
+MUST_USE enum err secret_forbid_dumps(struct err_info *info);
 
 /* Wipe that the compiler keeps. */
 void mem_wipe(void *p, size_t n);

@@ -68,6 +68,8 @@ bool span_to_i64(struct span a, int64_t *ret);
 bool span_to_cstr(struct span a, char *dst, size_t n);
 /* Heap copy with final zero, NULL when memory is short. Caller frees. */
 char *span_dup(struct span a);
+/* Bytes of the well-formed UTF-8 character at the start (U+0000 is one), 0 when there is none. */
+size_t span_utf8_len(struct span a);
 /* True for well-formed UTF-8 without surrogates and without U+0000. */
 bool span_is_utf8(struct span a);
 
