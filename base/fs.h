@@ -13,8 +13,11 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* Whole file, at most ret->max bytes (E_TOO_LARGE). O_NOFOLLOW on the last component. */
+/* Whole regular file, at most ret->max bytes (E_TOO_LARGE); replaces what ret held. O_NOFOLLOW on the
+ * last component. */
 MUST_USE enum err fs_read(const char *path, struct buf *ret, struct err_info *info);
+/* Same for an open descriptor, from its position on; name is for messages. */
+MUST_USE enum err fs_read_fd(int fd, const char *name, struct buf *ret, struct err_info *info);
 MUST_USE enum err fs_write_atomic(const char *path, struct span content, mode_t mode,
                                   struct err_info *info);
 /* Same, but E_EXISTS when path exists (link instead of rename). */
@@ -24,7 +27,7 @@ MUST_USE enum err fs_create_atomic(const char *path, struct span content, mode_t
 MUST_USE enum err fs_private_dir(const char *path, struct err_info *info);
 MUST_USE enum err fs_sync_dir(const char *path, struct err_info *info);
 bool fs_exists(const char *path);
-/* "dir/name" on the heap. */
+/* "dir/name" on the heap, NULL when memory is short. */
 char *fs_join(const char *dir, const char *name);
 /* Exclusive lock on `dir/lock`, held while the descriptor is open; E_IN_USE. */
 MUST_USE enum err fs_lock_dir(const char *dir, int *ret_fd, struct err_info *info);

@@ -12,4 +12,6 @@ noinst_LIBRARIES += %D%/libbase.a
 	%D%/clock.h %D%/clock.c \
 	%D%/text.h %D%/text.c \
 	%D%/mailbox.h %D%/mailbox.c \
-	%D%/map.h %D%/map.c
+	%D%/map.h %D%/map.c \
+	%D%/log.h %D%/log.c \
+	%D%/fs.h %D%/fs.c

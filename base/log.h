@@ -16,6 +16,7 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/span.h"
 
@@ -59,10 +60,13 @@ struct log_field {
 /* Call once, early; program is copied into each line. */
 void log_setup(const char *program, enum log_level min, enum log_format format);
 bool log_enabled(enum log_level level);
+/* event is a literal: it is kept. */
 void log_event(enum log_level level, const char *event, const struct log_field *f, size_t n);
 /* Tests: lines go to fn instead of standard error (NULL puts it back). */
 typedef void (*log_sink_fn)(void *arg, struct span line);
 void log_set_sink(log_sink_fn fn, void *arg);
+/* Tests: this clock instead of the system's (NULL puts it back). */
+void log_set_clock(const struct clock *c);
 /* "debug", "info", "warn", "error"; false when unknown. */
 bool log_level_parse(struct span s, enum log_level *ret);
 
