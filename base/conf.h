@@ -7,6 +7,10 @@
  * Errors      E_CONFIG with file and line: unknown section or name, bad value, out of bounds,
  *             over LIMIT_CONF_FILE bytes. Nothing is applied unless the whole file is good.
  * Ownership   strings written into the caller's struct are heap; conf_done() frees them.
+ * Values      an empty text, path or list is none (NULL). An option is given once; a list may be
+ *             given on several lines, which add up. For texts min..max bound the bytes. max 0: no
+ *             bound. conf_set() takes a relative path as it is.
+ * Limits      LIMIT_CONF_FILE; a line as long as libinih was built for (about 200 bytes).
  * Threads     main, at start and at reload.
  */
 #ifndef BASE_CONF_H
@@ -36,7 +40,9 @@ struct conf_row {
 };
 
 /* Defaults first, then the file (path NULL: defaults only). A section named "x *" in the table
- * stands for sections "x anything" and is not stored here: it goes to each_section when given. */
+ * stands for sections "x anything" and is not stored here: its options are checked against their
+ * rows and, once the whole file is good, go to each_section when given (what that stored before it
+ * failed is for the caller to drop). into is zeroed or was loaded before; its old texts are freed. */
 typedef enum err (*conf_section_fn)(void *arg, const char *section, const char *name,
                                     const char *value, struct err_info *info);
 MUST_USE enum err conf_load(const struct conf_row *rows, size_t n, const char *path, void *into,

@@ -14,4 +14,5 @@ noinst_LIBRARIES += %D%/libbase.a
 	%D%/mailbox.h %D%/mailbox.c \
 	%D%/map.h %D%/map.c \
 	%D%/log.h %D%/log.c \
-	%D%/fs.h %D%/fs.c
+	%D%/fs.h %D%/fs.c \
+	%D%/conf.h %D%/conf.c
