@@ -70,6 +70,15 @@
 #define LIMIT_CONN_OUT_HIGH (256u << 10)
 #define LIMIT_CONN_OUT_LOW (64u << 10)
 #define LIMIT_CONN_OUT_MAX (4u << 20) /* then the link is closed */
+#define LIMIT_CONN_IN (16u << 10)     /* unread bytes kept, unless the handler wants more */
+#define LIMIT_CONN_READ_A_TURN (64u << 10) /* of one connection, so that all get their turn */
+#define LIMIT_CONN_CLOSE_S 10u        /* to flush what was written before a close */
+#define LIMIT_CONN_LINGER_MS 1000u    /* to let the peer read the last bytes before the reset */
+#define LIMIT_ACCEPTS_A_TURN 64u
+#define LIMIT_ACCEPT_PAUSE_MS 100u    /* out of descriptors */
+#define LIMIT_TLS_CERT_LIST (32u << 10) /* N7: bytes of one Certificate message */
+#define LIMIT_WS_CLOSE_MS 2000u       /* to wait for the peer's Close frame */
+#define LIMIT_WS_HANDSHAKE (8u << 10) /* answer head of an upgrade */
 
 /* --- certificates: threat N7 --------------------------------------------------------------- */
 #define LIMIT_CHAIN_CERTS 8u
@@ -92,5 +101,8 @@
 #define LIMIT_STORE_BATCH 4096u            /* operations in one commit */
 #define LIMIT_STORE_QUEUE_OPS 65536u       /* then E_BUSY */
 #define LIMIT_STORE_QUEUE_BYTES (64u << 20)
+#define LIMIT_STORE_SCANS 1024u     /* waiting scans, then E_BUSY */
+#define LIMIT_STORE_SCAN_THREADS 16u
+#define LIMIT_LOG_PARTITIONS 128u
 
 #endif
