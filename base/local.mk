@@ -16,3 +16,20 @@ noinst_LIBRARIES += %D%/libbase.a
 	%D%/log.h %D%/log.c \
 	%D%/fs.h %D%/fs.c \
 	%D%/conf.h %D%/conf.c
+
+# Each test stands beside its module; buf_test also covers rd and arena, cdefs_test also list.
+check_PROGRAMS += \
+	%D%/cdefs_test %D%/err_test %D%/span_test %D%/buf_test %D%/secret_test %D%/clock_test
+base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
+%C%_cdefs_test_SOURCES = %D%/cdefs_test.c
+%C%_cdefs_test_LDADD = $(base_test_libs)
+%C%_err_test_SOURCES = %D%/err_test.c
+%C%_err_test_LDADD = $(base_test_libs)
+%C%_span_test_SOURCES = %D%/span_test.c
+%C%_span_test_LDADD = $(base_test_libs)
+%C%_buf_test_SOURCES = %D%/buf_test.c
+%C%_buf_test_LDADD = $(base_test_libs)
+%C%_secret_test_SOURCES = %D%/secret_test.c
+%C%_secret_test_LDADD = $(base_test_libs)
+%C%_clock_test_SOURCES = %D%/clock_test.c
+%C%_clock_test_LDADD = $(base_test_libs)
