@@ -60,6 +60,10 @@
 #define LIMIT_HTTP_HEAD_S 10u
 #define LIMIT_HTTP_BODY_S 60u
 #define LIMIT_HTTP_IDLE_S 120u
+#define LIMIT_HTTP_IDLE_PAIR_S 5u   /* Berth: then an idle connection gives its buffers back */
+#define LIMIT_HTTP_LINGER_MS 1000u  /* Berth: how long input is thrown away behind a refusal */
+#define LIMIT_HTTP_POOL 16384u      /* measured: of libmicrohttpd, for one connection */
+#define LIMIT_HTTP_ARENA (4u << 20) /* Berth: what the work on one request may allocate */
 #define LIMIT_HTTP_BODY_REGISTRY (64u << 10)
 #define LIMIT_DPS_BODY 98304u /* docs/protocol/limits.md 4 */
 #define LIMIT_ADMIN_BODY (64u << 10)
@@ -96,6 +100,20 @@
 
 /* --- policies ------------------------------------------------------------------------------ */
 #define LIMIT_POLICIES 64u
+
+/* --- hub: Berth ------------------------------------------------------------------------------ */
+#define LIMIT_HUB_WORK (2u << 20)       /* memory of one registry or twin write under way */
+#define LIMIT_HUB_RETRIES 8u            /* prepared again so often, then E_BUSY */
+#define LIMIT_HUB_NOTED 65536u          /* identities of one worker whose connection facts wait for the writer */
+#define LIMIT_HUB_NOTE_S 5u             /* and for how long */
+#define LIMIT_REGISTRY_LIST 1000u       /* hub-service-rest.md 5.4 */
+#define LIMIT_REGISTRY_LIST_S 10u       /* a scan's deadline */
+#define LIMIT_REGISTRY_LIST_BYTES (8u << 20)
+#define LIMIT_STATUS_REASON 128u        /* hub-service-rest.md 5.2, characters */
+#define LIMIT_TWIN_TEXT (256u << 10)    /* JSON text of a section: what the size rule does not count */
+#define LIMIT_TWIN_META (512u << 10)    /* stamps of a section */
+#define LIMIT_OWNER 400u                /* scope / kind / enrollment */
+#define LIMIT_OPERATION_ID 128u
 
 /* --- store --------------------------------------------------------------------------------- */
 #define LIMIT_STORE_BATCH 4096u            /* operations in one commit */
