@@ -1,1 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
+noinst_LIBRARIES += %D%/libnet.a
+%C%_libnet_a_SOURCES = \
+	%D%/conn.h \
+	%D%/egress.h \
+	%D%/http.c \
+	%D%/http.h \
+	%D%/http_answer.c \
+	%D%/http_conn.c \
+	%D%/http_head.c \
+	%D%/http_impl.h \
+	%D%/http_mhd.c \
+	%D%/http_route.c \
+	%D%/http_rq.c \
+	%D%/http_stream.c \
+	%D%/loop.c \
+	%D%/loop.h \
+	%D%/mlink.h \
+	%D%/stream.h \
+	%D%/tls.h \
+	%D%/ws.h
