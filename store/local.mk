@@ -1,1 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+noinst_LIBRARIES += %D%/libstore.a
+%C%_libstore_a_SOURCES = \
+	%D%/lite.h %D%/lite.c \
+	%D%/disk.h %D%/disk.c \
+	%D%/db.h %D%/db.c %D%/migrate.c \
+	%D%/scan.h %D%/scan.c \
+	%D%/backup.h %D%/backup.c \
+	%D%/store.h %D%/store.c
+
+store_test_libs = %D%/libstore.a base/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS)
+store_test_files = %D%/fixture.h %D%/fixture.c
+check_PROGRAMS += %D%/store_test
+%C%_store_test_SOURCES = %D%/store_test.c $(store_test_files)
+%C%_store_test_LDADD = $(store_test_libs)

@@ -12,16 +12,16 @@
  *   worker: store_submit(op) ... writer: op->tx(); COMMIT; notices; post -> worker: op->msg.run()
  *
  * Errors      result of an operation: what tx returned (its savepoint is rolled back, the others
- *             stand), or for all of a batch: E_DISK_FULL, E_IO, E_DB, E_CORRUPT. SQLITE_FULL and I/O
- *             errors end the whole transaction; the others of the batch are run again one by one.
- *             After a failed sync nobody is acknowledged: the result is E_UNKNOWN, the file is closed,
- *             reopened and checked (integrity of the WAL by a checkpoint) before the next write.
- *             store_submit refuses with E_BUSY over the marks, E_DISK_FULL while the disk has less than
- *             the reserve (unless op->urgent: revoking must still work), E_DRAINING after store_drain.
- * Ownership   the op belongs to the store from submit until msg.run; its memory is the caller's.
- * Threads     store_submit any; q_* on the thread that owns the struct db.
- * Reads       a reader sees a commit only after its sync. Workers hold a reader each and read by key
- *             only; scans go to store_scan. No read transaction outlives one call or slice.
+ *             stand), or for all of a batch: E_DISK_FULL, E_IO, E_DB, E_CORRUPT. SQLITE_FULL and
+ * I/O errors end the whole transaction; the others of the batch are run again one by one. After a
+ * failed sync nobody is acknowledged: the result is E_UNKNOWN, the file is closed, reopened and
+ * checked (integrity of the WAL by a checkpoint) before the next write. store_submit refuses with
+ * E_BUSY over the marks, E_DISK_FULL while the disk has less than the reserve (unless op->urgent:
+ * revoking must still work), E_DRAINING after store_drain. Ownership   the op belongs to the store
+ * from submit until msg.run; its memory is the caller's. Threads     store_submit any; q_* on the
+ * thread that owns the struct db. Reads       a reader sees a commit only after its sync. Workers
+ * hold a reader each and read by key only; scans go to store_scan. No read transaction outlives one
+ * call or slice.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -33,23 +33,29 @@
 
 /* What a part of the program brings: slot is its fixed index (server 0, program 1). */
 struct store_module {
-    const char *name;               /* key of its schema version */
-    unsigned slot;                  /* < STORE_MODULES */
-    const char *const *migrations;  /* text of version i + 1; each runs in one transaction */
+    const char *name;              /* key of its schema version */
+    unsigned slot;                 /* < STORE_MODULES */
+    const char *const *migrations; /* text of version i + 1; each runs in one transaction */
     size_t n_migrations;
-    const char *const *sql;         /* prepared at open: a bad statement stops the program at once */
+    const char *const *sql; /* prepared at open: a bad statement stops the program at once */
     size_t n_sql;
 };
 #define STORE_MODULES 4u
 
+/* Bytes that dir's file system has free for us; false: not known. NULL in a config: ask the system.
+ */
+typedef bool (*store_free_fn)(void *arg, const char *dir, uint64_t *ret);
+
 struct store_config {
-    const char *path;                          /* database file, created 0600 */
+    const char *path; /* database file, created 0600 */
     const struct store_module *const *modules;
     size_t n_modules;
     const struct clock *clock;
-    const char *vfs;         /* NULL: the system's; tests inject one that fails */
-    uint64_t reserve_bytes;  /* free disk below this: only urgent operations */
-    unsigned scan_threads;   /* 1.. */
+    const char *vfs;          /* NULL: the system's; tests inject one that fails */
+    uint64_t reserve_bytes;   /* free disk below this: only urgent operations */
+    unsigned scan_threads;    /* 1..LIMIT_STORE_SCAN_THREADS */
+    store_free_fn free_bytes; /* tests set the disk */
+    void *free_arg;
 };
 
 struct store;
@@ -75,11 +81,12 @@ struct store_op {
     struct mailbox *home; /* NULL: msg.run is called on the writer thread */
     enum err (*tx)(struct store_tx *tx, struct store_op *op);
     enum err result;
-    bool urgent; /* uses the disk reserve */
-    bool bulk;   /* own queue and a share of each commit */
-    uint32_t bytes; /* what it holds in memory, for the queue's mark */
-    struct store_op *next; /* the store's */
+    bool urgent;                  /* uses the disk reserve */
+    bool bulk;                    /* own queue and a share of each commit */
+    uint32_t bytes;               /* what it holds in memory, for the queue's mark */
+    struct store_op *next;        /* the store's */
     struct store_notice *notices; /* the store's */
+    bool refused;                 /* the store's */
 };
 MUST_USE enum err store_submit(struct store *s, struct store_op *op);
 
@@ -121,12 +128,15 @@ MUST_USE enum err store_backup(struct store *s, const char *path, struct err_inf
 
 /* --- statements ---------------------------------------------------------------------------- */
 
-/* One use of a prepared statement: begin, bind, step..., end (resets). AUTO(q_end). Binding keeps no
- * copy: bound bytes must live until q_end. Parameters and columns count from 1 and 0, as SQLite. */
+/* One use of a prepared statement: begin, bind, step..., end (resets). AUTO(q_end). Binding keeps
+ * no copy: bound bytes must live until q_end. Parameters and columns count from 1 and 0, as SQLite.
+ * A span with p NULL binds NULL. One use of a statement at a time: a second q_begin inside a loop
+ * over its rows is a bug. A statement that writes is not there on a reader: E_BUG. */
 struct q {
     struct db *db;
     void *stmt;
     enum err err; /* sticky */
+    bool done;
 };
 struct q q_begin(struct db *db, const struct store_module *m, unsigned sql);
 void q_end(struct q *q);
