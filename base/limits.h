@@ -90,6 +90,7 @@
 #define LIMIT_RSA_BITS_MIN 2048u
 #define LIMIT_RSA_BITS_MAX 4096u
 #define LIMIT_CA_CERTS 25u
+#define LIMIT_CHAIN_CACHE 4096u /* Berth: verdicts kept by one worker */
 
 /* --- DPS: docs/protocol/limits.md 4 -------------------------------------------------------- */
 #define LIMIT_DPS_BULK 10u
