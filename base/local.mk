@@ -19,7 +19,8 @@ noinst_LIBRARIES += %D%/libbase.a
 
 # Each test stands beside its module; buf_test also covers rd and arena, cdefs_test also list.
 check_PROGRAMS += \
-	%D%/cdefs_test %D%/err_test %D%/span_test %D%/buf_test %D%/secret_test %D%/clock_test
+	%D%/cdefs_test %D%/err_test %D%/span_test %D%/buf_test %D%/secret_test %D%/clock_test \
+	%D%/text_test %D%/mailbox_test %D%/map_test %D%/log_test %D%/fs_test %D%/conf_test
 base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
 %C%_cdefs_test_SOURCES = %D%/cdefs_test.c
 %C%_cdefs_test_LDADD = $(base_test_libs)
@@ -33,3 +34,15 @@ base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
 %C%_secret_test_LDADD = $(base_test_libs)
 %C%_clock_test_SOURCES = %D%/clock_test.c
 %C%_clock_test_LDADD = $(base_test_libs)
+%C%_text_test_SOURCES = %D%/text_test.c
+%C%_text_test_LDADD = $(base_test_libs)
+%C%_mailbox_test_SOURCES = %D%/mailbox_test.c
+%C%_mailbox_test_LDADD = $(base_test_libs)
+%C%_map_test_SOURCES = %D%/map_test.c
+%C%_map_test_LDADD = $(base_test_libs)
+%C%_log_test_SOURCES = %D%/log_test.c
+%C%_log_test_LDADD = $(base_test_libs) $(JANSSON_LIBS)
+%C%_fs_test_SOURCES = %D%/fs_test.c
+%C%_fs_test_LDADD = $(base_test_libs)
+%C%_conf_test_SOURCES = %D%/conf_test.c
+%C%_conf_test_LDADD = $(base_test_libs)
