@@ -9,24 +9,17 @@
 
 #include <ini.h>
 
+#include "base/conf_int.h"
 #include "base/fs.h"
 #include "base/limits.h"
 
 /* libinih cuts a longer section name without a word; ini.c MAX_SECTION is 50. */
 #define SECTION_MAX 49u
 
-/* One option before it is applied. */
-struct value {
-    char *text; /* CONF_STR, CONF_PATH, CONF_LIST; NULL: none */
-    uint64_t number;
-    bool flag;
-    bool is_given; /* by the file, not by the default */
-};
-
 struct load {
     const struct conf_row *rows;
     size_t n;
-    struct value *values;
+    struct conf_value *values;
     const char *path;
     char *dir; /* of path, NULL when path has none */
     conf_section_fn each_section;
@@ -73,192 +66,6 @@ static const struct conf_row *find_row(const struct conf_row *rows, size_t n, st
         }
     }
     return NULL;
-}
-
-static void *slot(const struct conf_row *row, void *into)
-{
-    return (char *)into + row->offset;
-}
-
-/* --- values ---------------------------------------------------------------------------------- */
-
-static enum err no_memory(struct err_info *info)
-{
-    return err_set(info, E_NOMEM, "%s", err_text(E_NOMEM));
-}
-
-/* Also what could not be written back into a file: a ';' after a blank begins a comment there. */
-static bool is_plain(struct span s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        bool is_comment = s.p[i] == ';' && (i == 0 || s.p[i - 1] == ' ' || s.p[i - 1] == '\t');
-        if (s.p[i] < 0x20 || s.p[i] == 0x7f || is_comment) {
-            return false;
-        }
-    }
-    return span_is_utf8(s);
-}
-
-static enum err check_text(const struct conf_row *row, struct span s, struct err_info *info)
-{
-    if (!is_plain(s)) {
-        return err_set(info, E_CONFIG, "\"%s\" is not plain UTF-8 text", row->name);
-    }
-    if (row->max != 0 && (s.n < row->min || s.n > row->max)) {
-        return err_set(info, E_CONFIG, "\"%s\" must have %" PRIu64 " to %" PRIu64 " bytes",
-                       row->name, row->min, row->max);
-    }
-    return OK;
-}
-
-static enum err dup_text(struct span s, struct value *ret, struct err_info *info)
-{
-    if (s.n != 0 && (ret->text = span_dup(s)) == NULL) {
-        return no_memory(info);
-    }
-    return OK;
-}
-
-static enum err parse_str(const struct conf_row *row, struct span s, const char *dir,
-                          struct value *ret, struct err_info *info)
-{
-    (void)dir;
-    enum err e = check_text(row, s, info);
-    return e == OK ? dup_text(s, ret, info) : e;
-}
-
-static enum err parse_path(const struct conf_row *row, struct span s, const char *dir,
-                           struct value *ret, struct err_info *info)
-{
-    enum err e = parse_str(row, s, NULL, ret, info);
-    if (e != OK || ret->text == NULL || ret->text[0] == '/' || dir == NULL) {
-        return e;
-    }
-    char *joined = fs_join(dir, ret->text);
-    if (joined == NULL) {
-        return no_memory(info); /* the caller frees what ret holds */
-    }
-    free(ret->text);
-    ret->text = joined;
-    return OK;
-}
-
-static enum err parse_list(const struct conf_row *row, struct span s, const char *dir,
-                           struct value *ret, struct err_info *info)
-{
-    (void)dir;
-    enum err e = check_text(row, s, info);
-    if (e != OK || s.n == 0) {
-        return e;
-    }
-    AUTO(buf_done) struct buf b = BUF_INIT(LIMIT_CONF_FILE);
-    while (s.p != NULL) {
-        struct span item = span_trim(span_cut(&s, ','));
-        if (item.n == 0) {
-            return err_set(info, E_CONFIG, "\"%s\" has an empty item", row->name);
-        }
-        if (b.n != 0) {
-            buf_add_u8(&b, ',');
-        }
-        buf_add(&b, item);
-    }
-    ret->text = buf_take_str(&b);
-    return ret->text != NULL ? OK : no_memory(info);
-}
-
-static enum err parse_u64(const struct conf_row *row, struct span s, const char *dir,
-                          struct value *ret, struct err_info *info)
-{
-    static const struct {
-        uint8_t suffix;
-        unsigned shift;
-    } units[] = {{'k', 10}, {'M', 20}, {'G', 30}};
-    (void)dir;
-    unsigned shift = 0;
-    uint64_t v;
-    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
-        if (s.n != 0 && s.p[s.n - 1] == units[i].suffix) {
-            shift = units[i].shift;
-            s.n--;
-            break;
-        }
-    }
-    if (!span_to_u64(s, &v) || v > UINT64_MAX >> shift) {
-        return err_set(info, E_CONFIG, "\"%s\" must be a number, k, M or G may follow", row->name);
-    }
-    v <<= shift;
-    if (v < row->min || (row->max != 0 && v > row->max)) {
-        return err_set(info, E_CONFIG, "\"%s\" must be %" PRIu64 " to %" PRIu64, row->name,
-                       row->min, row->max != 0 ? row->max : UINT64_MAX);
-    }
-    ret->number = v;
-    return OK;
-}
-
-static enum err parse_bool(const struct conf_row *row, struct span s, const char *dir,
-                           struct value *ret, struct err_info *info)
-{
-    static const char *const words[][2] = {{"no", "yes"}, {"false", "true"}, {"off", "on"}};
-    (void)dir;
-    for (size_t i = 0; i < ARRAY_LEN(words) * 2; i++) {
-        if (span_is(s, words[i / 2][i % 2])) {
-            ret->flag = i % 2 == 1;
-            return OK;
-        }
-    }
-    return err_set(info, E_CONFIG, "\"%s\" must be yes or no", row->name);
-}
-
-/* clang-format off */
-static enum err (*const parsers[])(const struct conf_row *, struct span, const char *,
-                                   struct value *, struct err_info *) = {
-    [CONF_STR]  = parse_str,
-    [CONF_PATH] = parse_path,
-    [CONF_U64]  = parse_u64,
-    [CONF_BOOL] = parse_bool,
-    [CONF_LIST] = parse_list,
-};
-/* clang-format on */
-
-static void value_done(struct value *v)
-{
-    free(v->text);
-    v->text = NULL;
-}
-
-static enum err parse(const struct conf_row *row, struct span s, const char *dir, struct value *ret,
-                      struct err_info *info)
-{
-    ASSERT((unsigned)row->type < ARRAY_LEN(parsers));
-    AUTO(value_done) struct value v = {.is_given = true};
-    enum err e = parsers[row->type](row, span_trim(s), dir, &v, info);
-    if (e != OK) {
-        return e;
-    }
-    value_done(ret);
-    *ret = v;
-    v.text = NULL;
-    return OK;
-}
-
-static void apply(const struct conf_row *row, struct value *v, void *into)
-{
-    switch (row->type) {
-    case CONF_STR:
-    case CONF_PATH:
-    case CONF_LIST: {
-        char **at = slot(row, into);
-        free(*at);
-        *at = TAKE(v->text);
-        break;
-    }
-    case CONF_U64:
-        *(uint64_t *)slot(row, into) = v->number;
-        break;
-    case CONF_BOOL:
-        *(bool *)slot(row, into) = v->flag;
-        break;
-    }
 }
 
 /* --- the file -------------------------------------------------------------------------------- */
@@ -322,9 +129,9 @@ static char *next_line(char *dst, int size, void *stream)
 /* A list may be given on several lines; anything else only once. */
 static enum err add_given(const struct load *l, const struct conf_row *row, struct span text)
 {
-    struct value *v = &l->values[row - l->rows];
+    struct conf_value *v = &l->values[row - l->rows];
     if (!v->is_given) {
-        return parse(row, text, l->dir, v, l->info);
+        return conf_parse(row, text, l->dir, v, l->info);
     }
     if (row->type != CONF_LIST || v->text == NULL) {
         return err_set(l->info, E_CONFIG, "\"%s\" is given twice", row->name);
@@ -335,7 +142,7 @@ static enum err add_given(const struct load *l, const struct conf_row *row, stru
     if (buf_err(&both) != OK) {
         return err_set(l->info, buf_err(&both), "%s", err_text(buf_err(&both)));
     }
-    return parse(row, buf_span(&both), l->dir, v, l->info);
+    return conf_parse(row, buf_span(&both), l->dir, v, l->info);
 }
 
 /* An option of a section that the program keeps itself: checked in the first pass, handed over in
@@ -344,8 +151,8 @@ static enum err take_foreign(const struct load *l, const struct conf_row *row, c
                              const char *text)
 {
     if (!l->is_calling) {
-        AUTO(value_done) struct value v = {0};
-        return parse(row, span_str(text), l->dir, &v, l->info);
+        AUTO(conf_value_done) struct conf_value v = {0};
+        return conf_parse(row, span_str(text), l->dir, &v, l->info);
     }
     return l->each_section != NULL ? l->each_section(l->arg, section, row->name, text, l->info)
                                    : OK;
@@ -382,7 +189,7 @@ static enum err run_pass(struct load *l, struct span content, bool is_calling)
         l->line = (unsigned)fault;
         fail(l, err_set(l->info, E_CONFIG, "neither [section] nor name = value"));
     } else if (l->err == OK && fault < 0) {
-        l->err = no_memory(l->info);
+        l->err = conf_no_memory(l->info);
     }
     return l->err;
 }
@@ -417,7 +224,7 @@ static enum err load_file(struct load *l)
         /* with its slash, so that the root keeps one */
         l->dir = span_dup(span_of(l->path, (size_t)(slash - l->path) + 1));
         if (l->dir == NULL) {
-            return no_memory(l->info);
+            return conf_no_memory(l->info);
         }
     }
     if ((e = run_pass(l, buf_span(&content), false)) != OK) {
@@ -433,7 +240,7 @@ static enum err load_defaults(struct load *l)
         if (is_pattern(row) || row->dflt == NULL || l->values[i].is_given) {
             continue;
         }
-        enum err e = parse(row, span_str(row->dflt), l->dir, &l->values[i], l->info);
+        enum err e = conf_parse(row, span_str(row->dflt), l->dir, &l->values[i], l->info);
         ASSERT(e == OK || e == E_NOMEM); /* a default that the table itself refuses */
         if (e != OK) {
             return e;
@@ -445,7 +252,7 @@ static enum err load_defaults(struct load *l)
 static void load_done(struct load *l)
 {
     for (size_t i = 0; l->values != NULL && i < l->n; i++) {
-        value_done(&l->values[i]);
+        conf_value_done(&l->values[i]);
     }
     free(l->values);
     free(l->dir);
@@ -466,7 +273,7 @@ enum err conf_load(const struct conf_row *rows, size_t n, const char *path, void
     enum err e;
     l.values = mem_new(n * sizeof(*l.values));
     if (l.values == NULL) {
-        return no_memory(info);
+        return conf_no_memory(info);
     }
     if (path != NULL && (e = load_file(&l)) != OK) {
         return e;
@@ -476,7 +283,7 @@ enum err conf_load(const struct conf_row *rows, size_t n, const char *path, void
     }
     for (size_t i = 0; i < n; i++) {
         if (!is_pattern(&rows[i])) {
-            apply(&rows[i], &l.values[i], into);
+            conf_apply(&rows[i], &l.values[i], into);
         }
     }
     return OK;
@@ -503,10 +310,10 @@ enum err conf_set(const struct conf_row *rows, size_t n, void *into, const char 
         if (is_pattern(&rows[i]) || !is_named(&rows[i], full)) {
             continue;
         }
-        AUTO(value_done) struct value v = {0};
-        enum err e = parse(&rows[i], rest, NULL, &v, info);
+        AUTO(conf_value_done) struct conf_value v = {0};
+        enum err e = conf_parse(&rows[i], rest, NULL, &v, info);
         if (e == OK) {
-            apply(&rows[i], &v, into);
+            conf_apply(&rows[i], &v, into);
         }
         return e;
     }
@@ -517,8 +324,8 @@ void conf_done(const struct conf_row *rows, size_t n, void *into)
 {
     for (size_t i = 0; i < n; i++) {
         if (!is_pattern(&rows[i])) {
-            struct value none = {0};
-            apply(&rows[i], &none, into);
+            struct conf_value none = {0};
+            conf_apply(&rows[i], &none, into);
         }
     }
 }

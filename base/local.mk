@@ -15,7 +15,7 @@ noinst_LIBRARIES += %D%/libbase.a
 	%D%/map.h %D%/map.c \
 	%D%/log.h %D%/log.c \
 	%D%/fs.h %D%/fs.c \
-	%D%/conf.h %D%/conf.c
+	%D%/conf.h %D%/conf.c %D%/conf_int.h %D%/conf_value.c
 
 # Each test stands beside its module; buf_test also covers rd and arena, cdefs_test also list.
 check_PROGRAMS += \
