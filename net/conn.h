@@ -51,7 +51,8 @@ struct listener_conf {
     struct tls_ctx *tls; /* NULL: plain; referenced */
     conn_open_fn on_open;
     void *arg;
-    unsigned max_unauthenticated; /* budget: connections not yet marked by conn_mark_authenticated */
+    unsigned
+        max_unauthenticated; /* budget: connections not yet marked by conn_mark_authenticated */
     unsigned max_unauthenticated_per_source; /* per IPv4 address or IPv6 /64; 0: no bound */
 };
 /* E_IN_USE with "address:port is in use", E_PERM with the cure for ports below 1024. */
@@ -77,7 +78,9 @@ typedef void (*conn_connected_fn)(struct conn *c, void *arg, enum err why,
 MUST_USE enum err conn_connect(struct loop *l, const char *host, uint16_t port, struct tls_ctx *tls,
                                uint64_t timeout_ms, conn_connected_fn done, void *arg,
                                struct conn **ret, struct err_info *info);
-/* Takes a connected socket (tests: socketpair). tls NULL: plain. */
+/* Takes a connected socket (tests: socketpair); fd is taken only on success. tls NULL: plain. Under TLS only
+ * the server's side: a client must name its host, which is conn_connect's. on_open NULL (plain only): open
+ * at once, the caller sets the handler before the next turn. */
 MUST_USE enum err conn_adopt(struct loop *l, int fd, struct tls_ctx *tls, bool is_server,
                              conn_open_fn on_open, void *arg, struct conn **ret);
 

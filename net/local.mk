@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 noinst_LIBRARIES += %D%/libnet.a
 %C%_libnet_a_SOURCES = \
+	%D%/conn.c \
 	%D%/conn.h \
+	%D%/conn_int.h \
+	%D%/conn_io.c \
+	%D%/conn_open.c \
 	%D%/egress.h \
 	%D%/http.c \
 	%D%/http.h \
@@ -13,9 +17,14 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/http_route.c \
 	%D%/http_rq.c \
 	%D%/http_stream.c \
+	%D%/listener.c \
 	%D%/loop.c \
 	%D%/loop.h \
 	%D%/mlink.h \
 	%D%/stream.h \
+	%D%/tls.c \
 	%D%/tls.h \
+	%D%/tls_ctx.h \
+	%D%/tls_io.c \
+	%D%/tls_io.h \
 	%D%/ws.h

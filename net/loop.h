@@ -9,6 +9,8 @@
  * Ownership   loop_free() when loop_run() has returned and nothing is watched any more.
  * Threads     loop_post, loop_stop: any. All else: the loop's own thread (ASSERT_LOOP checks it from
  *             the first turn on).
+ * Signals     loop_new() ignores SIGPIPE for the process unless it is handled: a peer that left is an
+ *             error of the write, not the end of the program.
  * Errors      loop_watch: E_SYS. Timers and deferred work are embedded in their owners: they cannot fail.
  */
 #ifndef NET_LOOP_H
@@ -37,6 +39,9 @@ const struct clock *loop_clock(const struct loop *l);
 uint64_t loop_now_ms(const struct loop *l);
 int64_t loop_wall_us(const struct loop *l);
 bool loop_is_current(const struct loop *l);
+/* State that a carrier keeps once per loop; fn ends it in loop_free(). One slot: net/conn.c owns it. */
+void loop_set_shared(struct loop *l, void *p, void (*fn)(void *p));
+void *loop_shared(const struct loop *l);
 #define ASSERT_LOOP(l) ASSERT(loop_is_current(l))
 
 /* --- descriptors ----------------------------------------------------------------------------- */
@@ -77,6 +82,7 @@ typedef void (*deferred_fn)(struct deferred *d);
 struct deferred {
     struct list link;
     deferred_fn fn;
+    uint32_t pass; /* the pass it ran in last */
 };
 /* Runs once after everything else of this turn; asking twice is asking once. Work deferred while the
  * deferred run goes to the same pass (bounded: a pass takes each at most once, the rest next turn). */

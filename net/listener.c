@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/conn.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "net/conn_int.h"
+
+#define BACKLOG 4096
+
+/* Connections of one address (IPv6: one /64) that have not authenticated yet. */
+struct source {
+    struct map_node node;
+    unsigned n;
+    uint8_t key[8];
+};
+
+struct listener {
+    struct loop *loop;
+    struct watch w;
+    struct timer pause; /* out of descriptors */
+    struct tls_ctx *tls;
+    conn_open_fn on_open;
+    void *arg;
+    unsigned max_unauthenticated, max_per_source;
+    struct map sources;
+    struct listener_stats stats;
+    uint16_t port;
+    bool is_closed; /* by its owner; lives until its last connection has gone */
+};
+
+static void on_pause_over(struct timer *t);
+
+/* --- the budget of work before authentication (N1, N3) --------------------------------------- */
+
+static struct span source_key(const struct conn *c, uint8_t key[8])
+{
+    if (c->peer.any.sa_family == AF_INET) {
+        memcpy(key, &c->peer.in4.sin_addr, 4);
+        return span_of(key, 4);
+    }
+    if (c->peer.any.sa_family == AF_INET6) {
+        const uint8_t *a = c->peer.in6.sin6_addr.s6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(&c->peer.in6.sin6_addr)) {
+            memcpy(key, a + 12, 4);
+            return span_of(key, 4);
+        }
+        memcpy(key, a, 8);
+        return span_of(key, 8);
+    }
+    return SPAN_NONE;
+}
+
+/* False: over its budget. */
+static bool source_enter(struct listener *ls, struct conn *c)
+{
+    uint8_t key[8];
+    struct span k = source_key(c, key);
+    if (ls->max_per_source == 0 || k.n == 0) {
+        return true;
+    }
+    struct map_node *node = map_get(&ls->sources, k);
+    struct source *s = node != NULL ? CONTAINER_OF(node, struct source, node) : NULL;
+    if (s == NULL) {
+        s = NEW(struct source);
+        if (s == NULL) {
+            return false;
+        }
+        memcpy(s->key, key, k.n);
+        s->node.key = span_of(s->key, k.n);
+        if (map_add(&ls->sources, &s->node) != OK) {
+            free(s);
+            return false;
+        }
+    }
+    if (s->n >= ls->max_per_source) {
+        return false;
+    }
+    s->n++;
+    c->source = s;
+    return true;
+}
+
+static void source_leave(struct listener *ls, struct conn *c)
+{
+    struct source *s = c->source;
+    c->source = NULL;
+    if (s != NULL && --s->n == 0) {
+        map_del(&ls->sources, &s->node);
+        free(s);
+    }
+}
+
+void conn_mark_authenticated(struct conn *c)
+{
+    if (c->is_unauthenticated) {
+        c->is_unauthenticated = false;
+        c->ls->stats.unauthenticated--;
+        source_leave(c->ls, c);
+    }
+}
+
+/* --- connections of a listener --------------------------------------------------------------- */
+
+static void free_if_over(struct listener *ls)
+{
+    if (ls->is_closed && ls->stats.open == 0) {
+        tls_ctx_unref(ls->tls);
+        map_done(&ls->sources);
+        free(ls);
+    }
+}
+
+void listener_forget(struct conn *c)
+{
+    struct listener *ls = c->ls;
+    if (ls != NULL) {
+        conn_mark_authenticated(c);
+        c->ls = NULL;
+        ls->stats.open--;
+        free_if_over(ls);
+    }
+}
+
+void listener_call_open(struct conn *c)
+{
+    c->ls->on_open(c, c->ls->arg);
+}
+
+void listener_count(struct listener *ls, enum listener_event ev)
+{
+    switch (ev) {
+    case LISTENER_HS_OK:
+        ls->stats.handshake_ok++;
+        break;
+    case LISTENER_HS_FAILED:
+        ls->stats.handshake_failed++;
+        break;
+    case LISTENER_HS_TIMEOUT:
+        ls->stats.handshake_timeout++;
+        break;
+    }
+}
+
+/* fd is taken in any case. */
+static void take_socket(struct listener *ls, int fd, const struct sockaddr_storage *peer,
+                        socklen_t n)
+{
+    struct conn *c = conn_make(ls->loop, fd, true);
+    if (c == NULL) {
+        (void)close(fd); /* no memory for it: the peer sees the end */
+        return;
+    }
+    memcpy(&c->peer, peer, MIN((size_t)n, sizeof(c->peer)));
+    ls->stats.accepted++;
+    if (ls->stats.unauthenticated >= ls->max_unauthenticated || !source_enter(ls, c)) {
+        ls->stats.refused_budget++;
+        conn_destroy(c);
+        return;
+    }
+    c->ls = ls;
+    c->is_unauthenticated = true;
+    ls->stats.open++;
+    ls->stats.unauthenticated++;
+    if (ls->tls != NULL && tls_begin(&c->tls, ls->tls, fd, NULL, NULL) != OK) {
+        ls->stats.handshake_failed++;
+        conn_destroy(c);
+        return;
+    }
+    conn_start(c);
+}
+
+static void pause_accepting(struct listener *ls)
+{
+    /* Level-triggered accept would spin until someone closes something. */
+    loop_unwatch(ls->loop, &ls->w);
+    timer_set(ls->loop, &ls->pause, LIMIT_ACCEPT_PAUSE_MS, on_pause_over);
+}
+
+/* False: nothing more now. */
+static bool accept_one(struct listener *ls)
+{
+    struct sockaddr_storage peer;
+    socklen_t n = sizeof(peer);
+    int fd = accept4(ls->w.fd, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        take_socket(ls, fd, &peer, n);
+        return true;
+    }
+    switch (errno) {
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        pause_accepting(ls);
+        return false;
+    case EAGAIN:
+        return false;
+    default:
+        return true; /* this one died in the queue (ECONNABORTED and the like) */
+    }
+}
+
+static void on_acceptable(struct watch *w, uint32_t events)
+{
+    (void)events;
+    struct listener *ls = CONTAINER_OF(w, struct listener, w);
+    for (unsigned i = 0; i < LIMIT_ACCEPTS_A_TURN && accept_one(ls); i++) {
+    }
+}
+
+static void on_pause_over(struct timer *t)
+{
+    struct listener *ls = CONTAINER_OF(t, struct listener, pause);
+    if (loop_watch(ls->loop, &ls->w, ls->w.fd, EPOLLIN, on_acceptable) != OK) {
+        timer_set(ls->loop, &ls->pause, LIMIT_ACCEPT_PAUSE_MS, on_pause_over);
+    }
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static enum err parse_address(const struct listener_conf *conf, struct sockaddr_storage *ret,
+                              socklen_t *ret_n, struct err_info *info)
+{
+    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons(conf->port)};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(conf->port)};
+    if (inet_pton(AF_INET, conf->address, &in4.sin_addr) == 1) {
+        memcpy(ret, &in4, sizeof(in4));
+        *ret_n = sizeof(in4);
+    } else if (inet_pton(AF_INET6, conf->address, &in6.sin6_addr) == 1) {
+        memcpy(ret, &in6, sizeof(in6));
+        *ret_n = sizeof(in6);
+    } else {
+        return err_set(info, E_CONFIG, "\"%s\" is not an address", conf->address);
+    }
+    return OK;
+}
+
+static enum err bind_failed(const struct listener_conf *conf, int errnum, struct err_info *info)
+{
+    switch (errnum) {
+    case EADDRINUSE:
+        return err_set(info, E_IN_USE, "%s:%u is in use", conf->address, conf->port);
+    case EACCES:
+        return err_set(info, E_PERM,
+                       "%s:%u needs the right to ports below 1024; cure: AmbientCapabilities="
+                       "CAP_NET_BIND_SERVICE in the unit, or sysctl "
+                       "net.ipv4.ip_unprivileged_port_start=%u",
+                       conf->address, conf->port, conf->port);
+    default:
+        return err_set_errno(info, errnum, "listen on %s:%u", conf->address, conf->port);
+    }
+}
+
+static enum err open_socket(const struct listener_conf *conf, int fd, struct err_info *info)
+{
+    struct sockaddr_storage a;
+    socklen_t n = 0;
+    enum err e = parse_address(conf, &a, &n, info);
+    if (e != OK) {
+        return e;
+    }
+    const int on = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        (conf->reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) ||
+        bind(fd, (struct sockaddr *)&a, n) != 0 || listen(fd, BACKLOG) != 0) {
+        return bind_failed(conf, errno, info);
+    }
+    return OK;
+}
+
+static uint16_t bound_port(int fd)
+{
+    struct sockaddr_storage a = {.ss_family = AF_UNSPEC};
+    socklen_t n = sizeof(a);
+    if (getsockname(fd, (struct sockaddr *)&a, &n) != 0) {
+        return 0;
+    }
+    return ntohs(a.ss_family == AF_INET ? ((struct sockaddr_in *)(void *)&a)->sin_port
+                                        : ((struct sockaddr_in6 *)(void *)&a)->sin6_port);
+}
+
+enum err listener_new(struct loop *l, const struct listener_conf *conf, struct listener **ret,
+                      struct err_info *info)
+{
+    struct listener *ls = NEW(struct listener);
+    if (ls == NULL) {
+        return err_set(info, E_NOMEM, "listener");
+    }
+    int family = strchr(conf->address, ':') != NULL ? AF_INET6 : AF_INET;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    enum err e = fd < 0 ? err_set_errno(info, errno, "socket") : open_socket(conf, fd, info);
+    if (e == OK) {
+        e = loop_watch(l, &ls->w, fd, EPOLLIN, on_acceptable);
+    }
+    if (e != OK) {
+        if (fd >= 0) {
+            (void)close(fd); /* it never served */
+        }
+        free(ls);
+        return e;
+    }
+    ls->loop = l;
+    ls->tls = tls_ctx_ref(conf->tls);
+    ls->on_open = conf->on_open;
+    ls->arg = conf->arg;
+    ls->max_unauthenticated = conf->max_unauthenticated;
+    ls->max_per_source = conf->max_unauthenticated_per_source;
+    map_init(&ls->sources);
+    ls->port = bound_port(fd);
+    *ret = ls;
+    return OK;
+}
+
+void listener_free(struct listener *ls)
+{
+    if (ls == NULL) {
+        return;
+    }
+    /* What waits in the queue shook hands with the kernel already: closing would reset it. */
+    for (int i = 0; i < BACKLOG && accept_one(ls); i++) {
+    }
+    timer_stop(ls->loop, &ls->pause);
+    loop_unwatch(ls->loop, &ls->w);
+    (void)close(ls->w.fd);
+    ls->is_closed = true;
+    free_if_over(ls);
+}
+
+uint16_t listener_port(const struct listener *ls)
+{
+    return ls->port;
+}
+
+void listener_set_tls(struct listener *ls, struct tls_ctx *tls)
+{
+    struct tls_ctx *old = ls->tls;
+    ls->tls = tls_ctx_ref(tls);
+    tls_ctx_unref(old);
+}
+
+void listener_stats(const struct listener *ls, struct listener_stats *ret)
+{
+    *ret = ls->stats;
+}
