@@ -119,6 +119,7 @@ struct http_server {
     struct list dead;   /* requests to be freed */
     struct http_mc *adding;
     size_t n_mcs;
+    bool in_turn; /* requests that end now are freed at the end of it */
     bool is_draining;
     struct http_stats stats;
 };

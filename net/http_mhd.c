@@ -312,6 +312,7 @@ static void on_turn(struct deferred *d)
     struct http_server *s = CONTAINER_OF(d, struct http_server, turn);
     MHD_UNSIGNED_LONG_LONG timeout = 0;
     bool is_more = true;
+    s->in_turn = true;
     for (unsigned i = 0; i < RUNS_A_TURN && is_more; i++) {
         (void)!MHD_run(s->mhd); /* MHD_NO: not an external loop, which it is */
         is_more = MHD_get_timeout(s->mhd, &timeout) == MHD_YES && timeout == 0;
@@ -327,6 +328,7 @@ static void on_turn(struct deferred *d)
     for (struct list *n = list_pop(&s->dead); n != NULL; n = list_pop(&s->dead)) {
         http_rq_free(LIST_OF(n, struct http_rq, dead));
     }
+    s->in_turn = false;
     if (is_more) {
         http_turn(s);
     }

@@ -35,7 +35,9 @@ void http_rq_end(struct http_rq *rq)
         rq->conn = NULL;
     }
     list_add_tail(&s->dead, &rq->dead);
-    http_turn(s);
+    if (!s->in_turn) {
+        http_turn(s);
+    }
 }
 
 void http_rq_free(struct http_rq *rq)

@@ -6,7 +6,12 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/conn_int.h \
 	%D%/conn_io.c \
 	%D%/conn_open.c \
+	%D%/egress.c \
 	%D%/egress.h \
+	%D%/egress_addr.c \
+	%D%/egress_addr.h \
+	%D%/egress_impl.h \
+	%D%/egress_job.c \
 	%D%/http.c \
 	%D%/http.h \
 	%D%/http_answer.c \
