@@ -25,6 +25,7 @@
 #define SERVER_ADMIN_H
 
 #include "server/authn.h"
+#include "wire/json.h"
 
 /* Who calls (set by the server before the handler runs). */
 const struct caller *admin_caller(struct http_rq *rq);
@@ -48,6 +49,13 @@ MUST_USE enum err admin_match_put(const struct admin_match *m, bool exists, uint
 MUST_USE enum err admin_match_change(const struct admin_match *m, bool exists, uint64_t etag);
 
 /* --- bodies --------------------------------------------------------------------------------- */
+/* The body as an object whose members are all among `members` (NULL-terminated); refuses rq itself (E_JSON, E_ARG names the
+ * unknown member) and returns false. may_be_empty: no body at all is an empty object. Caller frees. */
+bool admin_body(struct http_rq *rq, const char *const *members, bool may_be_empty,
+                struct json **ret);
+/* The same check for a nested object: E_ARG with "path.name". */
+MUST_USE enum err admin_members(const struct json *object, const char *path,
+                                const char *const *members, struct err_info *info);
 /* The i-th path parameter as a resource name (id_admin_name_ok); refuses rq itself and returns false when it is none. */
 bool admin_name(struct http_rq *rq, unsigned i, struct span *ret);
 
@@ -55,7 +63,8 @@ bool admin_name(struct http_rq *rq, unsigned i, struct span *ret);
 /* Answers through the program's face; on a write by an authorised caller the audit trail gets a line. */
 void admin_refuse(struct http_rq *rq, enum err e, const struct err_info *info);
 /* 200/201 with application/json and the ETag header (etag 0: none). location: NULL, or for a 201. */
-void admin_answer_json(struct http_rq *rq, unsigned status, uint64_t etag, const char *location, struct span json);
+void admin_answer_json(struct http_rq *rq, unsigned status, uint64_t etag, const char *location,
+                       struct span json);
 void admin_answer_none(struct http_rq *rq); /* 204 */
 
 /* Lists: {"value":[...],"nextLink":null}; top 1..1000, skip. Items come sorted by name from the caller. */
@@ -64,6 +73,15 @@ struct admin_page {
 };
 /* Refuses rq itself and returns false on a bad top or skip. */
 bool admin_page_read(struct http_rq *rq, struct admin_page *ret);
+struct admin_list {
+    struct buf *b;
+    struct admin_page page;
+    uint64_t seen, shown;
+};
+void admin_list_begin(struct admin_list *l, struct buf *b, const struct admin_page *page);
+/* For each item: true when it is on the page; then append its JSON to b (the comma is there). */
+bool admin_list_next(struct admin_list *l);
+void admin_list_end(struct admin_list *l);
 
 /* --- writes --------------------------------------------------------------------------------- */
 struct admin_op {
@@ -75,9 +93,11 @@ struct admin_op {
     /* Notices after the commit go by store_tx_notify from tx. */
     struct admin_match match; /* read from the request by admin_op_new */
     struct err_info info;     /* why tx refused */
-    uint64_t etag;            /* free for the caller: the new etag */
-    bool created;             /* free for the caller */
-    bool is_urgent;           /* uses the disk reserve: revoking must still work */
+    /* Set by a tx that returns OK: commit what was written, but answer (and audit) this refusal. */
+    enum err refusal;
+    uint64_t etag;  /* free for the caller: the new etag */
+    bool created;   /* free for the caller */
+    bool is_urgent; /* uses the disk reserve: revoking must still work */
     /* the server's */
     struct worker *w;
     handle rq;
@@ -87,6 +107,9 @@ struct admin_op {
 void *admin_op_new(struct http_rq *rq, size_t size);
 void admin_submit(struct http_rq *rq, struct admin_op *op);
 /* For one that was made and shall not be submitted after all (the body was bad): refuses rq and frees. */
-void admin_op_drop(struct http_rq *rq, struct admin_op *op, enum err e, const struct err_info *info);
+void admin_op_drop(struct http_rq *rq, struct admin_op *op, enum err e,
+                   const struct err_info *info);
+/* Same, when rq has been answered already (by admin_body and the like). */
+void admin_op_forget(struct admin_op *op);
 
 #endif

@@ -22,6 +22,7 @@ void metric_add(struct worker *w, unsigned id, int64_t n); /* the worker's own t
 /* Values that are read when asked (store queue, connected devices). Main loop thread; any-thread-safe function. */
 typedef void (*metrics_extra_fn)(struct server *s, struct buf *text);
 void metrics_extra(struct server *s, metrics_extra_fn fn);
-void metrics_addf(struct buf *text, const char *name, enum metric_type type, const char *help, const char *labels, uint64_t value);
+void metrics_addf(struct buf *text, const char *name, enum metric_type type, const char *help,
+                  const char *labels, uint64_t value);
 
 #endif

@@ -33,19 +33,22 @@ struct worker;
 /* What every server configures; a program's own struct begins with it. */
 struct server_conf {
     char *data_dir;
-    char *names;        /* host names and addresses of this instance, comma separated; the first is the name told to others */
-    char *listen;       /* addresses, comma separated */
+    char *
+        names; /* host names and addresses of this instance, comma separated; the first is the name told to others */
+    char *listen;                    /* addresses, comma separated */
     uint64_t https_port, mqtts_port; /* 443, 8883; 0 switches off */
     char *tls_cert, *tls_key;
-    char *egress_ca;    /* CA file for outgoing HTTPS; NULL: the system's */
-    uint64_t workers;   /* 0: one per core */
-    char *metrics_listen; /* "127.0.0.1:9100"; port 0: any, told in ready line and status file; empty: off */
+    char *egress_ca;  /* CA file for outgoing HTTPS; NULL: the system's */
+    uint64_t workers; /* 0: one per core */
+    char *
+        metrics_listen; /* "127.0.0.1:9100"; port 0: any, told in ready line and status file; empty: off */
     char *log_level, *log_format;
     uint64_t drain_s;
     uint64_t disk_reserve;
     uint64_t max_connections, max_unauthenticated, max_unauthenticated_per_source;
     uint64_t token_skew_s;
-    bool allow_auto_verify; /* "isVerified": true in a PUT of a CA certificate skips the proof (C2 rule 6) */
+    bool
+        allow_auto_verify; /* "isVerified": true in a PUT of a CA certificate skips the proof (C2 rule 6) */
 };
 /* The rows of server_conf, for the program's table (offsets from its start). */
 extern const struct conf_row server_conf_rows[];
@@ -69,12 +72,12 @@ enum server_auth { AUTH_NONE, AUTH_SERVICE, AUTH_ADMIN, AUTH_DEVICE, AUTH_PROGRA
 #define SERVER_ADMIN_VERSION "2026-11-01-berth"
 
 struct server_program {
-    const char *name;    /* "berth-hub" */
+    const char *name; /* "berth-hub" */
     const char *config_path;
     const char *default_data_dir;
     const struct conf_row *rows; /* own rows; server_conf_rows are added */
     size_t n_rows;
-    size_t conf_size;    /* of the program's struct, which begins with struct server_conf */
+    size_t conf_size; /* of the program's struct, which begins with struct server_conf */
     const struct store_module *module; /* own tables, slot 1 (server's own is slot 0) */
     const struct right_def *rights;
     size_t n_rights;
@@ -92,7 +95,8 @@ struct server_program {
     /* A new MQTT stream (8883, or WebSocket sub-protocol mqtt on 443). */
     void (*on_mqtt)(struct worker *w, struct stream *s);
     /* WebSocket on 443: path match and protocol choice; *ret_kind is given back to on_ws. */
-    enum err (*admit_ws)(struct worker *w, struct http_rq *rq, struct span *ret_protocol, void **ret_kind, struct err_info *info);
+    enum err (*admit_ws)(struct worker *w, struct http_rq *rq, struct span *ret_protocol,
+                         void **ret_kind, struct err_info *info);
     void (*on_ws)(struct worker *w, struct stream *s, void *kind);
     /* Life. init runs on main after the stores are open, before workers; worker_init on each worker's thread before it listens. */
     enum err (*init)(struct server *s, struct err_info *info);
@@ -113,7 +117,7 @@ struct server_program {
     /* A trusted CA certificate came, went, or lost its verification; trust_epoch() has grown. Same rules. */
     void (*on_trust_change)(struct worker *w);
     /* On the writer: does something of the program name this CA certificate (without case)? OK: free to go; E_CONFLICT: in
-     * use. Asked before a delete and before a change that ends its verification. May be NULL. */
+     * use (409). Asked before a delete. May be NULL. */
     enum err (*cert_in_use)(struct store_tx *tx, struct span name);
     /* Stores and threads of the program's own accept work? False makes /readyz and /healthz say so. Main; may be NULL. */
     bool (*is_healthy)(struct server *s, struct err_info *info);
@@ -125,7 +129,7 @@ int server_main(const struct server_program *p, int argc, char **argv);
 
 /* --- what programs reach ------------------------------------------------------------------- */
 const struct server_program *server_program(const struct server *s);
-const void *server_conf(const struct server *s);     /* the program's struct */
+const void *server_conf(const struct server *s); /* the program's struct */
 const struct server_conf *server_base_conf(const struct server *s);
 const struct clock *server_clock(const struct server *s);
 struct store *server_store(struct server *s);
@@ -148,7 +152,7 @@ bool server_clock_is_steady(const struct server *s);
 struct server *worker_server(const struct worker *w);
 struct loop *worker_loop(const struct worker *w);
 unsigned worker_index(const struct worker *w);
-struct db *worker_db(struct worker *w);    /* reader; this thread only */
+struct db *worker_db(struct worker *w); /* reader; this thread only */
 void worker_set_user(struct worker *w, void *user);
 void *worker_user(struct worker *w);
 struct worker *worker_of_rq(struct http_rq *rq);
@@ -159,7 +163,7 @@ struct worker *worker_of_loop(struct loop *l);
 struct worker_cast {
     void (*fn)(struct worker *w, struct worker_cast *c);
     void (*free)(struct worker_cast *c); /* after the last worker; any thread */
-    _Atomic unsigned left; /* the server's */
+    _Atomic unsigned left;               /* the server's */
 };
 /* E_NOMEM: nothing was posted. */
 MUST_USE enum err server_cast(struct server *s, struct worker_cast *c);

@@ -16,10 +16,12 @@
 
 uint64_t trust_epoch(struct server *s);
 /* Against all verified CAs of the instance. helping: further untrusted certificates (a group's own). ret_path as chain_verify. */
-MUST_USE enum chain_verdict trust_verify(struct worker *w, const struct cert_peer *peer, struct cert *const *helping, size_t n_helping,
+MUST_USE enum chain_verdict trust_verify(struct worker *w, const struct cert_peer *peer,
+                                         struct cert *const *helping, size_t n_helping,
                                          struct chain_path *ret_path, struct err_info *info);
 /* A verified CA by its admin name (caReferences); E_NOT_FOUND, E_STATE not verified. Caller frees. */
-MUST_USE enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret, struct err_info *info);
+MUST_USE enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret,
+                                     struct err_info *info);
 /* Same on the writer, inside a transaction: existence and verification for foreign keys of the program. */
 MUST_USE enum err trust_tx_is_verified(struct store_tx *tx, struct span name);
 
