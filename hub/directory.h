@@ -15,8 +15,10 @@
 #include "net/loop.h"
 
 struct directory;
-struct server;
-MUST_USE enum err directory_new(struct server *s, uint64_t boot, struct directory **ret);
+/* Posts m to the loop of that worker (NULL loop: the worker is gone, m is dropped by nobody). */
+typedef void (*dir_post_fn)(void *arg, unsigned worker, struct msg *m);
+MUST_USE enum err directory_new(uint64_t boot, dir_post_fn post, void *arg, struct directory **ret);
+/* When no worker runs any more. */
 void directory_free(struct directory *d);
 
 struct dir_claim {
@@ -29,7 +31,8 @@ struct dir_claim {
 };
 /* The claim's memory belongs to the directory until msg.run. */
 MUST_USE enum err directory_claim(struct directory *d, struct dir_claim *c);
-/* By the owner when its link has ended; also by an overtaken claimant never granted. */
+/* By the owner when its link has ended (also when it ended while its claim was on the way home: after msg.run said OK). A claimant
+ * that was told E_FENCED has nothing to release. */
 void directory_release(struct directory *d, int64_t identity, uint64_t epoch);
 bool directory_is_connected(struct directory *d, int64_t identity);
 /* 0: nobody. */
@@ -39,8 +42,9 @@ enum dir_change { DIR_GONE /* deleted or disabled */, DIR_CREDENTIAL /* re-judge
 /* From any thread (the registry writer's notice): the owner's worker runs the hook set below. */
 void directory_notify(struct directory *d, int64_t identity, enum dir_change change);
 /* Called on the owner's worker thread. */
-typedef void (*dir_change_fn)(struct loop *l, handle link, int64_t identity, enum dir_change change);
-void directory_set_hook(struct directory *d, dir_change_fn fn);
+typedef void (*dir_change_fn)(void *arg, unsigned worker, handle link, int64_t identity, enum dir_change change);
+/* Before the first claim. */
+void directory_set_hook(struct directory *d, dir_change_fn fn, void *arg);
 uint64_t directory_count(struct directory *d);
 
 #endif

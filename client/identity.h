@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The identity of one unit as the factory burned it, and what the unit learned since.
+ *
+ *   IDENTITY/factory/identity.json   what the unit is and where it registers          never written again
+ *   IDENTITY/factory/key             symmetric: device key, base64, 0600
+ *   IDENTITY/factory/device.key      X.509: private key, PEM, 0600
+ *   IDENTITY/factory/device.pem      X.509: leaf and intermediate, PEM
+ *   IDENTITY/factory/ca.pem          the CA that the servers' certificates come from
+ *   STATE/assignment.json            hub and device id of the last registration; replaced by rename
+ *
+ * Renewed credentials will live in IDENTITY/a and IDENTITY/b behind IDENTITY/current; until then there is the factory's only.
+ *
+ * identity.json  {"version":1,"serial":"...","registrationId":"...","idScope":"...","dpsHost":"...","attestation":"symmetricKey"|"x509",
+ *                 "mqttsPort":8883,"httpsPort":443}
+ * Burning     identity_burn builds the whole folder beside the target, syncs every file and folder, then renames: a unit that was
+ *             interrupted is either untouched or complete.
+ * Ownership   identity_done / assignment_done free what load filled.
+ * Errors      E_NOT_FOUND no identity there; E_CORRUPT it is not complete or not well-formed, with the file in info; E_PERM files
+ *             open to others; E_EXISTS burning over something.
+ * Threads     any; blocks on the disk.
+ */
+#ifndef CLIENT_IDENTITY_H
+#define CLIENT_IDENTITY_H
+
+#include "base/err.h"
+#include "base/secret.h"
+#include "base/span.h"
+
+enum attestation_kind { ATTEST_SYMMETRIC_KEY, ATTEST_X509 };
+struct identity {
+    char *serial, *registration_id, *id_scope, *dps_host;
+    enum attestation_kind kind;
+    uint16_t mqtts_port, https_port;
+    struct secret key;                 /* ATTEST_SYMMETRIC_KEY: decoded */
+    char *ca_file;                     /* paths */
+    char *cert_chain_file, *key_file;  /* ATTEST_X509 */
+};
+MUST_USE enum err identity_load(const char *dir, struct identity *ret, struct err_info *info);
+void identity_done(struct identity *id);
+
+struct burn {
+    const char *serial, *registration_id, *id_scope, *dps_host;
+    enum attestation_kind kind;
+    uint16_t mqtts_port, https_port; /* 0: 8883, 443 */
+    struct span key_base64;          /* ATTEST_SYMMETRIC_KEY */
+    struct span private_key_pem;     /* ATTEST_X509 */
+    struct span cert_chain_pem;
+    struct span ca_pem;
+};
+MUST_USE enum err identity_burn(const char *dir, const struct burn *b, struct err_info *info);
+
+struct assignment {
+    char *hub;
+    char *device_id;
+    int64_t assigned_us;
+};
+/* E_NOT_FOUND when there is none yet; a damaged file is E_CORRUPT (the caller registers again). */
+MUST_USE enum err assignment_load(const char *state_dir, struct assignment *ret, struct err_info *info);
+MUST_USE enum err assignment_save(const char *state_dir, const struct assignment *a, struct err_info *info);
+void assignment_done(struct assignment *a);
+
+#endif

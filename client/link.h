@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a device reaches a server: MQTT on 8883, or, when that port does not answer, MQTT over WebSocket on 443. Gives a stream.
+ *
+ * Threads     the loop's. Names are resolved by the system's resolver, which may block: for device-side programs only.
+ * Errors      done(NULL, why): E_NET, E_TLS (the server's certificate does not verify: no fallback, that is final), E_TIMEOUT.
+ */
+#ifndef CLIENT_LINK_H
+#define CLIENT_LINK_H
+
+#include "net/conn.h"
+#include "net/ws.h"
+
+enum link_via { LINK_MQTT, LINK_MQTT_WS };
+struct link_target {
+    const char *host;
+    uint16_t mqtts_port, https_port;
+    struct tls_ctx *tls;
+    uint64_t timeout_ms; /* of each try */
+};
+typedef void (*link_done_fn)(void *arg, struct stream *s, enum link_via via, enum err why, const struct err_info *info);
+struct link_try;
+/* done is called once, from the loop. */
+MUST_USE enum err link_open(struct loop *l, const struct link_target *t, enum link_via via, link_done_fn done, void *arg,
+                            struct link_try **ret, struct err_info *info);
+/* done is not called any more. */
+void link_cancel(struct link_try *t);
+
+#endif

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hub/http_monitor.h"
+
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "hub/metrics.h"
+#include "server/authn.h"
+#include "wire/json.h"
+
+#define LINE_MAX (16u * LIMIT_D2C_MESSAGE) /* a row as text: escapes make it six times as long at the worst */
+
+struct monitor;
+struct watched { /* one partition that is read */
+    struct seglog_watch watch;
+    struct monitor *m;
+    unsigned partition;
+    uint64_t next;  /* sequence number to read next */
+    bool is_armed;  /* the watch holds a reference */
+};
+
+struct monitor {
+    struct list link;
+    struct worker *w;
+    struct seglog *log;
+    struct http_stream *out; /* NULL: the client has gone */
+    struct policy_use policy;
+    unsigned refs;
+    unsigned n;
+    unsigned turn; /* partition that is read next */
+    bool is_following;
+    bool is_reading;
+    bool is_ending;
+    uint64_t left; /* messages still to send; UINT64_MAX: no bound */
+    char *device;  /* NULL: all */
+    struct timer beat;
+    /* the slice under way: touched by the scan thread while is_reading */
+    struct store_scan scan;
+    struct watched *at;
+    uint64_t from, after;
+    uint64_t found;
+    uint64_t want;
+    struct buf text;
+    struct watched part[];
+};
+
+static void step(struct monitor *m);
+
+static void unref(struct monitor *m)
+{
+    if (--m->refs > 0) {
+        return;
+    }
+    buf_done(&m->text);
+    free(m->device);
+    free(m);
+}
+
+/* --- one row as a line (scan thread) ------------------------------------------------------------- */
+
+/* Text between `mark` and the next quote in JSON of our own: inside a string a quote never stands without a backslash, so a mark
+ * that begins with one is found only where we wrote it. */
+static struct span after_mark(struct span s, struct span mark)
+{
+    const uint8_t *p = s.n > 0 ? memmem(s.p, s.n, mark.p, mark.n) : NULL;
+    return p == NULL ? SPAN_NONE : span_from(s, (size_t)(p - s.p) + mark.n);
+}
+
+static void write_row(struct buf *b, unsigned partition, const struct seglog_row *row, struct span device)
+{
+    static const char app_mark[] = "},\"app\":{";
+    char when[TIME_ISO_SIZE];
+    struct span app = after_mark(row->meta, span_str(app_mark));
+    if (app.p == NULL) {
+        return; /* not written by this hub: there is nothing to say about it */
+    }
+    struct span sys = span_sub(row->meta, sizeof("{\"sys\":{") - 1, (size_t)(app.p - row->meta.p) - (sizeof(app_mark) - 1) - 8);
+    time_iso7(row->enqueued_us, when);
+    buf_addf(b, "{\"partition\":%u,\"sequenceNumber\":%llu,\"enqueuedTimeUtc\":\"%s\",\"deviceId\":\"", partition,
+             (unsigned long long)row->seq, when);
+    buf_add(b, device);
+    buf_addf(b, "\",\"systemProperties\":{\"iothub-enqueuedtime\":\"%s\"%s", when, sys.n > 0 ? "," : "");
+    buf_add(b, sys);
+    buf_add(b, SPAN_LIT("},\"properties\":{"));
+    buf_add(b, span_sub(app, 0, app.n - 2));
+    buf_add(b, SPAN_LIT("},\"body\":"));
+    if (row->body.n == 0 || span_is_utf8(row->body)) {
+        json_write_str(b, row->body);
+        buf_add(b, SPAN_LIT(",\"bodyEncoding\":\"utf-8\"}\n"));
+    } else {
+        buf_add_u8(b, '"');
+        base64_add(b, row->body);
+        buf_add(b, SPAN_LIT("\",\"bodyEncoding\":\"base64\"}\n"));
+    }
+}
+
+static bool on_row(void *arg, const struct seglog_row *row)
+{
+    struct monitor *m = arg;
+    struct span rest = after_mark(row->meta, SPAN_LIT("\"iothub-connection-device-id\":\""));
+    struct span device = span_cut(&rest, '"');
+    m->after = row->seq + 1;
+    if (m->device != NULL && !span_is(device, m->device)) {
+        return true;
+    }
+    write_row(&m->text, m->at->partition, row, device);
+    m->found++;
+    return m->found < m->want && m->text.n < MONITOR_SLICE_BYTES && buf_err(&m->text) == OK;
+}
+
+static enum err read_slice(struct db *db, struct store_scan *scan)
+{
+    struct monitor *m = CONTAINER_OF(scan, struct monitor, scan);
+    uint64_t next = m->from;
+    (void)db; /* the log has files of its own; the scan threads are where waiting for a disk is allowed */
+    enum err e = seglog_read(m->log, m->at->partition, m->from, MONITOR_SLICE_ROWS, MONITOR_SLICE_BYTES, on_row, m, &next);
+    if (e == OK && m->found < m->want && m->text.n < MONITOR_SLICE_BYTES) {
+        m->after = MAX(m->after, next); /* rows of others, and what retention took away */
+    }
+    return e != OK ? e : buf_err(&m->text);
+}
+
+/* --- turns (worker) ------------------------------------------------------------------------------ */
+
+static void finish(struct monitor *m, enum err why)
+{
+    if (m->out != NULL && !m->is_ending) {
+        if (why != OK) {
+            LOG_WARN("hub.monitor_ended", L_ERR(why));
+        }
+        m->is_ending = true;
+        http_stream_end(m->out); /* on_gone follows */
+    }
+}
+
+static void on_beat(struct timer *t)
+{
+    struct monitor *m = CONTAINER_OF(t, struct monitor, beat);
+    if (m->out != NULL && !m->is_ending) {
+        http_stream_write(m->out, SPAN_LIT("\n"));
+        timer_set(worker_loop(m->w), &m->beat, MONITOR_BEAT_MS, on_beat);
+    }
+}
+
+static void slice_home(struct msg *msg)
+{
+    struct monitor *m = CONTAINER_OF(msg, struct monitor, scan.msg);
+    m->is_reading = false;
+    if (m->out != NULL && !m->is_ending) {
+        if (m->scan.result != OK) {
+            finish(m, m->scan.result);
+        } else {
+            m->at->next = m->after;
+            if (m->found > 0) {
+                http_stream_write(m->out, buf_span(&m->text));
+                metric_add(m->w, HUB_M_MONITOR_ROWS, (int64_t)m->found);
+                timer_set(worker_loop(m->w), &m->beat, MONITOR_BEAT_MS, on_beat);
+            }
+            m->left -= m->left == UINT64_MAX ? 0 : MIN(m->found, m->left);
+            step(m);
+        }
+    }
+    unref(m);
+}
+
+static void on_news(struct msg *msg)
+{
+    struct watched *p = CONTAINER_OF(msg, struct watched, watch.msg);
+    struct monitor *m = p->m;
+    p->is_armed = false;
+    if (m->out != NULL) {
+        step(m);
+    }
+    unref(m);
+}
+
+static void start_read(struct monitor *m, struct watched *p)
+{
+    struct worker *w = m->w;
+    m->at = p;
+    m->from = m->after = p->next;
+    m->found = 0;
+    m->want = m->left;
+    buf_release(&m->text);
+    m->scan = (struct store_scan){
+        .msg = { .run = slice_home },
+        .home = loop_mailbox(worker_loop(w)),
+        .run = read_slice,
+        .deadline_ms = UINT64_MAX,
+    };
+    m->is_reading = true;
+    m->refs++;
+    enum err e = store_scan(server_store(worker_server(w)), &m->scan);
+    if (e != OK) {
+        m->is_reading = false;
+        m->refs--;
+        finish(m, e);
+    }
+}
+
+/* Reads the next partition that has something, or waits for news of all. */
+static void step(struct monitor *m)
+{
+    if (m->is_reading || m->is_ending || m->out == NULL || http_stream_is_full(m->out)) {
+        return;
+    }
+    if (m->left == 0) {
+        finish(m, OK);
+        return;
+    }
+    for (unsigned i = 0; i < m->n; i++) {
+        struct watched *p = &m->part[(m->turn + i) % m->n];
+        if (seglog_last(m->log, p->partition, NULL) >= p->next) {
+            m->turn = (m->turn + i + 1) % m->n;
+            start_read(m, p);
+            return;
+        }
+    }
+    if (!m->is_following) {
+        finish(m, OK);
+        return;
+    }
+    for (unsigned i = 0; i < m->n; i++) {
+        struct watched *p = &m->part[i];
+        if (!p->is_armed) {
+            p->is_armed = true;
+            m->refs++;
+            p->watch = (struct seglog_watch){
+                .msg = { .run = on_news }, .home = loop_mailbox(worker_loop(m->w)), .partition = p->partition, .seq = p->next
+            };
+            seglog_watch(m->log, &p->watch);
+        }
+    }
+}
+
+static void on_drained(struct http_stream *s, void *arg)
+{
+    (void)s;
+    step(arg);
+}
+
+static void on_gone(struct http_stream *s, void *arg)
+{
+    struct monitor *m = arg;
+    (void)s;
+    m->out = NULL;
+    timer_stop(worker_loop(m->w), &m->beat);
+    list_del(&m->link);
+    for (unsigned i = 0; i < m->n; i++) {
+        if (m->part[i].is_armed && seglog_unwatch(m->log, &m->part[i].watch)) {
+            m->part[i].is_armed = false;
+            m->refs--; /* ours is still held */
+        }
+    }
+    unref(m);
+}
+
+static const struct http_stream_handler stream_handler = { .on_drained = on_drained, .on_gone = on_gone };
+
+/* --- request ---------------------------------------------------------------------------------------- */
+
+static enum err read_number(struct http_rq *rq, const char *name, uint64_t max, uint64_t *ret, struct err_info *info)
+{
+    bool found;
+    struct span s = http_rq_query(rq, name, &found);
+    uint64_t v;
+    if (!found) {
+        return OK;
+    }
+    if (!span_to_u64(s, &v) || v > max) {
+        return err_set(info, E_ARG, "%s is no number up to %llu", name, (unsigned long long)max);
+    }
+    *ret = v;
+    return OK;
+}
+
+/* Where partition p begins. */
+static enum err read_from(struct http_rq *rq, struct seglog *log, unsigned p, uint64_t *ret, struct err_info *info)
+{
+    char name[24];
+    bool found;
+    uint64_t seq = 0;
+    int64_t t;
+    (void)snprintf(name, sizeof(name), "from.%u", p);
+    enum err e = read_number(rq, name, INT64_MAX, &seq, info);
+    if (e != OK || seq > 0) {
+        *ret = seq;
+        return e;
+    }
+    struct span from = http_rq_query(rq, "from", &found);
+    if (!found || span_is_nocase(from, "latest")) {
+        *ret = seglog_last(log, p, NULL) + 1;
+    } else if (span_is_nocase(from, "earliest")) {
+        *ret = seglog_first(log, p);
+    } else if (span_to_u64(from, &seq)) {
+        *ret = MAX(seq, 1);
+    } else if (time_parse_iso(from, &t) == OK) {
+        return seglog_find_time(log, p, t, ret);
+    } else {
+        return err_set(info, E_ARG, "from is none of: earliest, latest, a sequence number, an ISO 8601 time");
+    }
+    return OK;
+}
+
+static enum err read_request(struct http_rq *rq, struct hub *h, struct monitor *m, struct err_info *info)
+{
+    bool found;
+    uint64_t one = UINT64_MAX;
+    enum err e = read_number(rq, "partition", h->conf->partitions - 1, &one, info);
+    m->left = UINT64_MAX;
+    if (e != OK || (e = read_number(rq, "max", INT64_MAX, &m->left, info)) != OK) {
+        return e;
+    }
+    struct span follow = http_rq_query(rq, "follow", &found);
+    m->is_following = !found || span_is_nocase(follow, "true");
+    if (found && !m->is_following && !span_is_nocase(follow, "false")) {
+        return err_set(info, E_ARG, "follow is true or false");
+    }
+    struct span device = http_rq_query(rq, "device", &found);
+    if (found) {
+        if (!id_device_ok(device)) {
+            return err_set(info, E_ARG, "device is no device id");
+        }
+        m->device = span_dup(device);
+        if (m->device == NULL) {
+            return E_NOMEM;
+        }
+    }
+    for (unsigned p = 0; p < h->conf->partitions; p++) {
+        if (one == UINT64_MAX || one == p) {
+            struct watched *at = &m->part[m->n];
+            at->m = m;
+            at->partition = p;
+            if ((e = read_from(rq, h->log, p, &at->next, info)) != OK) {
+                return e;
+            }
+            m->n++;
+        }
+    }
+    return OK;
+}
+
+void hub_monitor_get(struct http_rq *rq)
+{
+    struct worker *w = worker_of_rq(rq);
+    struct hub *h = hub_of(w);
+    struct hub_worker *hw = hub_worker_of(w);
+    struct err_info info = { 0 };
+    size_t open = 0;
+    LIST_EACH(n, &hw->monitors)
+    {
+        open++;
+    }
+    if (open >= MONITOR_MAX) {
+        hub_refuse(rq, E_THROTTLED, NULL);
+        return;
+    }
+    struct monitor *m = mem_new(sizeof(*m) + (size_t)h->conf->partitions * sizeof(m->part[0]));
+    if (m == NULL) {
+        hub_refuse(rq, E_NOMEM, NULL);
+        return;
+    }
+    m->refs = 1;
+    m->w = w;
+    m->log = h->log;
+    m->text = (struct buf)BUF_INIT(LINE_MAX);
+    enum err e = read_request(rq, h, m, &info);
+    if (e == OK) {
+        m->policy = ((const struct caller *)http_rq_user(rq))->policy;
+        e = http_stream_begin(rq, 200, "application/x-ndjson", &stream_handler, m, &m->out);
+    }
+    if (e != OK) {
+        hub_refuse(rq, e, &info);
+        unref(m);
+        return;
+    }
+    list_add_tail(&hw->monitors, &m->link);
+    timer_set(worker_loop(w), &m->beat, MONITOR_BEAT_MS, on_beat);
+    step(m);
+}
+
+void monitors_rejudge(struct worker *w)
+{
+    LIST_EACH_SAFE(n, tmp, &hub_worker_of(w)->monitors)
+    {
+        struct monitor *m = LIST_OF(n, struct monitor, link);
+        if (!policy_still_good(w, &m->policy, R_SERVICE_CONNECT)) {
+            finish(m, E_UNAUTHORIZED);
+        }
+    }
+}
+
+void monitors_drain(struct worker *w)
+{
+    LIST_EACH_SAFE(n, tmp, &hub_worker_of(w)->monitors)
+    {
+        finish(LIST_OF(n, struct monitor, link), OK);
+    }
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counters of the hub; the table of names is in hub/main.c, in this order. */
+#ifndef HUB_METRICS_H
+#define HUB_METRICS_H
+
+#include "server/metrics.h"
+
+enum hub_metric {
+    HUB_M_CONNECTS,
+    HUB_M_REFUSED,
+    HUB_M_TAKEOVERS,
+    HUB_M_REVOKED,
+    HUB_M_EXPIRED,
+    HUB_M_MSG_MQTT,
+    HUB_M_MSG_HTTPS,
+    HUB_M_MSG_NOT_STORED,
+    HUB_M_TWIN_GETS,
+    HUB_M_TWIN_PATCHES,
+    HUB_M_MONITOR_ROWS,
+    HUB_METRICS
+};
+
+#endif

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hub/session.h"
+
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "hub/hub_sql.h"
+#include "hub/metrics.h"
+
+#define EXPIRY_STEP_MS UINT64_C(3600000) /* long waits are cut, so that a changed clock is noticed within the hour */
+
+enum err hub_worker_new(struct worker *w, struct hub_worker **ret)
+{
+    struct hub_worker *hw = NEW(struct hub_worker);
+    if (hw == NULL) {
+        return E_NOMEM;
+    }
+    hw->w = w;
+    list_init(&hw->sessions);
+    list_init(&hw->monitors);
+    *ret = hw;
+    return OK;
+}
+
+void hub_worker_free(struct hub_worker *hw)
+{
+    if (hw != NULL) {
+        timer_stop(worker_loop(hw->w), &hw->walk_timer);
+        free(hw);
+    }
+}
+
+/* --- life -------------------------------------------------------------------------------------- */
+
+static void will_free(struct will *w)
+{
+    if (w != NULL) {
+        arena_done(&w->arena);
+        free(w);
+    }
+}
+
+enum err session_new(struct worker *w, const struct session_ops *ops, void *endpoint, struct session **ret)
+{
+    struct session *s = NEW(struct session);
+    if (s == NULL) {
+        return E_NOMEM;
+    }
+    s->w = w;
+    s->ops = ops;
+    s->endpoint = endpoint;
+    s->refs = 1;
+    *ret = s;
+    return OK;
+}
+
+void session_ref(struct session *s)
+{
+    s->refs++;
+}
+
+void session_unref(struct session *s)
+{
+    ASSERT(s->refs > 0);
+    if (--s->refs > 0) {
+        return;
+    }
+    timer_stop(worker_loop(s->w), &s->expiry);
+    will_free(s->will);
+    free(s->text);
+    free(s);
+}
+
+struct telemetry_source session_source(const struct session *s)
+{
+    return (struct telemetry_source){
+        .device_id = s->device_id,
+        .generation_id = s->ad.generation_id,
+        .model_id = s->ad.model_id,
+        .auth_method_json = s->ad.auth_method_json,
+    };
+}
+
+/* --- claim ----------------------------------------------------------------------------------- */
+
+static enum err copy_identity(struct session *s, struct span device_id, const struct admitted *ad)
+{
+    size_t n = device_id.n + ad->generation_id.n + ad->model_id.n;
+    uint8_t *t = malloc(n + 1);
+    if (t == NULL) {
+        return E_NOMEM;
+    }
+    s->text = (char *)t;
+    s->ad = *ad;
+    struct span *into[] = { &s->device_id, &s->ad.generation_id, &s->ad.model_id };
+    const struct span from[] = { device_id, ad->generation_id, ad->model_id };
+    for (size_t i = 0; i < ARRAY_LEN(into); i++) {
+        if (from[i].n > 0) {
+            memcpy(t, from[i].p, from[i].n);
+        }
+        *into[i] = span_of(t, from[i].n);
+        t += from[i].n;
+    }
+    return OK;
+}
+
+static void claim_home(struct msg *m)
+{
+    struct session *s = CONTAINER_OF(m, struct session, claim.msg);
+    struct err_info info = { 0 };
+    enum err e = s->claim.result;
+    s->is_claiming = false;
+    if (e == OK) {
+        s->epoch = s->claim.epoch;
+        /* A change that came between the verdict and the entry was told to nobody: judge once more, now that it would be. */
+        enum err again = s->endpoint == NULL ? E_CLOSED : registry_still_good(s->w, &s->ad, &info);
+        if (again != OK) {
+            directory_release(hub_of(s->w)->directory, s->ad.identity, s->epoch);
+            e = again;
+        }
+    }
+    if (s->endpoint != NULL) {
+        s->ops->granted(s, e, &info);
+    }
+    if (e != OK && s->h != 0) {
+        handle_free(worker_loop(s->w), s->h);
+        s->h = 0;
+    }
+    session_unref(s);
+}
+
+enum err session_claim(struct session *s, struct span device_id, const struct admitted *ad)
+{
+    ASSERT(!s->is_claiming && !s->is_ready && s->text == NULL);
+    enum err e = copy_identity(s, device_id, ad);
+    if (e != OK) {
+        return e;
+    }
+    s->h = handle_new(worker_loop(s->w), s);
+    if (s->h == 0) {
+        return E_NOMEM;
+    }
+    s->claim = (struct dir_claim){
+        .msg = { .run = claim_home }, .home = worker_loop(s->w), .identity = ad->identity, .link = s->h
+    };
+    session_ref(s);
+    s->is_claiming = true;
+    if ((e = directory_claim(hub_of(s->w)->directory, &s->claim)) != OK) {
+        s->is_claiming = false;
+        handle_free(worker_loop(s->w), s->h);
+        s->h = 0;
+        session_unref(s);
+    }
+    return e;
+}
+
+static void on_expiry(struct timer *t)
+{
+    struct session *s = CONTAINER_OF(t, struct session, expiry);
+    int64_t left_s = s->ad.expires_s - clock_wall_s(server_clock(worker_server(s->w)));
+    if (left_s <= 0) {
+        metric_add(s->w, HUB_M_EXPIRED, 1);
+        s->ops->close(s, E_EXPIRED, "what admitted this link has expired");
+        return;
+    }
+    uint64_t wait_ms = MIN((uint64_t)left_s * 1000, EXPIRY_STEP_MS);
+    timer_set(worker_loop(s->w), &s->expiry, wait_ms, on_expiry);
+}
+
+void session_ready(struct session *s)
+{
+    struct hub_worker *hw = hub_worker_of(s->w);
+    s->is_ready = true;
+    s->walk = hw->walk;
+    list_add_tail(&hw->sessions, &s->link);
+    hw->n_sessions++;
+    if (s->ad.expires_s != INT64_MAX) {
+        timer_set(worker_loop(s->w), &s->expiry, 0, on_expiry);
+    }
+    registry_note_activity(s->w, s->ad.identity, loop_wall_us(worker_loop(s->w)), 1);
+}
+
+static void will_stored(void *user, uint64_t tag, enum err result)
+{
+    (void)user;
+    (void)tag;
+    if (result != OK) {
+        LOG_WARN("hub.will_lost", L_ERR(result));
+    }
+}
+
+static void store_will(struct session *s)
+{
+    struct will *will = s->will;
+    struct telemetry_source src = session_source(s);
+    struct telemetry_message m = {
+        .props = will->props, .n_props = will->n_props, .body = will->body, .retain = will->retain, .is_will = true
+    };
+    struct err_info info = { 0 };
+    enum err e = telemetry_begin(s->w, &src, &m, will_stored, NULL, 0, &info);
+    if (e != OK) {
+        LOG_WARN("hub.will_lost", L_SPAN("device", s->device_id), L_ERR(e), L_WHY(&info, e));
+    }
+}
+
+void session_end(struct session *s, bool is_clean)
+{
+    struct hub_worker *hw = hub_worker_of(s->w);
+    s->endpoint = NULL;
+    timer_stop(worker_loop(s->w), &s->expiry);
+    if (s->is_ready) {
+        if (s->will != NULL && !is_clean) {
+            store_will(s);
+        }
+        s->is_ready = false;
+        list_del(&s->link);
+        hw->n_sessions--;
+        handle_free(worker_loop(s->w), s->h);
+        s->h = 0;
+        directory_release(hub_of(s->w)->directory, s->ad.identity, s->epoch);
+        registry_note_activity(s->w, s->ad.identity, loop_wall_us(worker_loop(s->w)), 0);
+    }
+    session_unref(s);
+}
+
+/* --- filters that outlive the link ------------------------------------------------------------ */
+
+/* Both bit sets in one number: granted in the low half, QoS 1 in the high. */
+static int64_t filters_pack(const struct session *s)
+{
+    return (int64_t)s->subs | ((int64_t)s->subs_q1 << 16);
+}
+
+enum err session_load_filters(struct session *s, bool *ret_present)
+{
+    int64_t packed = 0;
+    enum err e = hub_sql_session_get(worker_db(s->w), s->ad.identity, &packed);
+    if (e != OK && e != E_NOT_FOUND) {
+        return e;
+    }
+    s->has_stored = e == OK;
+    if (e == OK && !s->is_clean) {
+        s->subs = (uint16_t)packed;
+        s->subs_q1 = (uint16_t)(packed >> 16);
+    }
+    *ret_present = e == OK && !s->is_clean;
+    return OK;
+}
+
+struct filters_op {
+    struct store_op op;
+    int64_t identity;
+    int64_t packed;
+    bool forget;
+};
+
+static enum err filters_tx(struct store_tx *tx, struct store_op *op)
+{
+    struct filters_op *f = CONTAINER_OF(op, struct filters_op, op);
+    return f->forget ? hub_sql_session_del(tx->db, f->identity) : hub_sql_session_put(tx->db, f->identity, f->packed);
+}
+
+static void filters_home(struct msg *m)
+{
+    struct filters_op *f = CONTAINER_OF(m, struct filters_op, op.msg);
+    if (f->op.result != OK) {
+        LOG_WARN("hub.session_not_stored", L_I64("identity", f->identity), L_ERR(f->op.result));
+    }
+    free(f);
+}
+
+static void filters_submit(struct session *s, bool forget)
+{
+    struct filters_op *f = NEW(struct filters_op);
+    if (f == NULL) {
+        return;
+    }
+    f->identity = s->ad.identity;
+    f->packed = filters_pack(s);
+    f->forget = forget;
+    f->op.msg.run = filters_home;
+    f->op.home = loop_mailbox(worker_loop(s->w));
+    f->op.tx = filters_tx;
+    f->op.bytes = sizeof(*f);
+    enum err e = store_submit(server_store(worker_server(s->w)), &f->op);
+    if (e != OK) {
+        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(e));
+        free(f);
+    }
+}
+
+void session_store_filters(struct session *s)
+{
+    s->has_stored = true;
+    filters_submit(s, false);
+}
+
+void session_forget_filters(struct session *s)
+{
+    if (s->has_stored) {
+        s->has_stored = false;
+        filters_submit(s, true);
+    }
+}
+
+/* --- what others change ------------------------------------------------------------------------ */
+
+static void end_if_revoked(struct session *s)
+{
+    struct err_info info = { 0 };
+    enum err e = registry_still_good(s->w, &s->ad, &info);
+    if (e != OK) {
+        metric_add(s->w, HUB_M_REVOKED, 1);
+        s->ops->close(s, e, err_why(&info, e));
+    }
+}
+
+void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identity, enum dir_change change)
+{
+    struct hub *h = arg;
+    struct worker *w = server_worker(h->server, worker);
+    struct session *s = handle_get(worker_loop(w), link);
+    if (s == NULL || s->ad.identity != identity || s->endpoint == NULL) {
+        return;
+    }
+    switch (change) {
+    case DIR_GONE:
+        metric_add(w, HUB_M_REVOKED, 1);
+        s->ops->close(s, E_DISABLED, "identity was disabled or deleted");
+        break;
+    case DIR_CREDENTIAL:
+        end_if_revoked(s);
+        break;
+    case DIR_TAKEOVER:
+        metric_add(w, HUB_M_TAKEOVERS, 1);
+        s->ops->close(s, E_FENCED, "a newer connection of this identity took over");
+        break;
+    }
+}
+
+static void walk_slice(struct timer *t)
+{
+    struct hub_worker *hw = CONTAINER_OF(t, struct hub_worker, walk_timer);
+    unsigned n = 0;
+    LIST_EACH_SAFE(node, tmp, &hw->sessions)
+    {
+        struct session *s = LIST_OF(node, struct session, link);
+        if (s->walk == hw->walk) {
+            return; /* seen ones stand at the tail: all are */
+        }
+        if (n++ == SESSION_SLICE) {
+            timer_set(worker_loop(hw->w), &hw->walk_timer, 0, walk_slice);
+            return;
+        }
+        s->walk = hw->walk;
+        list_del(&s->link);
+        list_add_tail(&hw->sessions, &s->link);
+        if (s->ad.by_policy || s->ad.by_ca) {
+            end_if_revoked(s);
+        }
+    }
+}
+
+void sessions_rejudge_all(struct worker *w)
+{
+    struct hub_worker *hw = hub_worker_of(w);
+    hw->walk++;
+    timer_set(worker_loop(w), &hw->walk_timer, 0, walk_slice);
+}
+
+void sessions_drain(struct worker *w, uint64_t deadline_ms)
+{
+    struct hub_worker *hw = hub_worker_of(w);
+    hw->is_draining = true;
+    uint64_t now = loop_now_ms(worker_loop(w));
+    uint64_t left = deadline_ms > now ? deadline_ms - now : 1;
+    LIST_EACH_SAFE(node, tmp, &hw->sessions)
+    {
+        struct session *s = LIST_OF(node, struct session, link);
+        s->ops->drain(s, 1 + random_below(left));
+    }
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connected identity on its worker: who it is, what admitted it, what it wants to hear (bits, not topics).
+ *
+ *   NEW --CONNECT judged good--> CLAIMING --granted--> READY --takeover, change, end--> GONE
+ *
+ * The endpoint (hub/mqtt.c) feeds it; what reaches a device from outside its own packets (takeover, disabling, desired properties,
+ * trust changes) comes through here and leaves by the functions that the endpoint handed over (struct session_ops).
+ *
+ * Ownership   counted: the link, a claim on the way home and each append on its way hold it. session_unref ends it.
+ * Threads     the worker's. Other threads name it by its handle.
+ * Revoked     session_rejudge asks registry_still_good with what admitted it; walks go in slices of SESSION_SLICE, so that a change of
+ *             policies or trusted CAs reaches 20,000 sessions well within a second without stopping the loop.
+ * Spec        docs/protocol/hub-mqtt.md 2.5, 2.6, 3, 12; docs/protocol/sas.md 5.
+ */
+#ifndef HUB_SESSION_H
+#define HUB_SESSION_H
+
+#include "hub/directory.h"
+#include "hub/registry.h"
+#include "hub/telemetry.h"
+#include "net/mlink.h"
+#include "wire/topic.h"
+
+#define SESSION_SLICE 256u
+
+struct session;
+struct session_ops {
+    /* Ends the link with that reason; on_close of the endpoint follows from the loop. */
+    void (*close)(struct session *s, enum err why, const char *reason);
+    /* The claim came home: OK, E_FENCED (overtaken), or E_UNAUTHORIZED (revoked meanwhile). */
+    void (*granted)(struct session *s, enum err result, const struct err_info *info);
+    /* Desired properties changed: patch is the text to send. */
+    void (*desired)(struct session *s, uint64_t version, struct span patch);
+    /* Gently, within so many milliseconds. */
+    void (*drain)(struct session *s, uint64_t timeout_ms);
+};
+
+struct will {
+    struct prop *props;
+    size_t n_props;
+    struct arena arena; /* holds props and body */
+    struct span body;
+    bool retain;
+};
+
+struct session {
+    struct list link; /* in hub_worker.sessions while READY */
+    struct worker *w;
+    const struct session_ops *ops;
+    void *endpoint; /* its struct mlink; NULL once the link is gone */
+    unsigned refs;
+    uint16_t subs;    /* bits of enum hub_filter */
+    uint16_t subs_q1; /* granted QoS 1 */
+    bool is_ready;
+    bool is_claiming;
+    bool is_clean; /* clean session 1 */
+    bool has_stored; /* a stored session exists */
+    uint32_t walk; /* the walk that saw it last */
+    handle h;
+    uint64_t epoch;
+    uint64_t desired_told; /* version last sent or read */
+    struct admitted ad;    /* spans point into text */
+    struct dir_claim claim;
+    struct timer expiry;
+    struct will *will;
+    struct span device_id;
+    char *text; /* device id, generation id, model id */
+};
+
+struct hub_worker {
+    struct worker *w;
+    struct list sessions;
+    size_t n_sessions;
+    uint32_t walk;
+    struct timer walk_timer;
+    bool is_draining;
+    struct list monitors; /* hub/http_monitor.c */
+};
+static inline struct hub_worker *hub_worker_of(struct worker *w)
+{
+    return worker_user(w);
+}
+
+MUST_USE enum err hub_worker_new(struct worker *w, struct hub_worker **ret);
+void hub_worker_free(struct hub_worker *hw);
+
+MUST_USE enum err session_new(struct worker *w, const struct session_ops *ops, void *endpoint, struct session **ret);
+void session_ref(struct session *s);
+void session_unref(struct session *s);
+/* Judged good: copies what admitted it and claims the directory entry; ops->granted follows from the loop. */
+MUST_USE enum err session_claim(struct session *s, struct span device_id, const struct admitted *ad);
+/* After granted(OK): may hear and send. */
+void session_ready(struct session *s);
+/* The link is gone: leaves the directory, stores the will unless the end was clean. */
+void session_end(struct session *s, bool is_clean);
+struct telemetry_source session_source(const struct session *s);
+
+/* Filters that outlive the link (clean session 0). Reads on the worker; writes are fire and forget on the writer. */
+MUST_USE enum err session_load_filters(struct session *s, bool *ret_present);
+void session_store_filters(struct session *s);
+void session_forget_filters(struct session *s);
+
+/* Hooks of the frame and of the domain. */
+void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identity, enum dir_change change);
+void sessions_rejudge_all(struct worker *w); /* policies or trusted CAs changed */
+void sessions_drain(struct worker *w, uint64_t deadline_ms);
+
+#endif
