@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 noinst_LIBRARIES += %D%/libnet.a
 %C%_libnet_a_SOURCES = \
+	%D%/ack_ring.c \
+	%D%/ack_ring.h \
 	%D%/conn.c \
 	%D%/conn.h \
 	%D%/conn_int.h \
@@ -25,6 +27,7 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/listener.c \
 	%D%/loop.c \
 	%D%/loop.h \
+	%D%/mlink.c \
 	%D%/mlink.h \
 	%D%/stream.h \
 	%D%/tls.c \
