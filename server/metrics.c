@@ -230,8 +230,8 @@ static void on_open(struct conn *c, void *arg)
 {
     struct server *s = arg;
     conn_mark_authenticated(c); /* loopback by configuration; nothing secret is told */
-    if (http_attach(s->metrics->http, conn_stream(c)) != OK) {
-        stream_abort(conn_stream(c), E_BUSY);
+    if (s->metrics->http == NULL || http_attach(s->metrics->http, conn_stream(c)) != OK) {
+        server_refuse_stream(conn_stream(c), E_BUSY);
     }
 }
 

@@ -61,6 +61,9 @@ struct worker {
     struct timer tick;
     struct timer drain_poll;
     uint64_t drain_deadline_ms;
+    uint64_t drain_http_ms;
+    bool http_drained;
+    bool is_ending;        /* new streams are refused */
     _Atomic bool is_idle;  /* while draining: nothing is under way here any more */
     struct msg change_msg; /* policies or trust changed; posted at most once at a time */
     _Atomic bool change_posted;
@@ -172,6 +175,8 @@ void workers_drain(struct server *s, uint64_t deadline_ms);
 bool workers_idle(const struct server *s);
 /* Ends their threads and what they hold. */
 void workers_stop(struct server *s);
+/* Ends a stream that nobody has taken. */
+void server_refuse_stream(struct stream *st, enum err why);
 /* Tells each worker that an epoch has grown. Any thread; never allocates. */
 void workers_tell_change(struct server *s);
 /* One TLS context per worker, made by the caller; takes them over. */

@@ -106,7 +106,7 @@ enum err options_read(const struct server_program *p, int argc, char **argv, str
     for (size_t i = 0; i < ARRAY_LEN(option_rows); i++) {
         longs[i].name = option_rows[i].name;
         longs[i].has_arg = option_rows[i].arg != NULL ? required_argument : no_argument;
-        longs[i].val = option_rows[i].id;
+        longs[i].val = (int)option_rows[i].id;
     }
     o.set = mem_new(((size_t)argc + 1) * sizeof(char *));
     if (o.set == NULL) {

@@ -11,6 +11,7 @@
 
 #define TICK_MS 1000u
 #define DRAIN_POLL_MS 20u
+#define DRAIN_ANSWER_MS 500u
 #define LAST_TURNS 8 /* enough for streams that were aborted to be told so */
 
 static _Thread_local struct worker *this_worker;
@@ -301,13 +302,23 @@ static unsigned share(const struct server *s, uint64_t bound)
     return (unsigned)MAX(part, MIN(bound, 16u));
 }
 
+void server_refuse_stream(struct stream *st, enum err why)
+{
+    stream_handle(st, &refuse_handler, NULL);
+    stream_abort(st, why);
+}
+
 static bool is_over_limit(struct worker *w, struct stream *st)
 {
+    if (w->is_ending) {
+        server_refuse_stream(st, E_DRAINING); /* its handshake outlived our listeners */
+        return true;
+    }
     if (open_conns(w) <= share(w->s, server_base_conf(w->s)->max_connections)) {
         return false;
     }
     LOG_WARN("server.connections.limit", L_STR("peer", conn_peer_text(stream_conn(st))));
-    stream_abort(st, E_LIMIT);
+    server_refuse_stream(st, E_LIMIT);
     return true;
 }
 
@@ -325,9 +336,8 @@ static void on_https(struct conn *c, void *arg)
 {
     struct worker *w = arg;
     struct stream *st = conn_stream(c);
-    stream_handle(st, &refuse_handler, w);
     if (!is_over_limit(w, st) && http_attach(w->http, st) != OK) {
-        stream_abort(st, E_BUSY);
+        server_refuse_stream(st, E_BUSY);
     }
 }
 
@@ -335,7 +345,6 @@ static void on_mqtts(struct conn *c, void *arg)
 {
     struct worker *w = arg;
     struct stream *st = conn_stream(c);
-    stream_handle(st, &refuse_handler, w);
     if (!is_over_limit(w, st)) {
         w->s->program->on_mqtt(w, st);
     }
@@ -441,6 +450,7 @@ static void worker_teardown(struct worker *w)
     timer_stop(w->loop, &w->tick);
     timer_stop(w->loop, &w->drain_poll);
     worker_close_listeners(w);
+    w->is_ending = true;
     if (w->phase == WORKER_RUNNING && w->s->program->worker_done != NULL) {
         w->s->program->worker_done(w);
     }
@@ -481,9 +491,20 @@ static bool worker_has_work(struct worker *w)
            (w->s->program->worker_busy != NULL && w->s->program->worker_busy(w));
 }
 
+/* What is under way gets a moment to be answered; then what still waits hears 503. */
+static void drain_http(struct worker *w)
+{
+    uint64_t now_ms = loop_now_ms(w->loop);
+    if (!w->http_drained && (now_ms >= w->drain_http_ms || now_ms >= w->drain_deadline_ms)) {
+        w->http_drained = true;
+        http_server_drain(w->http);
+    }
+}
+
 static void drain_poll(struct timer *t)
 {
     struct worker *w = CONTAINER_OF(t, struct worker, drain_poll);
+    drain_http(w);
     atomic_store(&w->is_idle, !worker_has_work(w));
     timer_set(w->loop, &w->drain_poll, DRAIN_POLL_MS, drain_poll);
 }
@@ -492,7 +513,7 @@ static void step_drain(struct msg *m)
 {
     struct worker *w = CONTAINER_OF(m, struct worker, control_msg);
     worker_close_listeners(w);
-    http_server_drain(w->http);
+    w->drain_http_ms = loop_now_ms(w->loop) + DRAIN_ANSWER_MS;
     if (w->s->program->worker_drain != NULL) {
         w->s->program->worker_drain(w, w->drain_deadline_ms);
     }
