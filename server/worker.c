@@ -302,6 +302,16 @@ static unsigned share(const struct server *s, uint64_t bound)
     return (unsigned)MAX(part, MIN(bound, 16u));
 }
 
+static size_t refuse_bytes(struct stream *s UNUSED, void *arg UNUSED, struct span in)
+{
+    return in.n;
+}
+static void refuse_close(struct stream *s UNUSED, void *arg UNUSED, enum err why UNUSED)
+{
+}
+/* For connections that end before anybody took them. */
+static const struct stream_handler refuse_handler = {"refused", refuse_bytes, NULL, refuse_close};
+
 void server_refuse_stream(struct stream *st, enum err why)
 {
     stream_handle(st, &refuse_handler, NULL);
@@ -321,16 +331,6 @@ static bool is_over_limit(struct worker *w, struct stream *st)
     server_refuse_stream(st, E_LIMIT);
     return true;
 }
-
-static size_t refuse_bytes(struct stream *s UNUSED, void *arg UNUSED, struct span in)
-{
-    return in.n;
-}
-static void refuse_close(struct stream *s UNUSED, void *arg UNUSED, enum err why UNUSED)
-{
-}
-/* For connections that end before anybody took them. */
-static const struct stream_handler refuse_handler = {"refused", refuse_bytes, NULL, refuse_close};
 
 static void on_https(struct conn *c, void *arg)
 {
