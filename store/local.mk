@@ -6,10 +6,16 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/db.h %D%/db.c %D%/migrate.c \
 	%D%/scan.h %D%/scan.c \
 	%D%/backup.h %D%/backup.c \
-	%D%/store.h %D%/store.c
+	%D%/store.h %D%/store.c \
+	%D%/segment.h %D%/segment.c \
+	%D%/segtable.h %D%/segtable.c \
+	%D%/seglog.h %D%/seglog.c
 
 store_test_libs = %D%/libstore.a base/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS)
 store_test_files = %D%/fixture.h %D%/fixture.c
 check_PROGRAMS += %D%/store_test
 %C%_store_test_SOURCES = %D%/store_test.c $(store_test_files)
 %C%_store_test_LDADD = $(store_test_libs)
+check_PROGRAMS += %D%/seglog_test
+%C%_seglog_test_SOURCES = %D%/seglog_test.c $(store_test_files)
+%C%_seglog_test_LDADD = $(store_test_libs)

@@ -12,9 +12,11 @@
  * Errors      appends: E_BUSY over the marks, E_DISK_FULL below the reserve (the log stops before
  *             the registry does), E_UNKNOWN after a failed sync (never acknowledged; the segment is
  *             closed, reopened, checked). Room that returns is noticed without a restart.
- * Retention   whole segments, when all of a segment is older than retention_s or the folder is over
- *             retention_bytes; paused while seglog_pause_retention is on (the wall clock jumped).
- * Threads     seglog_append any; readers on scan threads of the caller; a reader belongs to one.
+ * Retention   whole segments, when all of a segment is older than retention_s (0: never), or, the
+ *             oldest first, while the folder is over retention_bytes (0: never). So that no segment
+ *             waits for ever to be old, a new one also begins after an eighth of retention_s. By
+ * age only while seglog_pause_retention is off (on: the wall clock jumped). Threads seglog_append
+ * any; readers on scan threads of the caller; a reader belongs to one.
  */
 #ifndef STORE_SEGLOG_H
 #define STORE_SEGLOG_H
@@ -23,6 +25,7 @@
 #include "base/err.h"
 #include "base/mailbox.h"
 #include "base/span.h"
+#include "store/store.h"
 
 struct seglog;
 struct seglog_config {
@@ -34,6 +37,8 @@ struct seglog_config {
     uint64_t reserve_bytes; /* free disk below this: refuse */
     const struct clock *clock;
     const char *vfs;
+    store_free_fn free_bytes; /* NULL: the system's; tests set the disk */
+    void *free_arg;
 };
 MUST_USE enum err seglog_open(const struct seglog_config *cfg, struct seglog **ret,
                               struct err_info *info);
@@ -50,10 +55,12 @@ struct seglog_op {
     uint64_t seq;        /* given by the log, from 1 */
     int64_t enqueued_us; /* given by the log */
     struct seglog_op *next;
+    bool more; /* the log's: the next one belongs to the same batch */
 };
+/* E_ARG: no such partition. */
 MUST_USE enum err seglog_append(struct seglog *l, struct seglog_op *op);
 /* All or nothing, one commit, numbers in list order (linked by ->next, NULL ends). Only the last
- * op's msg is run; results and numbers are set in all. */
+ * op's msg is run; results and numbers are set in all. At most LIMIT_STORE_BATCH (E_LIMIT). */
 MUST_USE enum err seglog_append_batch(struct seglog *l, struct seglog_op *first, size_t n);
 
 /* Committed mark: the highest sequence number that readers may see; 0 when empty. */
@@ -70,16 +77,18 @@ struct seglog_row {
     struct span meta; /* borrowed for the call */
     struct span body;
 };
-/* Return false to stop. */
+/* Return false to stop; the row counts as taken all the same. */
 typedef bool (*seglog_row_fn)(void *arg, const struct seglog_row *row);
-/* Rows from `from` on, at most max_rows and about max_bytes, in order; *ret_next is where to go on.
+/* Rows from `from` on, at most max_rows and about max_bytes (it stops after the row that reaches
+ * them), in order; *ret_next is where to go on, after an error too if rows were handed out before.
  * A `from` older than what is kept starts at the first kept. Blocks on disk: scan thread only. */
 MUST_USE enum err seglog_read(struct seglog *l, unsigned partition, uint64_t from, size_t max_rows,
                               size_t max_bytes, seglog_row_fn fn, void *arg, uint64_t *ret_next);
 
 /* Wakes a reader: m is posted to home once when the committed mark of the partition is >= seq
- * (at once when it is already). One-shot. seglog_unwatch before the message may go away; after it
- * returns the message will not be posted (it may already be in the mailbox: *ret_posted). */
+ * (at once when it is already). One-shot. seglog_unwatch before the message may go away: true, it
+ * was waiting and will not be posted; false, it was posted (and may still be in the mailbox) or
+ * never set. */
 struct seglog_watch {
     struct msg msg;
     struct mailbox *home;
