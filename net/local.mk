@@ -35,4 +35,17 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/tls_ctx.h \
 	%D%/tls_io.c \
 	%D%/tls_io.h \
-	%D%/ws.h
+	%D%/ws.c \
+	%D%/ws.h \
+	%D%/ws_client.c \
+	%D%/ws_int.h
+
+check_PROGRAMS += %D%/http_test
+%C%_http_test_SOURCES = %D%/http_test.c %D%/http_fixture.c %D%/http_fixture.h
+%C%_http_test_LDADD = %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(MHD_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
+
+check_PROGRAMS += %D%/http_desync_test
+%C%_http_desync_test_SOURCES = %D%/http_desync_test.c %D%/http_fixture.c %D%/http_fixture.h
+%C%_http_desync_test_LDADD = %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(MHD_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
