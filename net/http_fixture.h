@@ -51,7 +51,7 @@ struct fx_answer {
     struct span head;
     struct span body; /* chunks joined in place */
 };
-/* False when there is no whole answer at *at. no_body: it answers HEAD. */
+/* Joining spoils the bytes: read an answer once. False when there is no whole answer at *at. no_body: it answers HEAD. */
 bool fx_next(struct fx_client *c, size_t *at, bool no_body, struct fx_answer *ret);
 /* "200 404 closed": all statuses in order, then whether the connection was ended, and "+N" for bytes that are no answer. */
 const char *fx_summary(struct fx_client *c);

@@ -49,3 +49,8 @@ check_PROGRAMS += %D%/http_desync_test
 %C%_http_desync_test_SOURCES = %D%/http_desync_test.c %D%/http_fixture.c %D%/http_fixture.h
 %C%_http_desync_test_LDADD = %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(MHD_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
+
+check_PROGRAMS += %D%/http_flow_test
+%C%_http_flow_test_SOURCES = %D%/http_flow_test.c %D%/http_fixture.c %D%/http_fixture.h
+%C%_http_flow_test_LDADD = %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(MHD_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
