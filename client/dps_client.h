@@ -14,6 +14,7 @@
 
 #include <signal.h>
 
+#include "base/buf.h"
 #include "client/identity.h"
 
 struct dps_result {

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/dps_client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/text.h"
+#include "certs/keyring.h"
+#include "client/link.h"
+#include "client/mclient.h"
+#include "net/fetch.h"
+#include "wire/json.h"
+#include "wire/sas.h"
+#include "wire/topic.h"
+
+#define API_VERSION "2021-06-01"
+#define TOKEN_LIFE_S 3600
+#define TRY_MS 15000u
+#define RETRY_DEFAULT_S 2u
+#define RETRY_MAX_S 120u
+
+enum err device_token(struct span resource_raw, const struct secret *key, int64_t expires_s, const char *skn, struct buf *ret)
+{
+    AUTO(buf_done) struct buf sr = BUF_INIT(LIMIT_SAS_TOKEN);
+    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_SAS_TOKEN);
+    uint8_t mac[MAC_SIZE];
+    percent_add(&sr, resource_raw);
+    sas_to_sign_write(&text, buf_span(&sr), (uint64_t)expires_s);
+    if (buf_err(&sr) != OK || buf_err(&text) != OK) {
+        return E_TOO_LARGE;
+    }
+    mac_sha256(secret_span(key), buf_span(&text), mac);
+    sas_write(ret, buf_span(&sr), mac, (uint64_t)expires_s, span_str(skn));
+    mem_wipe(mac, sizeof(mac));
+    return buf_err(ret);
+}
+
+static enum err dps_token(const struct identity *id, struct buf *ret)
+{
+    AUTO(buf_done) struct buf res = BUF_INIT(1024);
+    buf_addf(&res, "%s/registrations/%s", id->id_scope, id->registration_id);
+    return device_token(buf_span(&res), &id->key, clock_wall_s(clock_system()) + TOKEN_LIFE_S, "registration", ret);
+}
+
+/* --- answers ----------------------------------------------------------------------------------------------- */
+
+enum outcome { O_FINAL, O_POLL, O_RETRY };
+struct progress {
+    char operation_id[128];
+    enum outcome outcome;
+    unsigned wait_s;
+    enum err err; /* when final */
+    struct dps_result *ret;
+    struct err_info *info;
+};
+
+static void copy(const struct json *from, const char *name, char *dst, size_t n)
+{
+    (void)span_to_cstr(span_sub(json_str(json_get(from, name)), 0, n - 1), dst, n);
+}
+
+static void read_refusal(struct progress *p, unsigned status, const struct json *j)
+{
+    p->ret->error_code = (uint32_t)json_int(json_get(j, "errorCode"));
+    copy(j, "message", p->ret->message, sizeof(p->ret->message));
+    copy(j, "trackingId", p->ret->tracking_id, sizeof(p->ret->tracking_id));
+    p->outcome = O_FINAL;
+    p->err = err_set(p->info, status == 401 ? E_UNAUTHORIZED : E_REMOTE, "DPS answers %u, error %u: %s (tracking id %s)", status,
+                     p->ret->error_code, p->ret->message, p->ret->tracking_id);
+}
+
+static void read_final(struct progress *p, const struct json *j)
+{
+    const struct json *st = json_get(j, "registrationState");
+    struct dps_result *r = p->ret;
+    p->outcome = O_FINAL;
+    copy(st, "assignedHub", r->hub, sizeof(r->hub));
+    copy(st, "deviceId", r->device_id, sizeof(r->device_id));
+    copy(st, "substatus", r->substatus, sizeof(r->substatus));
+    copy(st, "errorMessage", r->message, sizeof(r->message));
+    r->error_code = (uint32_t)json_int(json_get(st, "errorCode"));
+    if (span_is(span_str(r->status), "assigned") && r->hub[0] != '\0' && r->device_id[0] != '\0') {
+        p->err = OK;
+    } else if (span_is(span_str(r->status), "disabled")) {
+        p->err = err_set(p->info, E_DISABLED, "the enrollment of this device is disabled");
+    } else {
+        p->err = err_set(p->info, E_REMOTE, "registration ended as '%s', error %u: %s", r->status, r->error_code, r->message);
+    }
+}
+
+/* One answer, whichever transport brought it: decides what to do next. */
+static void on_answer(struct progress *p, unsigned status, uint64_t retry_after_s, struct span body)
+{
+    AUTO(json_free_p) struct json *j = NULL;
+    p->wait_s = (unsigned)MIN(MAX(retry_after_s, (uint64_t)1), (uint64_t)RETRY_MAX_S);
+    if (retry_after_s == 0) {
+        p->wait_s = RETRY_DEFAULT_S;
+    }
+    if (status >= 429) {
+        p->outcome = O_RETRY;
+        return;
+    }
+    if (json_read_object(body, LIMIT_DPS_BODY * 2u, &j, NULL) != OK) {
+        p->outcome = O_FINAL;
+        p->err = err_set(p->info, E_REMOTE, "DPS answers %u with a body that is no JSON", status);
+        return;
+    }
+    if (status > 299) {
+        read_refusal(p, status, j);
+        return;
+    }
+    copy(j, "operationId", p->operation_id, sizeof(p->operation_id));
+    copy(j, "status", p->ret->status, sizeof(p->ret->status));
+    if (span_is(span_str(p->ret->status), "assigning") || span_is(span_str(p->ret->status), "unassigned")) {
+        p->outcome = O_POLL;
+    } else {
+        read_final(p, j);
+    }
+}
+
+static void register_body(const struct identity *id, struct span payload, struct buf *b)
+{
+    buf_add(b, SPAN_LIT("{\"registrationId\":"));
+    json_write_str(b, span_str(id->registration_id));
+    if (payload.n > 0) {
+        buf_add(b, SPAN_LIT(",\"payload\":"));
+        buf_add(b, payload);
+    }
+    buf_add_u8(b, '}');
+}
+
+/* --- over MQTT ----------------------------------------------------------------------------------------------- */
+
+struct over_mqtt {
+    const struct identity *id;
+    struct span payload;
+    struct loop *loop;
+    struct mclient *client;
+    struct progress *p;
+    struct timer next;
+    unsigned rid;
+    bool is_done;
+    bool is_polling;
+    enum err why; /* transport */
+};
+
+static void send_request(struct over_mqtt *m)
+{
+    AUTO(buf_done) struct buf topic = BUF_INIT(1024);
+    AUTO(buf_done) struct buf body = BUF_INIT(LIMIT_DPS_BODY);
+    char rid[16];
+    uint16_t pid;
+    (void)snprintf(rid, sizeof(rid), "%u", ++m->rid);
+    if (m->is_polling) {
+        topic_dps_status_write(&topic, span_str(rid), span_str(m->p->operation_id));
+    } else {
+        topic_dps_register_write(&topic, span_str(rid));
+        register_body(m->id, m->payload, &body);
+    }
+    if (mclient_publish(m->client, buf_span(&topic), buf_span(&body), 1, &pid) != OK) {
+        mclient_close(m->client);
+    }
+}
+
+static void on_next(struct timer *t)
+{
+    struct over_mqtt *m = CONTAINER_OF(t, struct over_mqtt, next);
+    if (m->client != NULL) {
+        send_request(m);
+    }
+}
+
+static void mq_ready(struct mclient *c, void *arg, bool present)
+{
+    static const struct mqtt_filter filter = { { (const uint8_t *)DPS_FILTER, sizeof(DPS_FILTER) - 1 }, 1 };
+    uint16_t id;
+    (void)arg;
+    (void)present;
+    if (mclient_subscribe(c, &filter, 1, &id) != OK) {
+        mclient_close(c);
+    }
+}
+
+static void mq_suback(struct mclient *c, void *arg, uint16_t id, struct span codes)
+{
+    struct over_mqtt *m = arg;
+    (void)id;
+    if (codes.n != 1 || codes.p[0] > 1) {
+        mclient_close(c);
+        return;
+    }
+    send_request(m);
+}
+
+static void mq_publish(struct mclient *c, void *arg, const struct mqtt_publish *p)
+{
+    struct over_mqtt *m = arg;
+    struct dps_down_topic t;
+    uint64_t rid;
+    if (topic_dps_down_read(p->topic, &t, NULL) != OK || !span_to_u64(t.rid, &rid) || rid != m->rid) {
+        return;
+    }
+    on_answer(m->p, t.status, t.retry_after_s, p->payload);
+    if (m->p->outcome == O_FINAL) {
+        m->is_done = true;
+        mclient_close(c);
+        return;
+    }
+    if (m->p->outcome == O_POLL) {
+        m->is_polling = true;
+    }
+    timer_set(m->loop, &m->next, (uint64_t)m->p->wait_s * 1000, on_next);
+}
+
+static void mq_puback(struct mclient *c, void *arg, uint16_t id)
+{
+    (void)c;
+    (void)arg;
+    (void)id;
+}
+
+static void mq_close(struct mclient *c, void *arg, enum err why, uint8_t connack)
+{
+    struct over_mqtt *m = arg;
+    (void)c;
+    m->client = NULL;
+    if (!m->is_done) {
+        m->is_done = true;
+        m->why = why;
+        if (connack != MCLIENT_NO_CONNACK && connack != MQTT_ACCEPTED && why != E_BUSY) {
+            m->p->outcome = O_FINAL;
+            m->p->err = err_set(m->p->info, why, "DPS refuses the connection (CONNACK %u)", connack);
+        } else {
+            (void)!err_set(m->p->info, why == OK ? E_NET : why, "DPS closed the MQTT link (%s)", err_text(why == OK ? E_NET : why));
+        }
+    }
+}
+
+static const struct mclient_handler mq_handler = {
+    .on_ready = mq_ready, .on_suback = mq_suback, .on_puback = mq_puback, .on_publish = mq_publish, .on_close = mq_close
+};
+
+static enum err start_mqtt(struct over_mqtt *m, struct stream *s)
+{
+    AUTO(buf_done) struct buf user = BUF_INIT(2048);
+    AUTO(buf_done) struct buf token = BUF_INIT(LIMIT_SAS_TOKEN);
+    enum err e = OK;
+    topic_dps_username_write(&user, span_str(m->id->id_scope), span_str(m->id->registration_id), SPAN_LIT(API_VERSION),
+                             SPAN_LIT("berth-agent/" PACKAGE_VERSION));
+    if (m->id->kind == ATTEST_SYMMETRIC_KEY) {
+        e = dps_token(m->id, &token);
+    }
+    const struct mqtt_connect cn = {
+        .clean_session = true, .keep_alive_s = 60, .client_id = span_str(m->id->registration_id), .has_username = true,
+        .username = buf_span(&user), .has_password = token.n > 0, .password = buf_span(&token),
+    };
+    if (e == OK) {
+        e = mclient_new(s, &cn, &mq_handler, m, &m->client);
+    }
+    if (token.p != NULL) {
+        mem_wipe(token.p, token.n);
+    }
+    return e;
+}
+
+static void on_link(void *arg, struct stream *s, enum link_via via, enum err why, const struct err_info *info)
+{
+    struct over_mqtt *m = arg;
+    (void)via;
+    enum err e = s != NULL ? start_mqtt(m, s) : why;
+    if (e != OK) {
+        if (s != NULL) {
+            stream_abort(s, e);
+        }
+        (void)!err_set(m->p->info, e, "%s", err_why(info, e));
+        m->why = e;
+        m->is_done = true;
+    }
+}
+
+/* OK: p->outcome is final. Else the transport did not get through. */
+static enum err run_mqtt(const struct identity *id, enum link_via via, struct span payload, uint64_t deadline_ms,
+                         const volatile sig_atomic_t *stop, struct progress *p)
+{
+    const struct tls_client_conf tc = {
+        .ca_file = id->ca_file, .cert_chain_file = id->cert_chain_file, .key_file = id->key_file
+    };
+    struct over_mqtt m = { .id = id, .payload = payload, .p = p };
+    struct tls_ctx *tls = NULL;
+    struct link_try *t = NULL;
+    enum err e = tls_client_new(&tc, &tls, p->info);
+    if (e != OK) {
+        return e;
+    }
+    if ((e = loop_new(0, clock_system(), &m.loop)) != OK) {
+        tls_ctx_unref(tls);
+        return e;
+    }
+    const struct link_target target = { id->dps_host, id->mqtts_port, id->https_port, tls, TRY_MS };
+    e = link_open(m.loop, &target, via, on_link, &m, &t, p->info);
+    while (e == OK && !m.is_done) {
+        loop_turn(m.loop, 200);
+        if (*stop || clock_mono_ms(clock_system()) > deadline_ms) {
+            e = *stop ? E_CLOSED : E_TIMEOUT;
+        }
+    }
+    if (m.client == NULL && !m.is_done && t != NULL && e != OK) {
+        link_cancel(t);
+    }
+    if (m.client != NULL && e != OK) {
+        m.is_done = true;
+        mclient_close(m.client);
+    }
+    timer_stop(m.loop, &m.next);
+    /* the link's end and freeing happen in the loop */
+    for (int i = 0; i < 20 && (m.client != NULL || i < 2); i++) {
+        loop_turn(m.loop, 50);
+    }
+    loop_free(m.loop);
+    tls_ctx_unref(tls);
+    if (e != OK) {
+        return e;
+    }
+    return p->outcome == O_FINAL ? OK : m.why != OK ? m.why : E_NET;
+}
+
+/* --- over HTTPS ------------------------------------------------------------------------------------------------ */
+
+static enum err https_once(struct fetch *f, const struct identity *id, struct span payload, bool is_poll, struct progress *p)
+{
+    AUTO(buf_done) struct buf url = BUF_INIT(2048);
+    AUTO(buf_done) struct buf auth = BUF_INIT(LIMIT_SAS_TOKEN + 64u);
+    AUTO(buf_done) struct buf body = BUF_INIT(LIMIT_DPS_BODY);
+    const char *headers[2];
+    size_t n = 0;
+    enum err e = OK;
+    buf_addf(&url, "https://%s:%u/%s/registrations/", id->dps_host, id->https_port, id->id_scope);
+    percent_add(&url, span_str(id->registration_id));
+    if (is_poll) {
+        buf_addf(&url, "/operations/%s?api-version=" API_VERSION, p->operation_id);
+    } else {
+        buf_add_str(&url, "/register?api-version=" API_VERSION);
+        register_body(id, payload, &body);
+    }
+    buf_add_u8(&url, '\0');
+    if (id->kind == ATTEST_SYMMETRIC_KEY) {
+        buf_add_str(&auth, "Authorization: ");
+        e = dps_token(id, &auth);
+        buf_add_u8(&auth, '\0');
+        headers[n++] = (const char *)auth.p;
+    }
+    if (!is_poll) {
+        headers[n++] = "Content-Type: application/json; charset=utf-8";
+    }
+    if (e != OK || (e = buf_err(&url)) != OK || (e = buf_err(&auth)) != OK) {
+        return e;
+    }
+    const struct fetch_rq rq = {
+        .method = is_poll ? "GET" : "PUT", .url = (const char *)url.p, .headers = headers, .n_headers = n, .body = buf_span(&body),
+        .timeout_ms = TRY_MS, .max_answer = LIMIT_DPS_BODY * 2u,
+    };
+    struct fetch_answer ans;
+    e = fetch(f, &rq, &ans, p->info);
+    if (auth.p != NULL) {
+        mem_wipe(auth.p, auth.n);
+    }
+    if (e == OK) {
+        uint64_t retry = 0;
+        (void)span_to_u64(span_str(ans.retry_after), &retry);
+        on_answer(p, ans.status, retry, buf_span(&ans.body));
+        buf_done(&ans.body);
+    }
+    return e;
+}
+
+static void wait_s(unsigned s, uint64_t deadline_ms, const volatile sig_atomic_t *stop)
+{
+    uint64_t until = MIN(clock_mono_ms(clock_system()) + (uint64_t)s * 1000, deadline_ms);
+    while (!*stop && clock_mono_ms(clock_system()) < until) {
+        const struct timespec ts = { 0, 100 * 1000 * 1000 };
+        (void)nanosleep(&ts, NULL);
+    }
+}
+
+static enum err run_https(const struct identity *id, struct span payload, uint64_t deadline_ms, const volatile sig_atomic_t *stop,
+                          struct progress *p)
+{
+    const struct fetch_conf fc = { id->ca_file, id->cert_chain_file, id->key_file };
+    AUTO(fetch_free_p) struct fetch *f = NULL;
+    bool is_poll = false;
+    enum err e = fetch_new(&fc, &f, p->info);
+    while (e == OK) {
+        e = https_once(f, id, payload, is_poll, p);
+        if (e != OK || p->outcome == O_FINAL) {
+            break;
+        }
+        is_poll = is_poll || p->outcome == O_POLL;
+        wait_s(p->wait_s, deadline_ms, stop);
+        if (*stop || clock_mono_ms(clock_system()) >= deadline_ms) {
+            e = *stop ? E_CLOSED : E_TIMEOUT;
+        }
+    }
+    return e;
+}
+
+/* --- all ---------------------------------------------------------------------------------------------------------- */
+
+enum err dps_register(const struct identity *id, unsigned via, struct span payload_json, uint64_t timeout_ms,
+                      const volatile sig_atomic_t *stop, struct dps_result *ret, struct err_info *info)
+{
+    static const struct {
+        unsigned bit;
+        const char *name;
+    } ways[] = { { DPS_VIA_MQTT, "mqtt" }, { DPS_VIA_MQTT_WS, "mqtt-ws" }, { DPS_VIA_HTTPS, "https" } };
+    uint64_t deadline = clock_mono_ms(clock_system()) + timeout_ms;
+    struct err_info all = { 0 };
+    enum err e = E_NET;
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        struct dps_result r = { 0 };
+        struct err_info why = { 0 };
+        struct progress p = { .outcome = O_RETRY, .ret = &r, .info = &why };
+        if ((via & ways[i].bit) == 0) {
+            continue;
+        }
+        e = ways[i].bit == DPS_VIA_HTTPS ?
+                run_https(id, payload_json, deadline, stop, &p) :
+                run_mqtt(id, ways[i].bit == DPS_VIA_MQTT ? LINK_MQTT : LINK_MQTT_WS, payload_json, deadline, stop, &p);
+        if (e == OK) {
+            r.via = ways[i].name;
+            *ret = r;
+            return p.err == OK ? OK : err_set(info, p.err, "%s", err_why(&why, p.err));
+        }
+        (void)!err_wrap(&all, e, "%s: %s;", ways[i].name, err_why(&why, e));
+        /* A server that cannot prove who it is, is not asked another way. */
+        if (e == E_TLS || e == E_CLOSED || clock_mono_ms(clock_system()) >= deadline) {
+            break;
+        }
+    }
+    return err_set(info, e, "no way to the DPS at '%s': %s", id->dps_host, err_why(&all, e));
+}
