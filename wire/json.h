@@ -81,8 +81,8 @@ bool json_next(const struct json *object, struct json_cursor *c, struct span *re
 struct span json_str(const struct json *j);
 int64_t json_int(const struct json *j);
 bool json_bool(const struct json *j);
-double json_real(const struct json *j); /* an integer too */
-bool json_equal(const struct json *a, const struct json *b);
+double json_num(const struct json *j); /* an integer too */
+bool json_same(const struct json *a, const struct json *b);
 
 /* --- typed members ---------------------------------------------------------------------------- */
 /* path: "status" or "attestation.symmetricKey.primaryKey". Absent, or null, and not JSON_F_NEED:
@@ -122,7 +122,7 @@ struct json *json_new_real(double v);
 struct json *json_new_bool(bool v);
 struct json *json_new_null(void);
 /* Deep. */
-struct json *json_copy(const struct json *j);
+struct json *json_clone(const struct json *j);
 /* v NULL: E_NOMEM, so that json_set(o, "n", json_new_int(1)) needs one check. A member of that name
  * is replaced in its place. */
 MUST_USE enum err json_set(struct json *object, const char *name, struct json *v);

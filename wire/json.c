@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "wire/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <jansson.h>
+
+#include "base/limits.h"
+
+/* struct json is a jansson value under another name. jansson takes no const. */
+static json_t *in(const struct json *j)
+{
+    return (json_t *)(uintptr_t)j;
+}
+
+static struct json *out(json_t *j)
+{
+    return (struct json *)(void *)j;
+}
+
+void json_free(struct json *j)
+{
+    json_decref(in(j));
+}
+
+/* --- counting before building
+ * --------------------------------------------------------------------- */
+static size_t skip_string(struct span t, size_t i)
+{
+    while (++i < t.n && t.p[i] != '"') {
+        i += t.p[i] == '\\' ? 1u : 0u;
+    }
+    return i;
+}
+
+static bool is_separator(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ',' || c == ':';
+}
+
+enum err json_count_tokens(struct span t, size_t *ret_tokens, size_t *ret_depth)
+{
+    size_t tokens = 0;
+    size_t depth = 0;
+    size_t deepest = 0;
+    bool in_scalar = false;
+    if (!span_is_utf8(t)) {
+        return E_UTF8;
+    }
+    for (size_t i = 0; i < t.n; i++) {
+        uint8_t c = t.p[i];
+        bool opens = c == '{' || c == '[';
+        bool closes = c == '}' || c == ']';
+        bool plain = !opens && !closes && c != '"' && !is_separator(c);
+        tokens += opens || c == '"' || (plain && !in_scalar) ? 1u : 0u;
+        in_scalar = plain;
+        if (opens) {
+            deepest = MAX(deepest, ++depth);
+        } else if (closes) {
+            depth -= depth > 0 ? 1u : 0u;
+        } else if (c == '"') {
+            i = skip_string(t, i);
+        }
+    }
+    *ret_tokens = tokens;
+    *ret_depth = deepest;
+    return OK;
+}
+
+/* --- text to tree
+ * ----------------------------------------------------------------------------------- */
+static enum err limits_check(struct span text, struct err_info *info)
+{
+    size_t tokens = 0;
+    size_t depth = 0;
+    if (json_count_tokens(text, &tokens, &depth) != OK) {
+        return err_set(info, E_UTF8, "JSON: not UTF-8, or a zero byte");
+    }
+    if (tokens > LIMIT_JSON_TOKENS) {
+        return err_set(info, E_LIMIT, "JSON: more than %u names and values", LIMIT_JSON_TOKENS);
+    }
+    if (depth > LIMIT_JSON_DEPTH) {
+        return err_set(info, E_LIMIT, "JSON: nested deeper than %u", LIMIT_JSON_DEPTH);
+    }
+    return OK;
+}
+
+enum err json_read(struct span text, size_t max_bytes, struct json **ret, struct err_info *info)
+{
+    if (text.n > max_bytes) {
+        return err_set(info, E_TOO_LARGE, "JSON: more than %zu bytes", max_bytes);
+    }
+    if (span_starts(text, SPAN_LIT("\xef\xbb\xbf"))) {
+        text = span_from(text, 3);
+    }
+    enum err e = limits_check(text, info);
+    if (e != OK) {
+        return e;
+    }
+    json_error_t why;
+    json_t *j = json_loadb(text.n > 0 ? (const char *)text.p : "", text.n,
+                           JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    if (j == NULL) {
+        if (json_error_code(&why) == json_error_out_of_memory) {
+            return err_set(info, E_NOMEM, "JSON: out of memory");
+        }
+        return err_set(info, E_JSON, "JSON: line %d, column %d: %s", why.line, why.column,
+                       why.text);
+    }
+    *ret = out(j);
+    return OK;
+}
+
+enum err json_read_object(struct span text, size_t max_bytes, struct json **ret,
+                          struct err_info *info)
+{
+    struct json *j = NULL;
+    enum err e = json_read(text, max_bytes, &j, info);
+    if (e != OK) {
+        return e;
+    }
+    if (!json_is(j, JSON_T_OBJECT)) {
+        json_free(j);
+        return err_set(info, E_ARG, "JSON: an object is wanted");
+    }
+    *ret = j;
+    return OK;
+}
+
+/* --- tree to text
+ * ----------------------------------------------------------------------------------- */
+static const char *short_escape(uint8_t c)
+{
+    static const char *const escapes[] = {
+        ['"'] = "\\\"", ['\\'] = "\\\\", ['\b'] = "\\b", ['\f'] = "\\f",
+        ['\n'] = "\\n", ['\r'] = "\\r",  ['\t'] = "\\t"};
+    return c < ARRAY_LEN(escapes) ? escapes[c] : NULL;
+}
+
+void json_write_str(struct buf *b, struct span s)
+{
+    buf_add_u8(b, '"');
+    while (s.n > 0) {
+        size_t plain = 0; /* copied in one piece */
+        size_t step = 0;
+        while (plain < s.n && s.p[plain] >= 0x20 && s.p[plain] != '"' && s.p[plain] != '\\' &&
+               (step = span_utf8_len(span_from(s, plain))) > 0) {
+            plain += step;
+        }
+        buf_add(b, span_sub(s, 0, plain));
+        s = span_from(s, plain);
+        if (s.n == 0) {
+            break;
+        }
+        uint8_t c = s.p[0];
+        if (short_escape(c) != NULL) {
+            buf_add_str(b, short_escape(c));
+        } else if (c < 0x20) {
+            buf_addf(b, "\\u%04x", c);
+        } else {
+            buf_add_str(b, "\xef\xbf\xbd");
+        }
+        s = span_from(s, 1);
+    }
+    buf_add_u8(b, '"');
+}
+
+void json_write_real(struct buf *b, double v)
+{
+    ASSERT(isfinite(v));
+    char text[40];
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(text, sizeof(text), "%.*g", digits, v);
+        double back = strtod(text, NULL);
+        if (memcmp(&back, &v, sizeof(v)) == 0) {
+            break;
+        }
+    }
+    buf_add_str(b, text);
+    if (strpbrk(text, ".e") == NULL) {
+        buf_add_str(b, ".0"); /* stays a real when it is read again */
+    }
+}
+
+#define WRITE_DEPTH 128u /* trees made by ourselves */
+
+static void write_value(struct buf *b, const struct json *j, unsigned depth);
+
+static void write_object(struct buf *b, const struct json *j, unsigned depth)
+{
+    struct json_cursor c = {NULL, false};
+    struct span name;
+    struct json *value;
+    const char *comma = "{";
+    while (json_next(j, &c, &name, &value)) {
+        buf_add_str(b, comma);
+        comma = ",";
+        json_write_str(b, name);
+        buf_add_u8(b, ':');
+        write_value(b, value, depth);
+    }
+    buf_add_str(b, json_count(j) == 0 ? "{}" : "}");
+}
+
+static void write_array(struct buf *b, const struct json *j, unsigned depth)
+{
+    size_t n = json_count(j);
+    buf_add_u8(b, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0) {
+            buf_add_u8(b, ',');
+        }
+        write_value(b, json_at(j, i), depth);
+    }
+    buf_add_u8(b, ']');
+}
+
+static void write_value(struct buf *b, const struct json *j, unsigned depth)
+{
+    ASSERT(depth < WRITE_DEPTH);
+    switch (json_type_of(j)) {
+    case JSON_T_NULL:
+        buf_add_str(b, "null");
+        break;
+    case JSON_T_BOOL:
+        buf_add_str(b, json_bool(j) ? "true" : "false");
+        break;
+    case JSON_T_INT:
+        buf_addf(b, "%lld", (long long)json_int(j));
+        break;
+    case JSON_T_REAL:
+        json_write_real(b, json_num(j));
+        break;
+    case JSON_T_STR:
+        json_write_str(b, json_str(j));
+        break;
+    case JSON_T_ARRAY:
+        write_array(b, j, depth + 1);
+        break;
+    case JSON_T_OBJECT:
+    default:
+        write_object(b, j, depth + 1);
+        break;
+    }
+}
+
+void json_write(struct buf *b, const struct json *j)
+{
+    write_value(b, j, 0);
+}
+
+/* --- looking
+ * ---------------------------------------------------------------------------------------- */
+enum json_type json_type_of(const struct json *j)
+{
+    /* clang-format off */
+    static const enum json_type types[] = {
+        [JSON_OBJECT]  = JSON_T_OBJECT,
+        [JSON_ARRAY]   = JSON_T_ARRAY,
+        [JSON_STRING]  = JSON_T_STR,
+        [JSON_INTEGER] = JSON_T_INT,
+        [JSON_REAL]    = JSON_T_REAL,
+        [JSON_TRUE]    = JSON_T_BOOL,
+        [JSON_FALSE]   = JSON_T_BOOL,
+        [JSON_NULL]    = JSON_T_NULL,
+    };
+    /* clang-format on */
+    ASSERT(j != NULL);
+    return types[json_typeof(in(j))];
+}
+
+const char *json_type_name(enum json_type t)
+{
+    static const char *const names[] = {"null",   "boolean", "integer", "number",
+                                        "string", "array",   "object"};
+    ASSERT(t < ARRAY_LEN(names));
+    return names[t];
+}
+
+struct json *json_get(const struct json *j, const char *name)
+{
+    return j != NULL ? out(json_object_get(in(j), name)) : NULL;
+}
+
+struct json *json_get_span(const struct json *j, struct span name)
+{
+    if (j == NULL || (name.n > 0 && span_has_nul(name))) {
+        return NULL;
+    }
+    return out(json_object_getn(in(j), name.n > 0 ? (const char *)name.p : "", name.n));
+}
+
+static struct json *get_nocase(const struct json *j, struct span name)
+{
+    struct json *exact = json_get_span(j, name);
+    if (exact != NULL || !json_is(j, JSON_T_OBJECT)) {
+        return exact;
+    }
+    struct json_cursor c = {NULL, false};
+    struct span n;
+    struct json *v;
+    while (json_next(j, &c, &n, &v)) {
+        if (span_eq_nocase(n, name)) {
+            return v;
+        }
+    }
+    return NULL;
+}
+
+struct json *json_get_nocase(const struct json *j, const char *name)
+{
+    return get_nocase(j, span_str(name));
+}
+
+struct json *json_at(const struct json *j, size_t i)
+{
+    return j != NULL ? out(json_array_get(in(j), i)) : NULL;
+}
+
+size_t json_count(const struct json *j)
+{
+    return json_is(j, JSON_T_ARRAY) ? json_array_size(in(j)) : json_object_size(in(j));
+}
+
+bool json_next(const struct json *object, struct json_cursor *c, struct span *ret_name,
+               struct json **ret_value)
+{
+    c->iter =
+        c->started ? json_object_iter_next(in(object), c->iter) : json_object_iter(in(object));
+    c->started = true;
+    if (c->iter == NULL) {
+        return false;
+    }
+    *ret_name = span_of(json_object_iter_key(c->iter), json_object_iter_key_len(c->iter));
+    *ret_value = out(json_object_iter_value(c->iter));
+    return true;
+}
+
+struct span json_str(const struct json *j)
+{
+    return json_is(j, JSON_T_STR) ? span_of(json_string_value(in(j)), json_string_length(in(j)))
+                                  : SPAN_NONE;
+}
+
+int64_t json_int(const struct json *j)
+{
+    return json_is(j, JSON_T_INT) ? (int64_t)json_integer_value(in(j)) : 0;
+}
+
+bool json_bool(const struct json *j)
+{
+    return j != NULL && json_is_true(in(j));
+}
+
+double json_num(const struct json *j)
+{
+    return j != NULL ? json_number_value(in(j)) : 0;
+}
+
+bool json_same(const struct json *a, const struct json *b)
+{
+    return a == b || (a != NULL && b != NULL && json_equal(in(a), in(b)) == 1);
+}
+
+/* --- making
+ * ------------------------------------------------------------------------------------------ */
+struct json *json_new_object(void)
+{
+    return out(json_object());
+}
+
+struct json *json_new_array(void)
+{
+    return out(json_array());
+}
+
+struct json *json_new_str(struct span s)
+{
+    if (!span_is_utf8(s)) {
+        return NULL;
+    }
+    return out(json_stringn_nocheck(s.n > 0 ? (const char *)s.p : "", s.n));
+}
+
+struct json *json_new_int(int64_t v)
+{
+    return out(json_integer(v));
+}
+
+struct json *json_new_real(double v)
+{
+    return out(json_real(v));
+}
+
+struct json *json_new_bool(bool v)
+{
+    return out(json_boolean(v));
+}
+
+struct json *json_new_null(void)
+{
+    return out(json_null());
+}
+
+struct json *json_clone(const struct json *j)
+{
+    return j != NULL ? out(json_deep_copy(in(j))) : NULL;
+}
+
+enum err json_set_span(struct json *object, struct span name, struct json *v)
+{
+    ASSERT(json_is(object, JSON_T_OBJECT) && object != v);
+    if (!span_is_utf8(name)) {
+        json_free(v);
+        return E_UTF8;
+    }
+    /* takes v also when it fails; NULL fails */
+    return json_object_setn_new_nocheck(in(object), name.n > 0 ? (const char *)name.p : "", name.n,
+                                        in(v)) == 0
+               ? OK
+               : E_NOMEM;
+}
+
+enum err json_set(struct json *object, const char *name, struct json *v)
+{
+    return json_set_span(object, span_str(name), v);
+}
+
+enum err json_set_str(struct json *object, const char *name, struct span s)
+{
+    return json_set(object, name, json_new_str(s));
+}
+
+enum err json_add(struct json *array, struct json *v)
+{
+    ASSERT(json_is(array, JSON_T_ARRAY) && array != v);
+    return json_array_append_new(in(array), in(v)) == 0 ? OK : E_NOMEM;
+}
+
+static void del_span(struct json *object, struct span name)
+{
+    (void)json_object_deln(in(object), name.n > 0 ? (const char *)name.p : "",
+                           name.n); /* absent is fine */
+}
+
+void json_del(struct json *object, const char *name)
+{
+    del_span(object, span_str(name));
+}
+
+void json_del_nocase(struct json *object, const char *name)
+{
+    struct json_cursor c = {NULL, false};
+    struct span n;
+    struct json *v;
+    while (json_next(object, &c, &n, &v)) {
+        if (span_is_nocase(n, name)) {
+            del_span(object, n);
+            c = (struct json_cursor){NULL, false}; /* the iterator is void now */
+        }
+    }
+}
+
+static enum err merge_member(struct json *target, struct span name, const struct json *value)
+{
+    if (json_is(value, JSON_T_NULL)) {
+        del_span(target, name);
+        return OK;
+    }
+    if (!json_is(value, JSON_T_OBJECT)) {
+        return json_set_span(target, name, json_clone(value));
+    }
+    struct json *child = json_get_span(target, name);
+    if (json_is(child, JSON_T_OBJECT)) {
+        return json_merge_patch(&child, value);
+    }
+    enum err e = json_set_span(target, name, json_new_object());
+    child = json_get_span(target, name);
+    return e == OK ? json_merge_patch(&child, value) : e;
+}
+
+enum err json_merge_patch(struct json **target, const struct json *patch)
+{
+    bool is_object = json_is(patch, JSON_T_OBJECT);
+    if (!is_object || !json_is(*target, JSON_T_OBJECT)) {
+        struct json *fresh = is_object ? json_new_object() : json_clone(patch);
+        if (fresh == NULL) {
+            return E_NOMEM;
+        }
+        json_free(*target);
+        *target = fresh;
+    }
+    struct json_cursor c = {NULL, false};
+    struct span name;
+    struct json *value;
+    while (is_object && json_next(patch, &c, &name, &value)) {
+        enum err e = merge_member(*target, name, value);
+        if (e != OK) {
+            return e;
+        }
+    }
+    return OK;
+}
