@@ -115,6 +115,7 @@
 #define LIMIT_TWIN_META (512u << 10)    /* stamps of a section */
 #define LIMIT_OWNER 400u                /* scope / kind / enrollment */
 #define LIMIT_OPERATION_ID 128u
+#define LIMIT_PROVISION_BODY (256u << 10) /* a whole twin with its text */
 
 /* --- store --------------------------------------------------------------------------------- */
 #define LIMIT_STORE_BATCH 4096u            /* operations in one commit */

@@ -26,14 +26,22 @@ enum {
 
 struct hub_conf {
     struct server_conf base;
-    uint64_t partitions;       /* fixed when the log is made */
+    uint64_t partitions; /* fixed when the log is made */
     uint64_t retention_s, retention_bytes, segment_bytes;
 };
 
+struct directory;
+struct registry;
+/* A desired change for a connected device: called on the owner's worker, in version order. patch: JSON object text as applied, with
+ * null for deletions, or the whole new content after a replacement, and "$version" (hub-mqtt.md 7.4); borrowed for the call. */
+typedef void (*hub_desired_fn)(struct loop *l, handle link, int64_t identity, uint64_t version,
+                               struct span patch);
 struct hub {
     struct server *server;
     struct seglog *log;
     struct directory *directory;
+    struct registry *registry; /* hub/registry.h: registry_new */
+    hub_desired_fn on_desired; /* twin_set_desired_hook */
     const struct hub_conf *conf;
 };
 struct hub_worker; /* hub/session.h */
@@ -44,11 +52,20 @@ static inline struct hub *hub_of(struct worker *w)
 }
 extern const struct store_module hub_module; /* slot 1 */
 
-/* hub/face.c: the total table of error codes; writes envelope A with iothub-errorcode, x-ms-request-id. */
+/* --- hub/face.c: what peers hear. One total table of codes over enum err ------------------------------------------------- */
+#define HUB_JSON "application/json; charset=utf-8"
+/* Writes envelope A with iothub-errorcode and x-ms-request-id, and one log line. The text is info's for errors that are the caller's
+ * own doing, else a fixed one. On AUTH_ADMIN routes the codes of server/admin.h. Answers nothing when rq is answered already. */
 void hub_refuse(struct http_rq *rq, enum err e, const struct err_info *info);
-/* Same with a code of its own (where one err has several codes, e.g. ModuleNotFound). name: "DeviceNotFound". */
+/* Same with a code of its own (where one err has several codes, e.g. ModuleNotFound) and the text after the ';'. */
 void hub_refuse_code(struct http_rq *rq, uint32_t code, const char *text);
+/* 200 and the like with the headers of hub-service-rest.md 1. etag_json: the ETag header's value without quotes, or empty. */
+void hub_answer_json(struct http_rq *rq, unsigned status, struct span etag, struct span json);
+void hub_answer_none(struct http_rq *rq); /* 204 */
 /* Error body of MQTT responses (numeric errorCode, hub-mqtt.md 7.2). Returns the status to put in the topic. */
 unsigned hub_mqtt_error(enum err e, const struct err_info *info, struct buf *body);
+/* "DeviceNotFound" of 404001; NULL: not one of ours. */
+const char *hub_code_name(uint32_t code);
+uint32_t hub_code_of(enum err e);
 
 #endif

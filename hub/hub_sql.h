@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Typed functions over hub/sql.def: the only place of the hub that sees statements. No rules here.
+ *
+ * Ownership   what is read is copied into the arena given; what is written is borrowed for the call.
+ * Threads     that of the struct db: a worker's reader, a scan, or the registry writer inside a transaction.
+ * Errors      E_NOT_FOUND for a key that is not there, E_EXISTS for an id that is, E_NOMEM over the arena's cap, else as store/store.h.
+ */
+#ifndef HUB_HUB_SQL_H
+#define HUB_HUB_SQL_H
+
+#include "hub/registry.h"
+
+MUST_USE enum err hub_sql_device_by_id(struct db *db, struct arena *a, struct span id,
+                                       struct device *ret);
+MUST_USE enum err hub_sql_device_by_identity(struct db *db, struct arena *a, int64_t identity,
+                                             struct device *ret);
+/* Only what a twin write of the device itself must know. */
+MUST_USE enum err hub_sql_device_alive(struct db *db, int64_t identity, int64_t *ret_created_us,
+                                       bool *ret_enabled);
+/* state_updated_us and last_activity_us; a device never seen keeps its zeros. */
+MUST_USE enum err hub_sql_seen_get(struct db *db, struct device *d);
+MUST_USE enum err hub_sql_seen_put(struct db *db, int64_t identity, int64_t state_us,
+                                   int64_t activity_us);
+/* In order of id. fn returns an error to stop; the device is borrowed for the call, the arena is reset by the caller if it wants. */
+typedef enum err (*hub_sql_device_fn)(void *arg, struct device *d);
+MUST_USE enum err hub_sql_device_list(struct db *db, size_t top, hub_sql_device_fn fn, void *arg);
+
+/* The last provisioning operation of a device. */
+struct device_op {
+    struct span id; /* empty: none */
+    bool was_created;
+    uint64_t etag;
+    bool was_enabled;
+};
+MUST_USE enum err hub_sql_device_op_get(struct db *db, struct arena *a, int64_t identity,
+                                        struct device_op *ret);
+MUST_USE enum err hub_sql_device_op_set(struct db *db, int64_t identity,
+                                        const struct device_op *op);
+
+/* d->identity is given by the database; op may be NULL. */
+MUST_USE enum err hub_sql_device_insert(struct db *db, struct device *d,
+                                        const struct device_op *op);
+/* Everything but id, generation, creation and model. */
+MUST_USE enum err hub_sql_device_update(struct db *db, const struct device *d);
+MUST_USE enum err hub_sql_device_set_model(struct db *db, int64_t identity, struct span model);
+/* Fills pins that are empty, unless the credential has changed since. */
+MUST_USE enum err hub_sql_device_set_pin(struct db *db, int64_t identity, uint64_t cred_gen,
+                                         struct span pin0, struct span pin1);
+/* With twin and connection facts. */
+MUST_USE enum err hub_sql_device_delete(struct db *db, int64_t identity);
+
+/* One row of twin; hub/twin.h. E_NOT_FOUND: as created. */
+struct twin;
+MUST_USE enum err hub_sql_twin_get(struct db *db, struct arena *a, int64_t identity,
+                                   struct twin *ret);
+/* Counters only. */
+MUST_USE enum err hub_sql_twin_versions(struct db *db, int64_t identity, struct twin *ret);
+MUST_USE enum err hub_sql_twin_put(struct db *db, const struct twin *t);
+MUST_USE enum err hub_sql_twin_set_service(struct db *db, const struct twin *t);
+MUST_USE enum err hub_sql_twin_set_reported(struct db *db, const struct twin *t);
+
+#endif
