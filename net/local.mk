@@ -54,3 +54,21 @@ check_PROGRAMS += %D%/http_flow_test
 %C%_http_flow_test_SOURCES = %D%/http_flow_test.c %D%/http_fixture.c %D%/http_fixture.h
 %C%_http_flow_test_LDADD = %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(MHD_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
+
+# Tests of the loop, connections, WebSockets and links share a fixture.
+noinst_LIBRARIES += %D%/libnetfixture.a
+%C%_libnetfixture_a_SOURCES = %D%/net_fixture.h %D%/net_fixture.c
+check_PROGRAMS += %D%/loop_test
+%C%_loop_test_SOURCES = %D%/loop_test.c
+%C%_loop_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += %D%/conn_test
+%C%_conn_test_SOURCES = %D%/conn_test.c
+%C%_conn_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += %D%/egress_test
+%C%_egress_test_SOURCES = %D%/egress_test.c
+%C%_egress_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
