@@ -72,3 +72,8 @@ check_PROGRAMS += %D%/egress_test
 %C%_egress_test_SOURCES = %D%/egress_test.c
 %C%_egress_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
+
+check_PROGRAMS += %D%/conn_tls_test
+%C%_conn_tls_test_SOURCES = %D%/conn_tls_test.c
+%C%_conn_tls_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
