@@ -228,7 +228,8 @@ enum err directory_claim(struct directory *d, struct dir_claim *c)
     c->epoch = atomic_fetch_add(&d->next_epoch, 1);
     struct entry *e = find(s, c->identity);
     if (e == NULL) {
-        *fresh = (struct entry){ .identity = c->identity, .link = c->link, .epoch = c->epoch, .dir = d };
+        *fresh =
+            (struct entry){.identity = c->identity, .link = c->link, .epoch = c->epoch, .dir = d};
         insert(s, fresh);
         send_home(c, OK);
         pthread_mutex_unlock(&s->lock);

@@ -22,11 +22,12 @@ MUST_USE enum err directory_new(uint64_t boot, dir_post_fn post, void *arg, stru
 void directory_free(struct directory *d);
 
 struct dir_claim {
-    struct msg msg;        /* msg.run on the claimant's loop: result OK (granted) or E_FENCED (overtaken) */
+    struct msg
+        msg; /* msg.run on the claimant's loop: result OK (granted) or E_FENCED (overtaken) */
     struct loop *home;
     int64_t identity;
-    handle link;           /* the session's */
-    uint64_t epoch;        /* given */
+    handle link;    /* the session's */
+    uint64_t epoch; /* given */
     enum err result;
 };
 /* The claim's memory belongs to the directory until msg.run. */
@@ -42,7 +43,8 @@ enum dir_change { DIR_GONE /* deleted or disabled */, DIR_CREDENTIAL /* re-judge
 /* From any thread (the registry writer's notice): the owner's worker runs the hook set below. */
 void directory_notify(struct directory *d, int64_t identity, enum dir_change change);
 /* Called on the owner's worker thread. */
-typedef void (*dir_change_fn)(void *arg, unsigned worker, handle link, int64_t identity, enum dir_change change);
+typedef void (*dir_change_fn)(void *arg, unsigned worker, handle link, int64_t identity,
+                              enum dir_change change);
 /* Before the first claim. */
 void directory_set_hook(struct directory *d, dir_change_fn fn, void *arg);
 uint64_t directory_count(struct directory *d);

@@ -16,6 +16,7 @@ static const struct {
     { 400004, "ArgumentInvalid" },
     { 400005, "ArgumentNull" },
     { 400006, "IotHubFormatError" },
+    { 400014, "DefaultStorageEndpointNotConfigured" },
     { 400024, "RequestTimedOut" },
     { 400027, "ConnectionForcefullyClosedOnNewConnection" },
     { 400028, "InvalidDeviceScope" },

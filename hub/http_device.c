@@ -18,7 +18,8 @@ enum err hub_device_admit(struct http_rq *rq, struct err_info *info)
     bool has_version;
     struct span version = http_rq_query(rq, "api-version", &has_version);
     if (has_version && !topic_api_version_ok(version)) {
-        return err_set(info, E_VERSION, "api-version '%.*s' is no version", SPAN_ARG(span_sub(version, 0, 40)));
+        return err_set(info, E_VERSION, "api-version '%.*s' is no version",
+                       SPAN_ARG(span_sub(version, 0, 40)));
     }
     struct span id = http_rq_param(rq, 0);
     if (!id_device_ok(id)) {
@@ -90,7 +91,7 @@ static void submit(struct http_rq *rq, const struct telemetry_message *m, size_t
 {
     struct worker *w = worker_of_rq(rq);
     struct telemetry_source src = source_of(rq);
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     enum err e = telemetry_begin_batch(w, &src, m, n, stored, w, http_rq_handle(rq), &info);
     if (e != OK) {
         hub_refuse(rq, e, &info);
@@ -99,14 +100,14 @@ static void submit(struct http_rq *rq, const struct telemetry_message *m, size_t
 
 static void post_one(struct http_rq *rq)
 {
-    struct collect c = { .device_id = http_rq_param(rq, 0) };
+    struct collect c = {.device_id = http_rq_param(rq, 0)};
     c.props = arena_alloc(http_rq_arena(rq), LIMIT_PROPS * sizeof(struct prop));
     if (c.props == NULL) {
         hub_refuse(rq, E_NOMEM, NULL);
         return;
     }
     http_rq_each_header(rq, collect_header, &c);
-    struct telemetry_message m = { .props = c.props, .n_props = c.n, .body = http_rq_body(rq) };
+    struct telemetry_message m = {.props = c.props, .n_props = c.n, .body = http_rq_body(rq)};
     if (c.is_too_many) {
         hub_refuse(rq, E_LIMIT, NULL);
         return;
@@ -116,7 +117,8 @@ static void post_one(struct http_rq *rq)
 
 /* --- batch (hub-https.md 3) ---------------------------------------------------------------------- */
 
-static enum err read_body(struct arena *a, const struct json *el, struct span *ret, struct err_info *info)
+static enum err read_body(struct arena *a, const struct json *el, struct span *ret,
+                          struct err_info *info)
 {
     struct span text = SPAN_NONE;
     bool is_base64 = true;
@@ -153,11 +155,12 @@ static enum err value_text(struct arena *a, const struct json *v, struct span *r
     return buf_err(&b) != OK || ret->p == NULL ? E_ARG : OK;
 }
 
-static enum err read_element(struct http_rq *rq, const struct json *el, struct telemetry_message *ret, struct err_info *info)
+static enum err read_element(struct http_rq *rq, const struct json *el,
+                             struct telemetry_message *ret, struct err_info *info)
 {
     struct arena *a = http_rq_arena(rq);
     struct json *props = NULL;
-    *ret = (struct telemetry_message){ 0 };
+    *ret = (struct telemetry_message){0};
     if (!json_is(el, JSON_T_OBJECT)) {
         return err_set(info, E_ARG, "element of the batch is no object");
     }
@@ -176,7 +179,7 @@ static enum err read_element(struct http_rq *rq, const struct json *el, struct t
     if (list == NULL) {
         return E_TOO_LARGE;
     }
-    struct json_cursor cur = { 0 };
+    struct json_cursor cur = {0};
     struct span name;
     struct json *v;
     while (e == OK && json_next(props, &cur, &name, &v)) {
@@ -193,14 +196,15 @@ static enum err read_element(struct http_rq *rq, const struct json *el, struct t
 static void post_batch(struct http_rq *rq)
 {
     AUTO(json_free_p) struct json *j = NULL;
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     enum err e = json_read(http_rq_body(rq), LIMIT_D2C_BATCH_RAW, &j, &info);
     if (e == OK && !json_is(j, JSON_T_ARRAY)) {
         e = err_set(&info, E_ARG, "a batch is a JSON array");
     }
     size_t n = e == OK ? json_count(j) : 0;
     if (e == OK && n > LIMIT_D2C_BATCH_MESSAGES) {
-        e = err_set(&info, E_TOO_LARGE, "batch of %zu messages, at most %u are allowed", n, LIMIT_D2C_BATCH_MESSAGES);
+        e = err_set(&info, E_TOO_LARGE, "batch of %zu messages, at most %u are allowed", n,
+                    LIMIT_D2C_BATCH_MESSAGES);
     }
     struct telemetry_message *m = NULL;
     if (e == OK && n > 0) {
@@ -213,7 +217,8 @@ static void post_batch(struct http_rq *rq)
         total += e == OK ? props_size(m[i].props, m[i].n_props, m[i].body.n) : 0;
     }
     if (e == OK && total > LIMIT_D2C_MESSAGE) {
-        e = err_set(&info, E_TOO_LARGE, "batch of %zu bytes, at most %u are allowed", total, LIMIT_D2C_MESSAGE);
+        e = err_set(&info, E_TOO_LARGE, "batch of %zu bytes, at most %u are allowed", total,
+                    LIMIT_D2C_MESSAGE);
     }
     if (e != OK) {
         hub_refuse(rq, e, &info);

@@ -10,15 +10,16 @@
 #include "server/authn.h"
 #include "wire/json.h"
 
-#define LINE_MAX (16u * LIMIT_D2C_MESSAGE) /* a row as text: escapes make it six times as long at the worst */
+#define LINE_MAX                                                                                   \
+    (16u * LIMIT_D2C_MESSAGE) /* a row as text: escapes make it six times as long at the worst */
 
 struct monitor;
 struct watched { /* one partition that is read */
     struct seglog_watch watch;
     struct monitor *m;
     unsigned partition;
-    uint64_t next;  /* sequence number to read next */
-    bool is_armed;  /* the watch holds a reference */
+    uint64_t next; /* sequence number to read next */
+    bool is_armed; /* the watch holds a reference */
 };
 
 struct monitor {
@@ -68,7 +69,8 @@ static struct span after_mark(struct span s, struct span mark)
     return p == NULL ? SPAN_NONE : span_from(s, (size_t)(p - s.p) + mark.n);
 }
 
-static void write_row(struct buf *b, unsigned partition, const struct seglog_row *row, struct span device)
+static void write_row(struct buf *b, unsigned partition, const struct seglog_row *row,
+                      struct span device)
 {
     static const char app_mark[] = "},\"app\":{";
     char when[TIME_ISO_SIZE];
@@ -76,12 +78,15 @@ static void write_row(struct buf *b, unsigned partition, const struct seglog_row
     if (app.p == NULL) {
         return; /* not written by this hub: there is nothing to say about it */
     }
-    struct span sys = span_sub(row->meta, sizeof("{\"sys\":{") - 1, (size_t)(app.p - row->meta.p) - (sizeof(app_mark) - 1) - 8);
+    struct span sys = span_sub(row->meta, sizeof("{\"sys\":{") - 1,
+                               (size_t)(app.p - row->meta.p) - (sizeof(app_mark) - 1) - 8);
     time_iso7(row->enqueued_us, when);
-    buf_addf(b, "{\"partition\":%u,\"sequenceNumber\":%llu,\"enqueuedTimeUtc\":\"%s\",\"deviceId\":\"", partition,
-             (unsigned long long)row->seq, when);
+    buf_addf(b,
+             "{\"partition\":%u,\"sequenceNumber\":%llu,\"enqueuedTimeUtc\":\"%s\",\"deviceId\":\"",
+             partition, (unsigned long long)row->seq, when);
     buf_add(b, device);
-    buf_addf(b, "\",\"systemProperties\":{\"iothub-enqueuedtime\":\"%s\"%s", when, sys.n > 0 ? "," : "");
+    buf_addf(b, "\",\"systemProperties\":{\"iothub-enqueuedtime\":\"%s\"%s", when,
+             sys.n > 0 ? "," : "");
     buf_add(b, sys);
     buf_add(b, SPAN_LIT("},\"properties\":{"));
     buf_add(b, span_sub(app, 0, app.n - 2));
@@ -114,8 +119,10 @@ static enum err read_slice(struct db *db, struct store_scan *scan)
 {
     struct monitor *m = CONTAINER_OF(scan, struct monitor, scan);
     uint64_t next = m->from;
-    (void)db; /* the log has files of its own; the scan threads are where waiting for a disk is allowed */
-    enum err e = seglog_read(m->log, m->at->partition, m->from, MONITOR_SLICE_ROWS, MONITOR_SLICE_BYTES, on_row, m, &next);
+    (void)
+        db; /* the log has files of its own; the scan threads are where waiting for a disk is allowed */
+    enum err e = seglog_read(m->log, m->at->partition, m->from, MONITOR_SLICE_ROWS,
+                             MONITOR_SLICE_BYTES, on_row, m, &next);
     if (e == OK && m->found < m->want && m->text.n < MONITOR_SLICE_BYTES) {
         m->after = MAX(m->after, next); /* rows of others, and what retention took away */
     }
@@ -185,7 +192,7 @@ static void start_read(struct monitor *m, struct watched *p)
     m->want = m->left;
     buf_release(&m->text);
     m->scan = (struct store_scan){
-        .msg = { .run = slice_home },
+        .msg = {.run = slice_home},
         .home = loop_mailbox(worker_loop(w)),
         .run = read_slice,
         .deadline_ms = UINT64_MAX,
@@ -227,9 +234,10 @@ static void step(struct monitor *m)
         if (!p->is_armed) {
             p->is_armed = true;
             m->refs++;
-            p->watch = (struct seglog_watch){
-                .msg = { .run = on_news }, .home = loop_mailbox(worker_loop(m->w)), .partition = p->partition, .seq = p->next
-            };
+            p->watch = (struct seglog_watch){.msg = {.run = on_news},
+                                             .home = loop_mailbox(worker_loop(m->w)),
+                                             .partition = p->partition,
+                                             .seq = p->next};
             seglog_watch(m->log, &p->watch);
         }
     }
@@ -257,11 +265,13 @@ static void on_gone(struct http_stream *s, void *arg)
     unref(m);
 }
 
-static const struct http_stream_handler stream_handler = { .on_drained = on_drained, .on_gone = on_gone };
+static const struct http_stream_handler stream_handler = {.on_drained = on_drained,
+                                                          .on_gone = on_gone};
 
 /* --- request ---------------------------------------------------------------------------------------- */
 
-static enum err read_number(struct http_rq *rq, const char *name, uint64_t max, uint64_t *ret, struct err_info *info)
+static enum err read_number(struct http_rq *rq, const char *name, uint64_t max, uint64_t *ret,
+                            struct err_info *info)
 {
     bool found;
     struct span s = http_rq_query(rq, name, &found);
@@ -277,7 +287,8 @@ static enum err read_number(struct http_rq *rq, const char *name, uint64_t max, 
 }
 
 /* Where partition p begins. */
-static enum err read_from(struct http_rq *rq, struct seglog *log, unsigned p, uint64_t *ret, struct err_info *info)
+static enum err read_from(struct http_rq *rq, struct seglog *log, unsigned p, uint64_t *ret,
+                          struct err_info *info)
 {
     char name[24];
     bool found;
@@ -299,12 +310,14 @@ static enum err read_from(struct http_rq *rq, struct seglog *log, unsigned p, ui
     } else if (time_parse_iso(from, &t) == OK) {
         return seglog_find_time(log, p, t, ret);
     } else {
-        return err_set(info, E_ARG, "from is none of: earliest, latest, a sequence number, an ISO 8601 time");
+        return err_set(info, E_ARG,
+                       "from is none of: earliest, latest, a sequence number, an ISO 8601 time");
     }
     return OK;
 }
 
-static enum err read_request(struct http_rq *rq, struct hub *h, struct monitor *m, struct err_info *info)
+static enum err read_request(struct http_rq *rq, struct hub *h, struct monitor *m,
+                             struct err_info *info)
 {
     bool found;
     uint64_t one = UINT64_MAX;
@@ -347,10 +360,9 @@ void hub_monitor_get(struct http_rq *rq)
     struct worker *w = worker_of_rq(rq);
     struct hub *h = hub_of(w);
     struct hub_worker *hw = hub_worker_of(w);
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     size_t open = 0;
-    LIST_EACH(n, &hw->monitors)
-    {
+    LIST_EACH (n, &hw->monitors) {
         open++;
     }
     if (open >= MONITOR_MAX) {
@@ -383,8 +395,7 @@ void hub_monitor_get(struct http_rq *rq)
 
 void monitors_rejudge(struct worker *w)
 {
-    LIST_EACH_SAFE(n, tmp, &hub_worker_of(w)->monitors)
-    {
+    LIST_EACH_SAFE (n, tmp, &hub_worker_of(w)->monitors) {
         struct monitor *m = LIST_OF(n, struct monitor, link);
         if (!policy_still_good(w, &m->policy, R_SERVICE_CONNECT)) {
             finish(m, E_UNAUTHORIZED);
@@ -394,8 +405,7 @@ void monitors_rejudge(struct worker *w)
 
 void monitors_drain(struct worker *w)
 {
-    LIST_EACH_SAFE(n, tmp, &hub_worker_of(w)->monitors)
-    {
+    LIST_EACH_SAFE (n, tmp, &hub_worker_of(w)->monitors) {
         finish(LIST_OF(n, struct monitor, link), OK);
     }
 }

@@ -28,6 +28,7 @@
 #define MONITOR_SLICE_BYTES (128u << 10)
 #define MONITOR_MAX 64u /* at a time on one worker */
 
+#define HUB_AUTH_MONITOR AUTH_PROGRAM
 void hub_monitor_get(struct http_rq *rq);
 void monitors_rejudge(struct worker *w);
 void monitors_drain(struct worker *w);

@@ -276,7 +276,7 @@ enum err hub_sql_device_set_pin(struct db *db, int64_t identity, uint64_t cred_g
 
 enum err hub_sql_device_delete(struct db *db, int64_t identity)
 {
-    static const unsigned each[] = {SQL_TWIN_DELETE, SQL_SEEN_DELETE, SQL_DEVICE_DELETE};
+    static const unsigned each[] = {SQL_TWIN_DELETE, SQL_SEEN_DELETE, SQL_SESSION_DELETE, SQL_DEVICE_DELETE};
     for (size_t i = 0; i < ARRAY_LEN(each); i++) {
         AUTO(q_end) struct q q = q_begin(db, &hub_module, each[i]);
         q_i64(&q, 1, identity);
@@ -286,6 +286,34 @@ enum err hub_sql_device_delete(struct db *db, int64_t identity)
         }
     }
     return OK;
+}
+
+/* --- sessions ------------------------------------------------------------------------------ */
+
+enum err hub_sql_session_get(struct db *db, int64_t identity, int64_t *ret)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_SESSION_GET);
+    q_i64(&q, 1, identity);
+    enum err e = one_row(&q);
+    if (e == OK) {
+        *ret = q_col_i64(&q, 0);
+    }
+    return e;
+}
+
+enum err hub_sql_session_put(struct db *db, int64_t identity, int64_t filters)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_SESSION_PUT);
+    q_i64(&q, 1, identity);
+    q_i64(&q, 2, filters);
+    return q_run(&q, NULL);
+}
+
+enum err hub_sql_session_del(struct db *db, int64_t identity)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_SESSION_DELETE);
+    q_i64(&q, 1, identity);
+    return q_run(&q, NULL);
 }
 
 /* --- twins --------------------------------------------------------------------------------- */

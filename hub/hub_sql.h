@@ -47,7 +47,11 @@ MUST_USE enum err hub_sql_device_set_model(struct db *db, int64_t identity, stru
 /* Fills pins that are empty, unless the credential has changed since. */
 MUST_USE enum err hub_sql_device_set_pin(struct db *db, int64_t identity, uint64_t cred_gen,
                                          struct span pin0, struct span pin1);
-/* With twin and connection facts. */
+/* Stored MQTT filters; E_NOT_FOUND: none. */
+MUST_USE enum err hub_sql_session_get(struct db *db, int64_t identity, int64_t *ret);
+MUST_USE enum err hub_sql_session_put(struct db *db, int64_t identity, int64_t filters);
+MUST_USE enum err hub_sql_session_del(struct db *db, int64_t identity);
+/* With twin, stored filters and connection facts. */
 MUST_USE enum err hub_sql_device_delete(struct db *db, int64_t identity);
 
 /* One row of twin; hub/twin.h. E_NOT_FOUND: as created. */

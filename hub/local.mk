@@ -30,4 +30,22 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/http_provision.h \
 	%D%/http_provision.c \
 	%D%/directory.h \
+	%D%/directory.c \
+	%D%/session.h \
+	%D%/session.c \
+	%D%/metrics.h \
+	%D%/mqtt.h \
+	%D%/mqtt.c \
+	%D%/mqtt_twin.c \
+	%D%/http_device.h \
+	%D%/http_device.c \
+	%D%/http_monitor.h \
+	%D%/http_monitor.c \
+	%D%/telemetry.c \
 	%D%/telemetry.h
+
+sbin_PROGRAMS += %D%/berth-hub
+%C%_berth_hub_SOURCES = %D%/main.c
+%C%_berth_hub_LDADD = %D%/libhub.a server/libserver.a net/libnet.a certs/libcerts.a store/libstore.a wire/libwire.a \
+	base/libbase.a $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) \
+	$(SYSTEMD_LIBS)

@@ -6,6 +6,8 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "hub/metrics.h"
+#include "hub/twin.h"
+#include "wire/http.h"
 
 #define CONNECT_ARENA (32u << 10)
 #define PUBLISH_ARENA (64u << 10)
@@ -19,12 +21,13 @@ static struct mlink *link_of(const struct session *s)
 /* --- refusals ------------------------------------------------------------------------------------ */
 
 /* Every refused CONNECT leaves one line that names the device and the reason; the peer hears the code only. */
-static void refuse_connect(struct mlink *l, struct session *s, uint8_t code, struct span client_id, enum err e,
-                           const struct err_info *info)
+static void refuse_connect(struct mlink *l, struct session *s, uint8_t code, struct span client_id,
+                           enum err e, const struct err_info *info)
 {
     struct conn *c = stream_conn(mlink_stream(l));
-    LOG_INFO("hub.connect_refused", L_SPAN("device", client_id), L_STR("peer", c != NULL ? conn_peer_text(c) : "-"),
-             L_U64("connack", code), L_ERR(e), L_WHY(info, e));
+    LOG_INFO("hub.connect_refused", L_SPAN("device", client_id),
+             L_STR("peer", c != NULL ? conn_peer_text(c) : "-"), L_U64("connack", code), L_ERR(e),
+             L_WHY(info, e));
     metric_add(s->w, HUB_M_REFUSED, 1);
     mlink_connack(l, code, false);
 }
@@ -50,41 +53,50 @@ struct connect_verdict {
 };
 
 /* Everything about the text of the packet, before any look at an identity. */
-static struct connect_verdict read_names(struct worker *w, const struct mqtt_connect *c, struct arena *a, struct hub_username *ret,
+static struct connect_verdict read_names(struct worker *w, const struct mqtt_connect *c,
+                                         struct arena *a, struct hub_username *ret,
                                          struct err_info *info)
 {
     if (c->client_id.n == 0) {
-        return (struct connect_verdict){ MQTT_REFUSED_CLIENT_ID, err_set(info, E_ID, "client id is empty") };
+        return (struct connect_verdict){MQTT_REFUSED_CLIENT_ID,
+                                        err_set(info, E_ID, "client id is empty")};
     }
     if (!c->has_username) {
-        return (struct connect_verdict){ MQTT_REFUSED_USERNAME, err_set(info, E_MALFORMED, "no user name") };
+        return (struct connect_verdict){MQTT_REFUSED_USERNAME,
+                                        err_set(info, E_MALFORMED, "no user name")};
     }
     enum err e = topic_hub_username_read(c->username, c->client_id, a, ret, info);
     if (e == E_ID) {
-        return (struct connect_verdict){ MQTT_REFUSED_CLIENT_ID, e };
+        return (struct connect_verdict){MQTT_REFUSED_CLIENT_ID, e};
     }
     if (e != OK) {
-        return (struct connect_verdict){ e == E_NOMEM ? MQTT_REFUSED_UNAVAILABLE : MQTT_REFUSED_USERNAME, e };
+        return (struct connect_verdict){
+            e == E_NOMEM ? MQTT_REFUSED_UNAVAILABLE : MQTT_REFUSED_USERNAME, e};
     }
     if (!server_has_name(worker_server(w), http_host_name(ret->host))) {
-        return (struct connect_verdict){ MQTT_REFUSED_AUTH,
-                                         err_set(info, E_UNAUTHORIZED, "user name is for another hub: '%.*s'", SPAN_ARG(ret->host)) };
+        return (struct connect_verdict){
+            MQTT_REFUSED_AUTH, err_set(info, E_UNAUTHORIZED, "user name is for another hub: '%.*s'",
+                                       SPAN_ARG(ret->host))};
     }
     if (ret->module_id.n > 0) {
-        return (struct connect_verdict){ MQTT_REFUSED_AUTH, err_set(info, E_UNSUPPORTED, "module identities are not offered by this version") };
+        return (struct connect_verdict){
+            MQTT_REFUSED_AUTH,
+            err_set(info, E_UNSUPPORTED, "module identities are not offered by this version")};
     }
-    return (struct connect_verdict){ MQTT_ACCEPTED, OK };
+    return (struct connect_verdict){MQTT_ACCEPTED, OK};
 }
 
 /* hub-mqtt.md 5.5: a telemetry topic of the same identity, QoS 0 or 1; all else is refused. */
-static enum err keep_will(struct session *s, const struct mqtt_connect *c, struct span device_id, struct err_info *info)
+static enum err keep_will(struct session *s, const struct mqtt_connect *c, struct span device_id,
+                          struct err_info *info)
 {
     struct hub_publish_topic t;
     if (c->will_qos > 1) {
         return err_set(info, E_UNAUTHORIZED, "will with QoS 2");
     }
     enum err e = topic_hub_publish_read(c->will_topic, &t, info);
-    if (e != OK || t.kind != HUB_PUB_TELEMETRY || !span_eq(t.device_id, device_id) || t.module_id.n > 0) {
+    if (e != OK || t.kind != HUB_PUB_TELEMETRY || !span_eq(t.device_id, device_id) ||
+        t.module_id.n > 0) {
         return err_set(info, E_UNAUTHORIZED, "will topic is no telemetry topic of this device");
     }
     if (c->will_payload.n > LIMIT_D2C_MESSAGE) {
@@ -109,9 +121,10 @@ static enum err keep_will(struct session *s, const struct mqtt_connect *c, struc
 static void on_connect(struct mlink *l, void *arg, const struct mqtt_connect *c)
 {
     struct session *s = arg;
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     if (!c->is_v311) {
-        LOG_INFO("hub.connect_refused", L_SPAN("device", c->client_id), L_U64("connack", MQTT_REFUSED_LEVEL), L_U64("level", c->level),
+        LOG_INFO("hub.connect_refused", L_SPAN("device", c->client_id),
+                 L_U64("connack", MQTT_REFUSED_LEVEL), L_U64("level", c->level),
                  L_STR("why", "MQTT level is not 4"));
         metric_add(s->w, HUB_M_REFUSED, 1);
         if (c->is_v5) {
@@ -122,7 +135,7 @@ static void on_connect(struct mlink *l, void *arg, const struct mqtt_connect *c)
         return;
     }
     AUTO(arena_done) struct arena a = ARENA_INIT(CONNECT_ARENA);
-    struct hub_username user = { 0 };
+    struct hub_username user = {0};
     struct connect_verdict v = read_names(s->w, c, &a, &user, &info);
     if (v.code != MQTT_ACCEPTED) {
         refuse_connect(l, s, v.code, c->client_id, v.err, &info);
@@ -132,17 +145,16 @@ static void on_connect(struct mlink *l, void *arg, const struct mqtt_connect *c)
         refuse_connect(l, s, MQTT_REFUSED_UNAVAILABLE, c->client_id, E_DRAINING, NULL);
         return;
     }
-    struct admitted ad = { 0 };
-    enum err e = registry_authenticate(s->w, &a, user.device_id, c->has_password ? c->password : SPAN_NONE,
-                                       stream_conn(mlink_stream(l)), &ad, &info);
+    struct admitted ad = {0};
+    enum err e =
+        registry_authenticate(s->w, &a, user.device_id, c->has_password ? c->password : SPAN_NONE,
+                              stream_conn(mlink_stream(l)), &ad, &info);
     if (e == OK && c->has_will) {
         e = keep_will(s, c, user.device_id, &info);
     }
     if (e == OK) {
-        if (user.model_id.p != NULL || ad.model_id.n > 0) {
-            twin_note_model(s->w, ad.identity, ad.model_id, user.model_id);
-            ad.model_id = user.model_id;
-        }
+        twin_note_model(s->w, ad.identity, ad.model_id, user.model_id);
+        ad.model_id = user.model_id;
         s->is_clean = c->clean_session;
         e = session_claim(s, user.device_id, &ad);
     }
@@ -175,8 +187,9 @@ static void on_granted(struct session *s, enum err result, const struct err_info
     }
     session_ready(s);
     metric_add(s->w, HUB_M_CONNECTS, 1);
-    LOG_DEBUG("hub.connected", L_SPAN("device", s->device_id), L_STR("peer", c != NULL ? conn_peer_text(c) : "-"),
-              L_U64("epoch", s->epoch), L_BOOL("session_present", present));
+    LOG_DEBUG("hub.connected", L_SPAN("device", s->device_id),
+              L_STR("peer", c != NULL ? conn_peer_text(c) : "-"), L_U64("epoch", s->epoch),
+              L_BOOL("session_present", present));
     mlink_connack(l, MQTT_ACCEPTED, present);
 }
 
@@ -201,8 +214,8 @@ static void telemetry_done(void *user, uint64_t tag, enum err result)
     session_unref(s);
 }
 
-static enum err on_telemetry(struct session *s, const struct hub_publish_topic *t, const struct mqtt_publish *p, mlink_slot slot,
-                             struct err_info *info)
+static enum err on_telemetry(struct session *s, const struct hub_publish_topic *t,
+                             const struct mqtt_publish *p, mlink_slot slot, struct err_info *info)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(PUBLISH_ARENA);
     struct prop *props = NULL;
@@ -212,7 +225,8 @@ static enum err on_telemetry(struct session *s, const struct hub_publish_topic *
         return e;
     }
     struct telemetry_source src = session_source(s);
-    struct telemetry_message m = { .props = props, .n_props = n_props, .body = p->payload, .retain = p->retain };
+    struct telemetry_message m = {
+        .props = props, .n_props = n_props, .body = p->payload, .retain = p->retain};
     session_ref(s);
     e = telemetry_begin(s->w, &src, &m, telemetry_done, s, slot, info);
     if (e != OK) {
@@ -222,13 +236,15 @@ static enum err on_telemetry(struct session *s, const struct hub_publish_topic *
     return e;
 }
 
-static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish *p, mlink_slot slot, struct err_info *info)
+static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish *p,
+                           mlink_slot slot, struct err_info *info)
 {
     struct session *s = arg;
     struct hub_publish_topic t;
     enum err e = topic_hub_publish_read(p->topic, &t, info);
     if (e != OK) {
-        return err_set(info, e, "topic '%.*s': %s", SPAN_ARG(span_sub(p->topic, 0, 100)), err_text(e));
+        return err_set(info, e, "topic '%.*s': %s", SPAN_ARG(span_sub(p->topic, 0, 100)),
+                       err_text(e));
     }
     switch (t.kind) {
     case HUB_PUB_TELEMETRY:
@@ -251,7 +267,8 @@ static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish
     case HUB_PUBLISHES:
         break;
     }
-    return err_set(info, E_UNSUPPORTED, "certificate issuance over MQTT is not offered by this version");
+    return err_set(info, E_UNSUPPORTED,
+                   "certificate issuance over MQTT is not offered by this version");
 }
 
 /* --- SUBSCRIBE ------------------------------------------------------------------------------------ */
@@ -277,7 +294,8 @@ static unsigned count_bits(unsigned v)
     return n;
 }
 
-static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uint8_t qos, uint8_t *ret_code, struct err_info *info)
+static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uint8_t qos,
+                             uint8_t *ret_code, struct err_info *info)
 {
     struct session *s = arg;
     struct hub_filter_topic t;
@@ -287,13 +305,16 @@ static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uin
         rule = filter_rules[t.kind];
     }
     if (rule == F_LATER) {
-        LOG_INFO("hub.filter_not_offered", L_SPAN("device", s->device_id), L_SPAN("filter", filter));
+        LOG_INFO("hub.filter_not_offered", L_SPAN("device", s->device_id),
+                 L_SPAN("filter", filter));
         *ret_code = MQTT_SUBACK_FAILED;
         return OK;
     }
-    if (rule == F_REFUSE || (rule == F_OWN && (!span_eq(t.device_id, s->device_id) || t.module_id.n > 0))) {
+    if (rule == F_REFUSE ||
+        (rule == F_OWN && (!span_eq(t.device_id, s->device_id) || t.module_id.n > 0))) {
         *ret_code = MQTT_SUBACK_FAILED;
-        return err_set(info, E_CLOSED, "filter '%.*s' is not offered to this identity", SPAN_ARG(span_sub(filter, 0, 100)));
+        return err_set(info, E_CLOSED, "filter '%.*s' is not offered to this identity",
+                       SPAN_ARG(span_sub(filter, 0, 100)));
     }
     uint16_t bit = (uint16_t)(1u << t.kind);
     if ((s->subs & bit) == 0 && count_bits(s->subs) >= LIMIT_MQTT_FILTERS) {
@@ -336,17 +357,21 @@ static void on_puback(struct mlink *l, void *arg, uint16_t packet_id)
 
 /* --- end ------------------------------------------------------------------------------------------- */
 
-static void on_close(struct mlink *l, void *arg, bool is_clean, enum err why, const struct err_info *info)
+static void on_close(struct mlink *l, void *arg, bool is_clean, enum err why,
+                     const struct err_info *info)
 {
     struct session *s = arg;
     struct conn *c = stream_conn(mlink_stream(l));
     if (s->is_ready || s->device_id.n > 0) {
-        LOG_DEBUG("hub.closed", L_SPAN("device", s->device_id), L_BOOL("clean", is_clean), L_ERR(why), L_WHY(info, why));
+        LOG_DEBUG("hub.closed", L_SPAN("device", s->device_id), L_BOOL("clean", is_clean),
+                  L_ERR(why), L_WHY(info, why));
         if (!is_clean && why != OK && why != E_CLOSED && why != E_FENCED && why != E_NET) {
-            LOG_INFO("hub.link_ended", L_SPAN("device", s->device_id), L_ERR(why), L_WHY(info, why));
+            LOG_INFO("hub.link_ended", L_SPAN("device", s->device_id), L_ERR(why),
+                     L_WHY(info, why));
         }
     } else if (why == E_MALFORMED || why == E_TIMEOUT || why == E_TOO_LARGE || why == E_TRUNCATED) {
-        LOG_INFO("hub.bad_peer", L_STR("peer", c != NULL ? conn_peer_text(c) : "-"), L_ERR(why), L_WHY(info, why));
+        LOG_INFO("hub.bad_peer", L_STR("peer", c != NULL ? conn_peer_text(c) : "-"), L_ERR(why),
+                 L_WHY(info, why));
     }
     session_end(s, is_clean);
 }
@@ -377,6 +402,7 @@ static const struct session_ops ops = {
     .close = close_link,
     .granted = on_granted,
     .desired = hub_mqtt_desired,
+    .forget = hub_mqtt_forget,
     .drain = drain_link,
 };
 

@@ -14,9 +14,11 @@
 void hub_mqtt_accept(struct worker *w, struct stream *s);
 
 /* hub/mqtt_twin.c: the two requests of a device about its twin, and what it is told. p is borrowed for the call. */
-MUST_USE enum err hub_mqtt_twin_get(struct session *s, const struct hub_publish_topic *t, mlink_slot slot, struct err_info *info);
-MUST_USE enum err hub_mqtt_twin_patch(struct session *s, const struct hub_publish_topic *t, struct span body, mlink_slot slot,
-                                      struct err_info *info);
+MUST_USE enum err hub_mqtt_twin_get(struct session *s, const struct hub_publish_topic *t,
+                                    mlink_slot slot, struct err_info *info);
+MUST_USE enum err hub_mqtt_twin_patch(struct session *s, const struct hub_publish_topic *t,
+                                      struct span body, mlink_slot slot, struct err_info *info);
+void hub_mqtt_forget(struct session *s);
 void hub_mqtt_desired(struct session *s, uint64_t version, struct span patch);
 static inline bool session_wants(const struct session *s, enum hub_filter kind)
 {

@@ -8,7 +8,8 @@
 #include "hub/hub_sql.h"
 #include "hub/metrics.h"
 
-#define EXPIRY_STEP_MS UINT64_C(3600000) /* long waits are cut, so that a changed clock is noticed within the hour */
+#define EXPIRY_STEP_MS                                                                             \
+    UINT64_C(3600000) /* long waits are cut, so that a changed clock is noticed within the hour */
 
 enum err hub_worker_new(struct worker *w, struct hub_worker **ret)
 {
@@ -41,7 +42,8 @@ static void will_free(struct will *w)
     }
 }
 
-enum err session_new(struct worker *w, const struct session_ops *ops, void *endpoint, struct session **ret)
+enum err session_new(struct worker *w, const struct session_ops *ops, void *endpoint,
+                     struct session **ret)
 {
     struct session *s = NEW(struct session);
     if (s == NULL) {
@@ -67,6 +69,7 @@ void session_unref(struct session *s)
         return;
     }
     timer_stop(worker_loop(s->w), &s->expiry);
+    s->ops->forget(s);
     will_free(s->will);
     free(s->text);
     free(s);
@@ -93,8 +96,8 @@ static enum err copy_identity(struct session *s, struct span device_id, const st
     }
     s->text = (char *)t;
     s->ad = *ad;
-    struct span *into[] = { &s->device_id, &s->ad.generation_id, &s->ad.model_id };
-    const struct span from[] = { device_id, ad->generation_id, ad->model_id };
+    struct span *into[] = {&s->device_id, &s->ad.generation_id, &s->ad.model_id};
+    const struct span from[] = {device_id, ad->generation_id, ad->model_id};
     for (size_t i = 0; i < ARRAY_LEN(into); i++) {
         if (from[i].n > 0) {
             memcpy(t, from[i].p, from[i].n);
@@ -108,7 +111,7 @@ static enum err copy_identity(struct session *s, struct span device_id, const st
 static void claim_home(struct msg *m)
 {
     struct session *s = CONTAINER_OF(m, struct session, claim.msg);
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     enum err e = s->claim.result;
     s->is_claiming = false;
     if (e == OK) {
@@ -141,9 +144,10 @@ enum err session_claim(struct session *s, struct span device_id, const struct ad
     if (s->h == 0) {
         return E_NOMEM;
     }
-    s->claim = (struct dir_claim){
-        .msg = { .run = claim_home }, .home = worker_loop(s->w), .identity = ad->identity, .link = s->h
-    };
+    s->claim = (struct dir_claim){.msg = {.run = claim_home},
+                                  .home = worker_loop(s->w),
+                                  .identity = ad->identity,
+                                  .link = s->h};
     session_ref(s);
     s->is_claiming = true;
     if ((e = directory_claim(hub_of(s->w)->directory, &s->claim)) != OK) {
@@ -194,10 +198,12 @@ static void store_will(struct session *s)
 {
     struct will *will = s->will;
     struct telemetry_source src = session_source(s);
-    struct telemetry_message m = {
-        .props = will->props, .n_props = will->n_props, .body = will->body, .retain = will->retain, .is_will = true
-    };
-    struct err_info info = { 0 };
+    struct telemetry_message m = {.props = will->props,
+                                  .n_props = will->n_props,
+                                  .body = will->body,
+                                  .retain = will->retain,
+                                  .is_will = true};
+    struct err_info info = {0};
     enum err e = telemetry_begin(s->w, &src, &m, will_stored, NULL, 0, &info);
     if (e != OK) {
         LOG_WARN("hub.will_lost", L_SPAN("device", s->device_id), L_ERR(e), L_WHY(&info, e));
@@ -258,7 +264,8 @@ struct filters_op {
 static enum err filters_tx(struct store_tx *tx, struct store_op *op)
 {
     struct filters_op *f = CONTAINER_OF(op, struct filters_op, op);
-    return f->forget ? hub_sql_session_del(tx->db, f->identity) : hub_sql_session_put(tx->db, f->identity, f->packed);
+    return f->forget ? hub_sql_session_del(tx->db, f->identity)
+                     : hub_sql_session_put(tx->db, f->identity, f->packed);
 }
 
 static void filters_home(struct msg *m)
@@ -308,7 +315,7 @@ void session_forget_filters(struct session *s)
 
 static void end_if_revoked(struct session *s)
 {
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     enum err e = registry_still_good(s->w, &s->ad, &info);
     if (e != OK) {
         metric_add(s->w, HUB_M_REVOKED, 1);
@@ -316,7 +323,8 @@ static void end_if_revoked(struct session *s)
     }
 }
 
-void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identity, enum dir_change change)
+void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identity,
+                        enum dir_change change)
 {
     struct hub *h = arg;
     struct worker *w = server_worker(h->server, worker);
@@ -339,12 +347,19 @@ void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identit
     }
 }
 
+void sessions_on_desired(struct loop *l, handle link, int64_t identity, uint64_t version, struct span patch)
+{
+    struct session *s = handle_get(l, link);
+    if (s != NULL && s->ad.identity == identity && s->is_ready && s->endpoint != NULL) {
+        s->ops->desired(s, version, patch);
+    }
+}
+
 static void walk_slice(struct timer *t)
 {
     struct hub_worker *hw = CONTAINER_OF(t, struct hub_worker, walk_timer);
     unsigned n = 0;
-    LIST_EACH_SAFE(node, tmp, &hw->sessions)
-    {
+    LIST_EACH_SAFE (node, tmp, &hw->sessions) {
         struct session *s = LIST_OF(node, struct session, link);
         if (s->walk == hw->walk) {
             return; /* seen ones stand at the tail: all are */
@@ -375,8 +390,7 @@ void sessions_drain(struct worker *w, uint64_t deadline_ms)
     hw->is_draining = true;
     uint64_t now = loop_now_ms(worker_loop(w));
     uint64_t left = deadline_ms > now ? deadline_ms - now : 1;
-    LIST_EACH_SAFE(node, tmp, &hw->sessions)
-    {
+    LIST_EACH_SAFE (node, tmp, &hw->sessions) {
         struct session *s = LIST_OF(node, struct session, link);
         s->ops->drain(s, 1 + random_below(left));
     }

@@ -32,6 +32,8 @@ struct session_ops {
     void (*granted)(struct session *s, enum err result, const struct err_info *info);
     /* Desired properties changed: patch is the text to send. */
     void (*desired)(struct session *s, uint64_t version, struct span patch);
+    /* The session is freed: what the endpoint hung on it goes too. */
+    void (*forget)(struct session *s);
     /* Gently, within so many milliseconds. */
     void (*drain)(struct session *s, uint64_t timeout_ms);
 };
@@ -54,9 +56,9 @@ struct session {
     uint16_t subs_q1; /* granted QoS 1 */
     bool is_ready;
     bool is_claiming;
-    bool is_clean; /* clean session 1 */
+    bool is_clean;   /* clean session 1 */
     bool has_stored; /* a stored session exists */
-    uint32_t walk; /* the walk that saw it last */
+    uint32_t walk;   /* the walk that saw it last */
     handle h;
     uint64_t epoch;
     uint64_t desired_told; /* version last sent or read */
@@ -64,6 +66,9 @@ struct session {
     struct dir_claim claim;
     struct timer expiry;
     struct will *will;
+    struct report *reports; /* reported patches in the order they came: hub/mqtt_twin.c */
+    struct report **reports_tail;
+    size_t n_reports;
     struct span device_id;
     char *text; /* device id, generation id, model id */
 };
@@ -85,11 +90,13 @@ static inline struct hub_worker *hub_worker_of(struct worker *w)
 MUST_USE enum err hub_worker_new(struct worker *w, struct hub_worker **ret);
 void hub_worker_free(struct hub_worker *hw);
 
-MUST_USE enum err session_new(struct worker *w, const struct session_ops *ops, void *endpoint, struct session **ret);
+MUST_USE enum err session_new(struct worker *w, const struct session_ops *ops, void *endpoint,
+                              struct session **ret);
 void session_ref(struct session *s);
 void session_unref(struct session *s);
 /* Judged good: copies what admitted it and claims the directory entry; ops->granted follows from the loop. */
-MUST_USE enum err session_claim(struct session *s, struct span device_id, const struct admitted *ad);
+MUST_USE enum err session_claim(struct session *s, struct span device_id,
+                                const struct admitted *ad);
 /* After granted(OK): may hear and send. */
 void session_ready(struct session *s);
 /* The link is gone: leaves the directory, stores the will unless the end was clean. */
@@ -102,7 +109,9 @@ void session_store_filters(struct session *s);
 void session_forget_filters(struct session *s);
 
 /* Hooks of the frame and of the domain. */
-void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identity, enum dir_change change);
+void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identity,
+                        enum dir_change change);
+void sessions_on_desired(struct loop *l, handle link, int64_t identity, uint64_t version, struct span patch);
 void sessions_rejudge_all(struct worker *w); /* policies or trusted CAs changed */
 void sessions_drain(struct worker *w, uint64_t deadline_ms);
 

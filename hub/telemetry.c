@@ -23,7 +23,8 @@ struct telemetry_op {
     struct append append[];
 };
 
-static void add_member(struct buf *b, bool *is_first, struct span name, struct span value, bool has_value)
+static void add_member(struct buf *b, bool *is_first, struct span name, struct span value,
+                       bool has_value)
 {
     if (!*is_first) {
         buf_add_u8(b, ',');
@@ -46,15 +47,18 @@ static void add_stamps(struct buf *b, bool *is_first, const struct telemetry_sou
     if (src->module_id.n > 0) {
         add_member(b, is_first, SPAN_LIT("iothub-connection-module-id"), src->module_id, true);
     }
-    add_member(b, is_first, SPAN_LIT("iothub-connection-auth-generation-id"), src->generation_id, true);
-    add_member(b, is_first, SPAN_LIT("iothub-connection-auth-method"), span_str(src->auth_method_json), true);
+    add_member(b, is_first, SPAN_LIT("iothub-connection-auth-generation-id"), src->generation_id,
+               true);
+    add_member(b, is_first, SPAN_LIT("iothub-connection-auth-method"),
+               span_str(src->auth_method_json), true);
     add_member(b, is_first, SPAN_LIT("iothub-message-source"), SPAN_LIT("Telemetry"), true);
     if (src->model_id.n > 0) {
         add_member(b, is_first, SPAN_LIT("dt-dataschema"), src->model_id, true);
     }
 }
 
-static void write_meta(struct buf *b, const struct telemetry_source *src, const struct telemetry_message *m)
+static void write_meta(struct buf *b, const struct telemetry_source *src,
+                       const struct telemetry_message *m)
 {
     bool is_first = true;
     buf_add(b, SPAN_LIT("{\"sys\":{"));
@@ -103,16 +107,19 @@ static enum err check(const struct telemetry_message *m, struct err_info *info)
 {
     size_t size = props_size(m->props, m->n_props, m->body.n);
     if (size > LIMIT_D2C_MESSAGE) {
-        return err_set(info, E_TOO_LARGE, "message of %zu bytes, at most %u are allowed", size, LIMIT_D2C_MESSAGE);
+        return err_set(info, E_TOO_LARGE, "message of %zu bytes, at most %u are allowed", size,
+                       LIMIT_D2C_MESSAGE);
     }
     if (m->n_props > LIMIT_PROPS) {
-        return err_set(info, E_LIMIT, "%zu properties, at most %u are allowed", m->n_props, LIMIT_PROPS);
+        return err_set(info, E_LIMIT, "%zu properties, at most %u are allowed", m->n_props,
+                       LIMIT_PROPS);
     }
     return OK;
 }
 
-enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *src, const struct telemetry_message *m, size_t n,
-                               telemetry_done_fn done, void *user, uint64_t tag, struct err_info *info)
+enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *src,
+                               const struct telemetry_message *m, size_t n, telemetry_done_fn done,
+                               void *user, uint64_t tag, struct err_info *info)
 {
     struct hub *h = hub_of(w);
     ASSERT(n > 0 && n <= LIMIT_D2C_BATCH_MESSAGES);
@@ -146,7 +153,7 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
         }
         t->append[i].t = t;
         t->append[i].op = (struct seglog_op){
-            .msg = { .run = came_home },
+            .msg = {.run = came_home},
             .home = loop_mailbox(worker_loop(w)),
             .partition = partition,
             .meta = span_of(metas + from, ends[i] - from),
@@ -158,7 +165,8 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
     t->done = done;
     t->user = user;
     t->tag = tag;
-    e = n == 1 ? seglog_append(h->log, &t->append[0].op) : seglog_append_batch(h->log, &t->append[0].op, n);
+    e = n == 1 ? seglog_append(h->log, &t->append[0].op)
+               : seglog_append_batch(h->log, &t->append[0].op, n);
     if (e != OK) {
         free(t);
         return err_set(info, e, "telemetry log refuses: %s", err_text(e));
@@ -166,8 +174,9 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
     return OK;
 }
 
-enum err telemetry_begin(struct worker *w, const struct telemetry_source *src, const struct telemetry_message *m,
-                         telemetry_done_fn done, void *user, uint64_t tag, struct err_info *info)
+enum err telemetry_begin(struct worker *w, const struct telemetry_source *src,
+                         const struct telemetry_message *m, telemetry_done_fn done, void *user,
+                         uint64_t tag, struct err_info *info)
 {
     return telemetry_begin_batch(w, src, m, 1, done, user, tag, info);
 }

@@ -34,10 +34,13 @@ struct telemetry_message {
     bool is_will;
 };
 /* Everything is copied before it returns. An error here means done is not called. */
-MUST_USE enum err telemetry_begin(struct worker *w, const struct telemetry_source *src, const struct telemetry_message *m,
-                                  telemetry_done_fn done, void *user, uint64_t tag, struct err_info *info);
+MUST_USE enum err telemetry_begin(struct worker *w, const struct telemetry_source *src,
+                                  const struct telemetry_message *m, telemetry_done_fn done,
+                                  void *user, uint64_t tag, struct err_info *info);
 /* All or nothing. */
-MUST_USE enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *src, const struct telemetry_message *m, size_t n,
-                                        telemetry_done_fn done, void *user, uint64_t tag, struct err_info *info);
+MUST_USE enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *src,
+                                        const struct telemetry_message *m, size_t n,
+                                        telemetry_done_fn done, void *user, uint64_t tag,
+                                        struct err_info *info);
 
 #endif

@@ -8,8 +8,6 @@
 #include "hub/hub_sql.h"
 #include "hub/twin_int.h"
 
-#define LIMIT_MODEL_ID 256u
-
 /* --- reading -------------------------------------------------------------------------------- */
 
 enum err twin_read(struct db *db, struct arena *a, int64_t identity, int64_t created_us,
@@ -146,10 +144,10 @@ static enum err model_tx(struct store_tx *tx, struct work *k)
     return hub_sql_device_set_model(tx->db, m->identity, m->model);
 }
 
-void twin_note_model(struct worker *w, const struct admitted *ad, struct span model_id)
+void twin_note_model(struct worker *w, int64_t identity, struct span stored, struct span announced)
 {
-    model_id = span_sub(model_id, 0, LIMIT_MODEL_ID);
-    if (span_eq(model_id, ad->model_id)) {
+    announced = span_sub(announced, 0, LIMIT_MODEL_ID);
+    if (span_eq(announced, stored)) {
         return;
     }
     struct model_work *m = work_new(w, sizeof *m);
@@ -158,8 +156,8 @@ void twin_note_model(struct worker *w, const struct admitted *ad, struct span mo
     }
     m->k.tx = model_tx;
     m->k.free = work_end;
-    m->identity = ad->identity;
-    m->model = arena_span(&m->k.in, model_id);
+    m->identity = identity;
+    m->model = arena_span(&m->k.in, announced);
     (void)!work_begin(&m->k, NULL); /* same */
 }
 

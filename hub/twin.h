@@ -57,8 +57,9 @@ typedef void (*twin_done_fn)(void *user, uint64_t tag, enum err result, uint64_t
 MUST_USE enum err twin_report_begin(struct worker *w, int64_t identity, struct span body,
                                     bool has_base, uint64_t base, twin_done_fn done, void *user,
                                     uint64_t tag, struct err_info *info);
-/* The model id announced at connect (empty: none; more than 256 bytes are cut off): stored when it is another than ad->model_id. Nobody waits for it. */
-void twin_note_model(struct worker *w, const struct admitted *ad, struct span model_id);
+/* announced: the model id of this connect, decoded (empty: none; cut off after 256 bytes); stored when it is another than what the
+ * row says (admitted.model_id). Nobody waits for it. */
+void twin_note_model(struct worker *w, int64_t identity, struct span stored, struct span announced);
 /* Set once, before the workers start. */
 void twin_set_desired_hook(struct hub *h, hub_desired_fn fn);
 
