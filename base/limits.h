@@ -91,6 +91,11 @@
 #define LIMIT_RSA_BITS_MAX 4096u
 #define LIMIT_CA_CERTS 25u
 #define LIMIT_CHAIN_CACHE 4096u /* Berth: verdicts kept by one worker */
+#define LIMIT_CHAIN_CACHE_CERTS 64u /* Berth: parsed intermediates kept by one worker */
+#define LIMIT_CERT_HOSTS 64u        /* Berth: names in one server certificate */
+#define LIMIT_SIGNER_QUEUE 1024u    /* Berth: signing jobs that wait, then E_QUEUE_FULL */
+#define LIMIT_SIGNER_THREADS 16u
+#define LIMIT_MASTER_KEYS 16u       /* Berth: numbered keys in one master key file */
 
 /* --- DPS: docs/protocol/limits.md 4 -------------------------------------------------------- */
 #define LIMIT_DPS_BULK 10u
@@ -113,6 +118,7 @@
 #define LIMIT_STATUS_REASON 128u        /* hub-service-rest.md 5.2, characters */
 #define LIMIT_TWIN_TEXT (256u << 10)    /* JSON text of a section: what the size rule does not count */
 #define LIMIT_TWIN_META (512u << 10)    /* stamps of a section */
+#define LIMIT_MODEL_ID 256u             /* bytes of a model id that are kept */
 #define LIMIT_OWNER 400u                /* scope / kind / enrollment */
 #define LIMIT_OPERATION_ID 128u
 #define LIMIT_PROVISION_BODY (256u << 10) /* a whole twin with its text */
