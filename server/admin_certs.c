@@ -5,13 +5,11 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "certs/proof.h"
 #include "server/server_int.h"
 #include "server/server_sql.h"
 #include "server/trust.h"
 
-#define CODE_BYTES 24u
-#define CODE_LIFE_US (24LL * 3600 * 1000000)
-#define CODE_TRIES 10
 #define CERT_JSON_MAX (64u << 10)
 #define CERT_LIST_MAX (2u << 20)
 
@@ -232,21 +230,6 @@ static enum err tx_put(struct store_tx *tx, struct admin_op *op)
     return trust_tx_changed(tx, op->w->s);
 }
 
-static enum err check_upload(struct worker *w, const struct cert *c, struct err_info *info)
-{
-    enum err e = cert_check_strength(c, info);
-    if (e != OK) {
-        return e;
-    }
-    if (!cert_is_ca(c)) {
-        return err_set(info, E_CERT, "not a CA certificate (basicConstraints, keyUsage)");
-    }
-    if (cert_not_after_us(c) < clock_wall_us(w->s->clock)) {
-        return err_set(info, E_CERT, "the certificate has expired");
-    }
-    return OK;
-}
-
 static enum err read_put(struct worker *w, const struct json *body, struct cert_op *o,
                          struct err_info *info)
 {
@@ -260,7 +243,7 @@ static enum err read_put(struct worker *w, const struct json *body, struct cert_
         (e = json_get_str(props, "certificate", JSON_F_NEED, &text, info)) != OK ||
         (e = json_get_bool(props, "isVerified", JSON_F_OPT, &o->is_verified, info)) != OK ||
         (e = cert_from_text(text, &o->cert, info)) != OK ||
-        (e = check_upload(w, o->cert, info)) != OK) {
+        (e = proof_check_upload(o->cert, clock_wall_us(w->s->clock), info)) != OK) {
         return e;
     }
     if (o->is_verified && !server_base_conf(w->s)->allow_auto_verify) {
@@ -348,7 +331,7 @@ static enum err tx_code(struct store_tx *tx, struct admin_op *op)
         return e;
     }
     memcpy(o->row.code, o->code, sizeof(o->code));
-    o->row.code_until_us = tx->now_us + CODE_LIFE_US;
+    o->row.code_until_us = tx->now_us + PROOF_CODE_LIFE_US;
     o->row.code_failures = 0;
     o->row.updated_us = tx->now_us;
     return sql_ca_set(tx->db, &o->row);
@@ -358,7 +341,6 @@ static void cert_generate_code(struct http_rq *rq)
 {
     AUTO(json_free_p) struct json *body = NULL;
     static const char *const none[] = {NULL};
-    uint8_t raw[CODE_BYTES];
     struct cert_op *o = cert_op_new(rq);
     if (o == NULL) {
         return;
@@ -367,8 +349,7 @@ static void cert_generate_code(struct http_rq *rq)
         admin_op_forget(&o->op);
         return;
     }
-    random_bytes(raw, sizeof(raw));
-    hex_to_cstr(span_of(raw, sizeof(raw)), true, o->code);
+    proof_code_new(o->code);
     o->op.tx = tx_code;
     o->op.answer = answer_op;
     admin_submit(rq, &o->op);
@@ -376,37 +357,24 @@ static void cert_generate_code(struct http_rq *rq)
 
 static enum err has_live_code(const struct ca_row *row, int64_t now_us, struct err_info *info)
 {
-    if (row->code[0] == '\0' || now_us > row->code_until_us || row->code_failures >= CODE_TRIES) {
-        return err_set(info, E_STATE, "no verification code is live: generate one");
-    }
-    return OK;
+    return proof_code_is_live(span_str(row->code), row->code_until_us, (uint64_t)row->code_failures,
+                              now_us, info);
 }
 
-/* C2 rule 3. The proof needs no CA flag, no purpose: it says one thing, in its CN. */
 static enum err check_proof(const struct ca_row *row, struct span text, int64_t now_us,
                             struct err_info *info)
 {
     AUTO(cert_free_p) struct cert *ca = NULL;
     AUTO(cert_free_p) struct cert *proof = NULL;
-    struct span cn;
     enum err e;
     if (cert_from_der(span_of(row->der, row->der_n), &ca, NULL) != OK) {
         return E_CORRUPT;
     }
     if ((e = cert_from_text(text, &proof, info)) != OK ||
-        (e = cert_check_strength(proof, info)) != OK || (e = cert_cn(proof, &cn, info)) != OK) {
+        (e = cert_check_strength(proof, info)) != OK) {
         return e;
     }
-    if (!mem_equal_ct(cn, span_str(row->code))) {
-        return err_set(info, E_CERT, "the proof's common name is not the verification code");
-    }
-    if (!cert_issued_by(proof, ca)) {
-        return err_set(info, E_CERT, "the proof is not signed by this certificate's key");
-    }
-    if (now_us < cert_not_before_us(proof) || now_us > cert_not_after_us(proof)) {
-        return err_set(info, E_CERT, "the proof is outside its dates");
-    }
-    return OK;
+    return proof_verify(ca, proof, span_str(row->code), now_us, info);
 }
 
 static enum err tx_verify(struct store_tx *tx, struct admin_op *op)

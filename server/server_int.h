@@ -170,6 +170,10 @@ MUST_USE enum err server_life_run(struct server *s, struct err_info *info);
 
 /* --- worker.c ------------------------------------------------------------------------------- */
 MUST_USE enum err workers_start(struct server *s, struct err_info *info);
+/* Worker's thread: stops accepting; the last figures are kept. */
+void worker_close_listeners(struct worker *w);
+
+/* --- worker_steps.c ------------------------------------------------------------------------- */
 void workers_ready(struct server *s);
 void workers_drain(struct server *s, uint64_t deadline_ms);
 bool workers_idle(const struct server *s);

@@ -13,6 +13,7 @@
 
 #include "base/limits.h"
 #include "certs/keyring.h"
+#include "certs/proof.h"
 #include "store/store.h"
 
 extern const struct store_module server_store_module;
@@ -46,7 +47,7 @@ MUST_USE enum err sql_policy_del(struct db *db, int64_t id);
 /* Where a policy's key is sealed: row is `id` in the caller's storage. */
 struct seal_place sql_policy_place(const struct policy_row *row, unsigned which);
 
-#define CA_CODE_SIZE 49u /* 48 hex characters and a zero */
+#define CA_CODE_SIZE PROOF_CODE_SIZE
 struct ca_row {
     int64_t id;
     char name[LIMIT_ADMIN_NAME + 1];

@@ -13,10 +13,12 @@ static const struct metric_def metric_defs[] = {
     [METRIC_HELLO] = {"berth_mini_hello_total", NULL, METRIC_COUNTER, "Greetings."},
 };
 
+#define MINI_WORKERS 64u
 struct mini_worker {
     struct worker *w;
     unsigned policy_changes, trust_changes;
-    unsigned waiting;
+    unsigned links;
+    struct stream *last;
 };
 
 static struct mini_worker *of_rq(struct http_rq *rq)
@@ -99,30 +101,35 @@ struct waiter {
 static void wait_over(struct timer *t)
 {
     struct waiter *x = CONTAINER_OF(t, struct waiter, t);
-    struct http_rq *rq = http_rq_of(worker_loop(x->m->w), x->rq);
-    x->m->waiting--;
+    struct loop *l = worker_loop(x->m->w);
+    struct http_rq *rq = http_rq_of(l, x->rq);
+    if (rq != NULL && !server_is_draining(worker_server(x->m->w))) {
+        timer_set(l, &x->t, 5, wait_over);
+        return;
+    }
     if (rq != NULL && !http_is_answered(rq)) {
         http_answer(rq, 200, "text/plain", SPAN_LIT("waited"));
     }
     free(x);
 }
 
-/* Answers after ?ms=. */
-static void wait_ms(struct http_rq *rq)
+/* Answers once the server drains. */
+static void wait_drain(struct http_rq *rq)
 {
-    bool found;
-    uint64_t ms = 0;
-    struct span text = http_rq_query(rq, "ms", &found);
     struct waiter *x = NEW(struct waiter);
-    if (x == NULL || !found || !span_to_u64(text, &ms)) {
-        free(x);
-        refuse(rq, E_ARG, NULL);
+    if (x == NULL) {
+        refuse(rq, E_NOMEM, NULL);
         return;
     }
     x->m = of_rq(rq);
-    x->m->waiting++;
     x->rq = http_rq_handle(rq);
-    timer_set(worker_loop(x->m->w), &x->t, ms, wait_over);
+    timer_set(worker_loop(x->m->w), &x->t, 5, wait_over);
+}
+
+/* Never answers. */
+static void wait_ever(struct http_rq *rq)
+{
+    (void)http_rq_handle(rq);
 }
 
 /* The verdict on the client's certificate. */
@@ -143,7 +150,8 @@ static const struct http_route routes[] = {
     {HTTP_GET, "/hello", AUTH_NONE, 0, 0, hello},
     {HTTP_GET, "/changes", AUTH_NONE, 0, 0, changes},
     {HTTP_GET, "/chain", AUTH_NONE, 0, 0, chain},
-    {HTTP_GET, "/wait", AUTH_NONE, 0, 0, wait_ms},
+    {HTTP_GET, "/wait-drain", AUTH_NONE, 0, 0, wait_drain},
+    {HTTP_GET, "/wait-ever", AUTH_NONE, 0, 0, wait_ever},
     {HTTP_GET, "/whoami", AUTH_SERVICE, 0, 0, whoami},
     {HTTP_GET, "/things/{id}", AUTH_SERVICE, MINI_READ, 0, whoami},
     {HTTP_PUT, "/things/{id}", AUTH_SERVICE, MINI_WRITE, 1024, whoami},
@@ -157,14 +165,26 @@ static size_t echo_bytes(struct stream *s, void *arg UNUSED, struct span in)
     stream_write(s, in);
     return in.n;
 }
-static void echo_close(struct stream *s UNUSED, void *arg UNUSED, enum err why UNUSED)
-{
-}
-static const struct stream_handler echo = {"echo", echo_bytes, NULL, echo_close};
 
-static void on_mqtt(struct worker *w UNUSED, struct stream *s)
+static void echo_close(struct stream *s UNUSED, void *arg, enum err why UNUSED)
 {
-    stream_handle(s, &echo, NULL);
+    struct mini_worker *m = arg;
+    m->links--;
+}
+
+static const struct stream_handler echo = {
+    .name = "echo",
+    .on_bytes = echo_bytes,
+    .on_close = echo_close,
+};
+
+/* A link holds the drain until it goes or the time is over. */
+static void on_mqtt(struct worker *w, struct stream *s)
+{
+    struct mini_worker *m = worker_user(w);
+    m->links++;
+    m->last = s;
+    stream_handle(s, &echo, m);
 }
 
 /* --- life ----------------------------------------------------------------------------------------- */
@@ -172,7 +192,9 @@ static void on_mqtt(struct worker *w UNUSED, struct stream *s)
 static enum err init(struct server *s, struct err_info *info UNUSED)
 {
     metrics_define(s, metric_defs, ARRAY_LEN(metric_defs));
-    return OK;
+    struct mini_worker **all = mem_new(MINI_WORKERS * sizeof(struct mini_worker *));
+    server_set_user(s, all);
+    return all != NULL ? OK : E_NOMEM;
 }
 
 static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
@@ -181,7 +203,9 @@ static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
     if (m == NULL) {
         return E_NOMEM;
     }
+    struct mini_worker **all = server_user(worker_server(w));
     m->w = w;
+    all[worker_index(w)] = m;
     worker_set_user(w, m);
     return OK;
 }
@@ -189,12 +213,25 @@ static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
 static bool worker_busy(struct worker *w)
 {
     const struct mini_worker *m = worker_user(w);
-    return m->waiting != 0;
+    return m->links != 0;
 }
 
+/* The tests open one link at most; its on_close comes before the program's done. */
 static void worker_done(struct worker *w)
 {
-    free(worker_user(w));
+    struct mini_worker *m = worker_user(w);
+    if (m->links != 0) {
+        stream_abort(m->last, E_DRAINING);
+    }
+}
+
+static void done(struct server *s)
+{
+    struct mini_worker **all = server_user(s);
+    for (unsigned i = 0; i < MINI_WORKERS; i++) {
+        free(all[i]);
+    }
+    free(all);
 }
 
 static void on_policy_change(struct worker *w)
@@ -258,6 +295,7 @@ const struct server_program mini_program = {
     .worker_init = worker_init,
     .worker_busy = worker_busy,
     .worker_done = worker_done,
+    .done = done,
     .on_policy_change = on_policy_change,
     .on_trust_change = on_trust_change,
     .cert_in_use = cert_in_use,
