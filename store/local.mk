@@ -19,3 +19,6 @@ check_PROGRAMS += %D%/store_test
 check_PROGRAMS += %D%/seglog_test
 %C%_seglog_test_SOURCES = %D%/seglog_test.c $(store_test_files)
 %C%_seglog_test_LDADD = $(store_test_libs)
+check_PROGRAMS += %D%/crash_test
+%C%_crash_test_SOURCES = %D%/crash_test.c %D%/failvfs.h %D%/failvfs.c $(store_test_files)
+%C%_crash_test_LDADD = $(store_test_libs)
