@@ -6,6 +6,7 @@
 #ifndef NET_NET_FIXTURE_H
 #define NET_NET_FIXTURE_H
 
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 
 #include "tests/unit.h"
