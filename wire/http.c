@@ -137,10 +137,14 @@ static bool host_ok(struct span host)
     struct span port = span_from(host, name.n);
     uint64_t number = 0;
     if (name.n == 0 || name.n > LIMIT_HOST ||
-        (port.n > 0 && (!span_to_u64(span_from(port, 1), &number) || number > 65535))) {
+        (port.n > 0 &&
+         (port.p[0] != ':' || !span_to_u64(span_from(port, 1), &number) || number > 65535))) {
         return false;
     }
     bool literal = name.p[0] == '[';
+    if (literal && (name.n < 4 || name.p[name.n - 1] != ']')) {
+        return false;
+    }
     for (size_t i = 0; i < name.n; i++) {
         uint8_t c = name.p[i];
         uint8_t l = c | 0x20;

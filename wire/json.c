@@ -57,7 +57,8 @@ enum err json_count_tokens(struct span t, size_t *ret_tokens, size_t *ret_depth)
         tokens += opens || c == '"' || (plain && !in_scalar) ? 1u : 0u;
         in_scalar = plain;
         if (opens) {
-            deepest = MAX(deepest, ++depth);
+            depth++;
+            deepest = MAX(deepest, depth);
         } else if (closes) {
             depth -= depth > 0 ? 1u : 0u;
         } else if (c == '"') {

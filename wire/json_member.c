@@ -10,8 +10,9 @@ static enum err find(const struct json *j, const char *path, unsigned flags, boo
     struct json *at = (struct json *)(uintptr_t)j;
     while (rest.p != NULL) {
         if (!json_is(at, JSON_T_OBJECT)) {
-            return err_set(info, E_ARG, "\"%.*s\" is inside something that is no object",
-                           (int)(span_str(path).n - rest.n + span_find(rest, '.')), path);
+            size_t n = (size_t)((const char *)rest.p - path); /* of what was walked, and its dot */
+            return n == 0 ? err_set(info, E_ARG, "an object is wanted")
+                          : err_set(info, E_ARG, "\"%.*s\" is no object", (int)n - 1, path);
         }
         struct span name = span_cut(&rest, '.');
         char key[128];
