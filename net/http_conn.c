@@ -185,19 +185,8 @@ static void body_done(struct http_conn *c)
     }
 }
 
-void http_conn_begin_body(struct http_conn *c)
-{
-    c->cleared = 0;
-    if (http_body_is_done(&c->body)) {
-        body_done(c);
-        return;
-    }
-    c->state = HTTP_S_BODY;
-    wait_s(c, LIMIT_HTTP_BODY_S);
-}
-
 /* Checks first, then feeds what was checked: what the pair does not take stays in the stream, so the peer feels it. */
-static size_t take_body(struct http_conn *c, struct span in)
+static size_t take_body(struct http_conn *c, struct span prefix, struct span in)
 {
     struct err_info info = {0};
     ASSERT(c->cleared <= in.n);
@@ -216,12 +205,28 @@ static size_t take_body(struct http_conn *c, struct span in)
             return c->state == HTTP_S_LINGER ? in.n : 0;
         }
     }
-    size_t n = http_mc_feed(c->mc, span_sub(in, 0, c->cleared), SPAN_NONE);
+    size_t n = http_mc_feed(c->mc, prefix, span_sub(in, 0, c->cleared));
+    if (n < prefix.n) { /* the pair is empty between requests: so short a text goes in whole */
+        http_conn_abort(c, E_SYS);
+        return 0;
+    }
+    n -= prefix.n;
     c->cleared -= n;
     if (c->cleared > 0) {
         http_mc_rewatch(c->mc, true);
     } else if (http_body_is_done(&c->body)) {
         body_done(c);
+    }
+    return n;
+}
+
+size_t http_conn_begin_body(struct http_conn *c, struct span prefix, struct span behind)
+{
+    c->state = HTTP_S_BODY;
+    c->cleared = 0;
+    size_t n = take_body(c, prefix, behind);
+    if (c->state == HTTP_S_BODY && !c->is_closing) {
+        wait_s(c, LIMIT_HTTP_BODY_S);
     }
     return n;
 }
@@ -249,8 +254,9 @@ static size_t take_head(struct http_conn *c, struct span in, bool *ret_alive)
         return in.n;
     }
     c->has_head_bytes = true;
-    *ret_alive = http_conn_take_head(c, span_sub(in, 0, n), span_from(in, n));
-    return *ret_alive ? n : in.n;
+    size_t used = 0;
+    *ret_alive = http_conn_take_head(c, span_sub(in, 0, n), span_from(in, n), &used);
+    return *ret_alive ? n + used : in.n;
 }
 
 static size_t on_bytes(struct stream *st UNUSED, void *arg, struct span in)
@@ -270,7 +276,7 @@ static size_t on_bytes(struct stream *st UNUSED, void *arg, struct span in)
             }
             break;
         case HTTP_S_BODY:
-            n = take_body(c, rest);
+            n = take_body(c, SPAN_NONE, rest);
             break;
         case HTTP_S_ANSWER:
         case HTTP_S_STREAM:

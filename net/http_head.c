@@ -87,9 +87,9 @@ static enum err judge(struct http_rq *rq, unsigned *ret_status, struct err_info 
 
 /* What libmicrohttpd is told: how long the message is, whether the answer has a body, whether to ask for the
  * body. Everything else about the request stays with us. */
-static bool feed_head(struct http_conn *c)
+static size_t begin_body(struct http_conn *c, struct span behind)
 {
-    const struct http_rq *rq = c->rq;
+    struct http_rq *rq = c->rq;
     const struct http_head *h = &rq->head;
     char text[160], length[48] = "";
     if (h->is_chunked) {
@@ -102,12 +102,13 @@ static bool feed_head(struct http_conn *c)
                      rq->method == HTTP_HEAD ? "HEAD" : "POST", length,
                      h->expects_continue ? "Expect: 100-continue\r\n" : "");
     ASSERT(n > 0 && (size_t)n < sizeof(text));
-    if (http_mc_new(c) != OK) {
-        return false;
+    enum err e = http_mc_new(c);
+    if (e != OK) {
+        http_conn_abort(c, e);
+        return 0;
     }
-    c->mc->rq = c->rq;
-    /* The pair is empty between requests: so short a text goes in whole. */
-    return http_mc_feed(c->mc, span_of(text, (size_t)n), SPAN_NONE) == (size_t)n;
+    c->mc->rq = rq;
+    return http_conn_begin_body(c, span_of(text, (size_t)n), behind);
 }
 
 /* --- WebSocket ----------------------------------------------------------------------------------- */
@@ -200,7 +201,8 @@ static void refuse(struct http_conn *c, enum err e, unsigned status, const struc
     http_rq_refuse(rq, e, status, info);
 }
 
-bool http_conn_take_head(struct http_conn *c, struct span head, struct span behind)
+bool http_conn_take_head(struct http_conn *c, struct span head, struct span behind,
+                         size_t *ret_used)
 {
     struct http_server *s = c->server;
     struct err_info info = {0};
@@ -232,13 +234,8 @@ bool http_conn_take_head(struct http_conn *c, struct span head, struct span behi
     if (e != OK) {
         refuse(c, e, status, &info);
     }
-    if (c->state == HTTP_S_LINGER || c->is_closing) {
-        return true;
+    if (c->state != HTTP_S_LINGER && !c->is_closing) {
+        *ret_used = begin_body(c, behind);
     }
-    if (!feed_head(c)) {
-        http_conn_abort(c, E_SYS);
-        return true;
-    }
-    http_conn_begin_body(c);
     return true;
 }

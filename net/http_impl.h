@@ -150,15 +150,17 @@ void http_conn_abort(struct http_conn *c, enum err why);
 void http_conn_finish(struct http_conn *c);
 /* We have written the answer ourselves: go on, or wait for the client to see it, then close. */
 void http_conn_answered(struct http_conn *c);
-/* The head was good: its body comes next. */
-void http_conn_begin_body(struct http_conn *c);
+/* The head was good: prefix is what libmicrohttpd gets for it, the body comes next. Returns the bytes of behind that
+ * were used. */
+size_t http_conn_begin_body(struct http_conn *c, struct span prefix, struct span behind);
 /* A sign of life while the answer goes out. */
 void http_conn_progress(struct http_conn *c);
 
 /* --- http_head.c: what a head says about the rest ------------------------------------------------- */
 /* A whole head: request made, routed, admitted or refused, or upgraded. False: c is gone (its stream belongs to a
- * WebSocket now, early bytes included). */
-bool http_conn_take_head(struct http_conn *c, struct span head, struct span behind);
+ * WebSocket now, early bytes included). *ret_used: bytes of behind that were used. */
+bool http_conn_take_head(struct http_conn *c, struct span head, struct span behind,
+                         size_t *ret_used);
 /* Refuses without a readable head. */
 void http_conn_refuse_raw(struct http_conn *c, enum err e, unsigned status,
                           const struct err_info *info);
