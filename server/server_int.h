@@ -212,6 +212,8 @@ extern const struct http_route admin_policy_routes[];
 extern const size_t n_admin_policy_routes;
 extern const struct http_route admin_audit_routes[];
 extern const size_t n_admin_audit_routes;
+extern const struct http_route admin_clock_routes[];
+extern const size_t n_admin_clock_routes;
 /* Judges an AUTH_ADMIN request. */
 MUST_USE enum err admin_admit(struct http_rq *rq, struct err_info *info);
 

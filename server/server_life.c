@@ -105,6 +105,7 @@ static enum err merge_routes(struct server *s)
         {admin_cert_routes, n_admin_cert_routes},
         {admin_policy_routes, n_admin_policy_routes},
         {admin_audit_routes, n_admin_audit_routes},
+        {admin_clock_routes, n_admin_clock_routes},
     };
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

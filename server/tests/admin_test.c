@@ -330,6 +330,16 @@ static void test_audit(void **state)
     admin("DELETE", "audit", "*", NULL, 405, 405000);
 }
 
+static void test_clock(void **state)
+{
+    (void)state;
+    admin("GET", "clock", NULL, NULL, 200, 0);
+    assert_true(body_has("\"isSteady\":true"));
+    admin("POST", "clock/accept", NULL, "", 204, 0);
+    admin("GET", "audit?from=1", NULL, NULL, 200, 0);
+    assert_true(body_has("\"act\":\"POST /admin/clock/accept\",\"result\":\"OK\""));
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "mini-server") == 0) {
@@ -345,6 +355,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_policy_limit),
         cmocka_unit_test(test_audit),
+        cmocka_unit_test(test_clock),
     };
     int rc = cmocka_run_group_tests_name("server policies", tests, asking_setup, asking_teardown);
     answer_done(&last);
