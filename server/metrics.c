@@ -220,6 +220,12 @@ static void answer_readyz(struct http_rq *rq)
 
 /* --- the listener -------------------------------------------------------------------------------------- */
 
+/* Loopback by configuration, and nothing secret is told. */
+static enum err admit(struct http_rq *rq UNUSED, struct err_info *info UNUSED)
+{
+    return OK;
+}
+
 static void refuse(struct http_rq *rq, enum err e, const struct err_info *info UNUSED)
 {
     unsigned status = e == E_NO_ROUTE ? 404 : e == E_METHOD ? 405 : e == E_DRAINING ? 503 : 400;
@@ -266,7 +272,7 @@ enum err metrics_listen(struct server *s, struct err_info *info)
     const struct http_conf hc = {.loop = s->loop,
                                  .routes = routes,
                                  .n_routes = ARRAY_LEN(routes),
-                                 .hooks = {.refuse = refuse, .arg = s},
+                                 .hooks = {.admit = admit, .refuse = refuse, .arg = s},
                                  .max_connections = METRICS_MAX_CONNECTIONS};
     if ((e = split_address(listen, host, &port)) != OK ||
         (e = http_server_new(&hc, &m->http, info)) != OK) {

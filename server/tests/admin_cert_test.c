@@ -181,7 +181,7 @@ static void test_cert_proof(void **state)
     struct cert *rows[] = {
         any,                                                           /* 32 wrong CN */
         issue(&root, root.cert, PROFILE_PROOF, longer, 3600, key),     /* 32 code as a prefix */
-        issue(&self, NULL, PROFILE_PROOF, code, 3600, NULL),           /* 32 self-signed */
+        issue(&self, NULL, PROFILE_DEVICE, code, 3600, NULL),           /* 32 self-signed */
         issue(&foreign, foreign.cert, PROFILE_PROOF, code, 3600, key), /* 32 other CA, same name */
         issue(&root, root.cert, PROFILE_PROOF, code, -3600, key),      /* over */
     };
