@@ -77,3 +77,8 @@ check_PROGRAMS += %D%/conn_tls_test
 %C%_conn_tls_test_SOURCES = %D%/conn_tls_test.c
 %C%_conn_tls_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += %D%/mlink_test
+%C%_mlink_test_SOURCES = %D%/mlink_test.c
+%C%_mlink_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
