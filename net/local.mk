@@ -82,3 +82,8 @@ check_PROGRAMS += %D%/mlink_test
 %C%_mlink_test_SOURCES = %D%/mlink_test.c
 %C%_mlink_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += %D%/ws_test
+%C%_ws_test_SOURCES = %D%/ws_test.c
+%C%_ws_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
