@@ -181,7 +181,7 @@ static void test_cert_proof(void **state)
     struct cert *rows[] = {
         any,                                                           /* 32 wrong CN */
         issue(&root, root.cert, PROFILE_PROOF, longer, 3600, key),     /* 32 code as a prefix */
-        issue(&self, NULL, PROFILE_DEVICE, code, 3600, NULL),           /* 32 self-signed */
+        issue(&self, NULL, PROFILE_DEVICE, code, 3600, NULL),          /* 32 self-signed */
         issue(&foreign, foreign.cert, PROFILE_PROOF, code, 3600, key), /* 32 other CA, same name */
         issue(&root, root.cert, PROFILE_PROOF, code, -3600, key),      /* over */
     };
@@ -192,6 +192,7 @@ static void test_cert_proof(void **state)
     }
     admin("POST", "certificates/pop/verify", "*", "{}", 400, 400005);
     struct cert *good = issue(&root, root.cert, PROFILE_PROOF, code, 3600, key);
+    admin("GET", "certificates/pop", NULL, NULL, 200, 0);
     verify(good, last.etag, 200, 0);
     assert_true(body_has("\"isVerified\":true"));
     verify(good, "*", 400, 400003); /* the code is gone */

@@ -56,7 +56,10 @@ static void test_tokens(void **state)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char token[512];
         (void)fix_token(rows[i].sr, rows[i].key, rows[i].skn, rows[i].ttl, token);
-        const struct ask q = {.method = rows[i].method, .path = rows[i].path, .token = token};
+        const struct ask q = {.method = rows[i].method,
+                              .path = rows[i].path,
+                              .token = token,
+                              .body = rows[i].method[0] == 'P' ? "{}" : NULL};
         ask(&q);
         expect(rows[i].name, rows[i].status, rows[i].status == 401 ? 401002 : 0);
         if (rows[i].kind != NULL && !body_has(rows[i].kind)) {
