@@ -50,10 +50,10 @@ static void on_empty(struct http_rq *rq)
 static void on_big(struct http_rq *rq)
 {
     fx.handled++;
-    struct buf b = BUF_INIT(4u << 20);
-    uint8_t *p = buf_reserve(&b, 3u << 20);
-    memset(p, 'b', 3u << 20);
-    b.n += 3u << 20;
+    struct buf b = BUF_INIT(8u << 20); /* more than a stream may hold: LIMIT_CONN_OUT_MAX */
+    uint8_t *p = buf_reserve(&b, 6u << 20);
+    memset(p, 'b', 6u << 20);
+    b.n += 6u << 20;
     http_answer(rq, 200, "text/plain", buf_span(&b));
     buf_done(&b);
 }
@@ -116,6 +116,7 @@ static const struct http_route routes[] = {
     { HTTP_DELETE, "/things/{id}",              0, 0, 0,        on_empty },
     { HTTP_GET,    "/things/special",           0, 0, 0,        on_params },
     { HTTP_POST,   "/things/{id}/parts/{part}", 0, 0, FX_BODY,  on_params },
+    { HTTP_PATCH,  "/twins/first",             0, 0, FX_BODY,  on_params },
     { HTTP_PATCH,  "/twins/{id}",               0, 0, FX_BODY,  on_params },
     { HTTP_GET,    "/big",                      0, 0, 0,        on_big },
     { HTTP_HEAD,   "/big",                      0, 0, 0,        on_big },

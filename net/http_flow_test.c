@@ -144,6 +144,19 @@ static void test_slow_loris(void **state UNUSED)
            LIMIT_HTTP_BODY_S, "closed");
 }
 
+/* The first byte of the first head does not renew the time that began with the connection. */
+static void test_late_first_byte(void **state UNUSED)
+{
+    struct fx_client c;
+    fx_connect(&c);
+    fx_advance(LIMIT_HTTP_HEAD_S * 1000 - 1);
+    fx_say_str(&c, "G");
+    fx_advance(1);
+    fx_hear(&c);
+    assert_string_equal(fx_summary(&c), "408 closed"); /* nothing is unread: no lingering */
+    fx_disconnect(&c);
+}
+
 static void test_idle(void **state UNUSED)
 {
     struct fx_client c;
@@ -183,6 +196,9 @@ static void test_stalled_reader(void **state UNUSED)
         while (fx.out != NULL && !http_stream_is_full(fx.out)) {
             http_stream_write(fx.out, span_of(block, sizeof(block)));
             fx_settle();
+        }
+        for (unsigned turns = 0; turns < 20; turns++) {
+            fx_settle(); /* what the client does not take stays with libmicrohttpd */
         }
         fx_advance(LIMIT_HTTP_IDLE_S * 1000 - 1);
         http_stats(fx.server, &s);
@@ -380,6 +396,10 @@ static void test_drain(void **state UNUSED)
     fx_say_str(&body, "hi");
     assert_string_equal(fx_summary(&idle), "200 closed");
     assert_string_equal(fx_summary(&slow), "503 closed");
+    struct fx_answer a;
+    size_t at = 0;
+    assert_true(fx_next(&slow, &at, false, &a));
+    assert_span(fx_header(a.head, "Connection"), SPAN_LIT("close"));
     assert_int_equal(fx.last_error, E_DRAINING);
     assert_string_equal(fx_summary(&body), "200 closed");
     assert_true(stream.is_closed);
@@ -430,6 +450,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_client_gone, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_gone_in_body, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_slow_loris, fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(test_late_first_byte, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_idle, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_stalled_reader, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_stream, fx_setup, fx_teardown),

@@ -38,7 +38,7 @@ enum err http_stream_begin(struct http_rq *rq, unsigned status, const char *cont
     s->is_chunked = !rq->head.is_http10;
     s->is_head = rq->method == HTTP_HEAD;
     http_rq_settle(rq, status);
-    rq->closes = rq->closes || !s->is_chunked;
+    ASSERT(s->is_chunked || rq->closes);
     AUTO(buf_done) struct buf b = BUF_INIT(LIMIT_CONN_OUT_MAX);
     http_answer_head(rq, rq->status, content_type, SIZE_MAX, &b);
     buf_add_str(&b, s->is_chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
