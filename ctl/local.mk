@@ -1,1 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+bin_PROGRAMS += %D%/berth
+%C%_berth_SOURCES = \
+	%D%/commands.c \
+	%D%/commands.def \
+	%D%/connect.c \
+	%D%/ctl.h \
+	%D%/main.c \
+	%D%/sandbox.c \
+	%D%/sandbox.h \
+	%D%/sandbox_files.c \
+	%D%/sandbox_link.c \
+	%D%/sandbox_proc.c
+%C%_berth_LDADD = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
+	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)

@@ -14,6 +14,8 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/egress_addr.h \
 	%D%/egress_impl.h \
 	%D%/egress_job.c \
+	%D%/fetch.c \
+	%D%/fetch.h \
 	%D%/http.c \
 	%D%/http.h \
 	%D%/http_answer.c \

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ctl/ctl.h"
+
+#include <stdlib.h>
+
+#include "base/fs.h"
+#include "base/limits.h"
+#include "base/secret.h"
+
+enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info)
+{
+    enum err e = fs_read(path, ret, info);
+    return e == E_NOT_FOUND ? err_set(info, e, "there is no file '%s'", path) : e;
+}
+
+static enum err read_env(const struct ctl_args *a, struct json **ret, struct err_info *info)
+{
+    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
+    const char *path = ctl_get(a, "env");
+    if (path == NULL) {
+        return err_set(info, E_ARG, "say where: --env FILE (from berth sandbox up) or --connection-string-file FILE");
+    }
+    enum err e = ctl_read_file(path, &text, info);
+    if (e == OK) {
+        e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, ret, info);
+    }
+    if (text.p != NULL) {
+        mem_wipe(text.p, text.n);
+    }
+    return e == OK ? OK : err_wrap(info, e, "%s", path);
+}
+
+enum err ctl_env_hubs(const struct ctl_args *a, size_t *ret, struct err_info *info)
+{
+    AUTO(json_free_p) struct json *env = NULL;
+    enum err e = read_env(a, &env, info);
+    if (e == OK) {
+        *ret = json_count(json_get(env, "hubs"));
+    }
+    return e;
+}
+
+/* A CA named in env.json stands beside it. */
+static char *beside(const char *file, struct span name)
+{
+    struct span dir = span_str(file);
+    size_t n = dir.n;
+    while (n > 0 && dir.p[n - 1] != '/') {
+        n--;
+    }
+    struct buf b = BUF_INIT(8192);
+    if (name.n == 0 || name.p[0] != '/') {
+        buf_add(&b, span_sub(dir, 0, n));
+    }
+    buf_add(&b, name);
+    char *s = buf_take_str(&b);
+    buf_done(&b);
+    return s;
+}
+
+static enum err from_env(const struct ctl_args *a, enum ctl_plane plane, unsigned hub, struct service **ret, struct err_info *info)
+{
+    AUTO(json_free_p) struct json *env = NULL;
+    enum err e = read_env(a, &env, info);
+    if (e != OK) {
+        return e;
+    }
+    const struct json *at = plane == CTL_DPS ? env : json_at(json_get(env, "hubs"), hub);
+    struct span cs = json_str(json_get(at, plane == CTL_DPS ? "dpsServiceConnectionString" : "serviceConnectionString"));
+    if (cs.n == 0) {
+        return err_set(info, E_NOT_FOUND, "%s names no such %s", ctl_get(a, "env"), plane == CTL_DPS ? "DPS" : "hub");
+    }
+    AUTO(mem_free_p) char *ca = beside(ctl_get(a, "env"), json_str(json_get(env, "caFile")));
+    int64_t port = json_int(json_get(env, "httpsPort"));
+    const char *own_ca = ctl_get(a, "ca-file");
+    return service_new(cs, own_ca != NULL ? own_ca : ca, port > 0 && port < 65536 ? (uint16_t)port : 443, ret, info);
+}
+
+enum err ctl_connect(const struct ctl_args *a, enum ctl_plane plane, unsigned hub, struct service **ret, struct err_info *info)
+{
+    const char *file = ctl_get(a, "connection-string-file");
+    uint64_t port = 443;
+    if (file == NULL && ctl_get(a, "env") == NULL) {
+        file = getenv("BERTH_CONNECTION_STRING_FILE");
+    }
+    if (file == NULL) {
+        return from_env(a, plane, hub, ret, info);
+    }
+    if (!ctl_number(a, "https-port", 1, 65535, &port)) {
+        return err_set(info, E_ARG, "--https-port is no port");
+    }
+    AUTO(buf_done) struct buf text = BUF_INIT(8192);
+    enum err e = ctl_read_file(file, &text, info);
+    if (e == OK) {
+        struct span cs = buf_span(&text);
+        while (cs.n > 0 && (cs.p[cs.n - 1] == '\n' || cs.p[cs.n - 1] == '\r')) {
+            cs.n--;
+        }
+        e = service_new(cs, ctl_get(a, "ca-file"), (uint16_t)port, ret, info);
+    }
+    if (text.p != NULL) {
+        mem_wipe(text.p, text.n);
+    }
+    return e;
+}
+
+void ctl_print_json(FILE *out, const struct json *j)
+{
+    AUTO(buf_done) struct buf b = BUF_INIT(256u << 20);
+    json_write(&b, j);
+    fprintf(out, "%.*s\n", SPAN_ARG(buf_span(&b)));
+}
+
+int ctl_ask(struct service *s, const struct service_call *c, struct service_answer *ret)
+{
+    struct err_info info = { 0 };
+    enum err e = service_do(s, c, ret, &info);
+    return e == OK ? EXIT_DONE : ctl_fail(e, &info);
+}
+
+int ctl_call(struct service *s, const struct service_call *c, const struct ctl_args *a, const char *done)
+{
+    struct service_answer ans = { 0 };
+    int status = ctl_ask(s, c, &ans);
+    if (status == EXIT_DONE && ans.json != NULL) {
+        ctl_print_json(stdout, ans.json);
+    } else if (status == EXIT_DONE) {
+        printf("%s\n", a->is_json ? "{}" : done);
+    }
+    service_answer_done(&ans);
+    return status;
+}
