@@ -356,7 +356,7 @@ static void large_over_tls_both_ways(void **state)
 {
     (void)state;
     struct peer p;
-    const size_t total = 4u << 20;
+    const size_t total = 8u << 20;
     listen_with(server_tls, 100, 0);
     peer_dial(&p, port);
     peer_tls(&p, TLS1_3_VERSION, TLS1_3_VERSION, NULL, NULL);

@@ -254,6 +254,8 @@ void peer_dial(struct peer *p, uint16_t port)
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(p->fd >= 0);
+    const int small = 64 << 10; /* so that back-pressure shows before the kernel has taken all */
+    assert_int_equal(setsockopt(p->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
     assert_int_equal(connect(p->fd, (struct sockaddr *)&a, sizeof(a)), 0);
     assert_int_equal(fcntl(p->fd, F_SETFL, O_NONBLOCK), 0);
 }
