@@ -33,3 +33,38 @@ check_PROGRAMS += %D%/mqtt_test %D%/topic_test %D%/props_test %D%/sas_test %D%/c
 %C%_twin_test_LDADD = $(WIRE_TEST_LIBS)
 %C%_http_test_SOURCES = %D%/http_test.c
 %C%_http_test_LDADD = $(WIRE_TEST_LIBS)
+
+# Fuzz targets. With --enable-fuzzing they run for ever, so they are no tests then; the engine is linked in by
+# turning fuzzer-no-link into fuzzer (automake wants no linker flag in an LDADD).
+FUZZ_ENGINE = $(SAN_FLAGS:fuzzer-no-link=fuzzer)
+EXTRA_DIST += tests/fuzz/corpus
+wire_fuzz_targets = \
+	tests/fuzz/fuzz_mqtt tests/fuzz/fuzz_topic tests/fuzz/fuzz_props \
+	tests/fuzz/fuzz_sas tests/fuzz/fuzz_connstr tests/fuzz/fuzz_ws \
+	tests/fuzz/fuzz_json tests/fuzz/fuzz_twin tests/fuzz/fuzz_http
+if FUZZING
+noinst_PROGRAMS += $(wire_fuzz_targets)
+FUZZ_MAIN =
+else
+check_PROGRAMS += $(wire_fuzz_targets)
+FUZZ_MAIN = tests/fuzz/replay_main.c
+endif
+FUZZ_LIBS = $(FUZZ_ENGINE) %D%/libwire.a base/libbase.a $(CRYPTO_LIBS) $(JANSSON_LIBS) -lm
+tests_fuzz_fuzz_mqtt_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_mqtt.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_mqtt_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_topic_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_topic.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_topic_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_props_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_props.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_props_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_sas_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_sas.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_sas_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_connstr_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_connstr.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_connstr_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_ws_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_ws.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_ws_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_json_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_json.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_json_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_twin_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_twin.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_twin_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_http_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_http.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_http_LDADD = $(FUZZ_LIBS)
