@@ -49,3 +49,10 @@ sbin_PROGRAMS += %D%/berth-hub
 %C%_berth_hub_LDADD = %D%/libhub.a server/libserver.a net/libnet.a certs/libcerts.a store/libstore.a wire/libwire.a \
 	base/libbase.a $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) \
 	$(SYSTEMD_LIBS)
+
+hub_test_libs = %D%/libhub.a server/libserver.a net/libnet.a certs/libcerts.a store/libstore.a wire/libwire.a base/libbase.a \
+	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS) $(CMOCKA_LIBS)
+hub_test_bed = %D%/tests/bed.h %D%/tests/bed.c store/fixture.h store/fixture.c
+check_PROGRAMS += %D%/registry_test
+%C%_registry_test_SOURCES = %D%/registry_test.c $(hub_test_bed)
+%C%_registry_test_LDADD = $(hub_test_libs)
