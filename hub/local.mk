@@ -56,3 +56,6 @@ hub_test_bed = %D%/tests/bed.h %D%/tests/bed.c store/fixture.h store/fixture.c
 check_PROGRAMS += %D%/registry_test
 %C%_registry_test_SOURCES = %D%/registry_test.c $(hub_test_bed)
 %C%_registry_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/twin_test
+%C%_twin_test_SOURCES = %D%/twin_test.c $(hub_test_bed)
+%C%_twin_test_LDADD = $(hub_test_libs)
