@@ -89,3 +89,15 @@ check_PROGRAMS += %D%/ws_test
 %C%_ws_test_SOURCES = %D%/ws_test.c
 %C%_ws_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+# The corpus is replayed by make check; with --enable-fuzzing it runs for ever.
+if FUZZING
+noinst_PROGRAMS += tests/fuzz/fuzz_http_conn
+NET_FUZZ_MAIN =
+else
+check_PROGRAMS += tests/fuzz/fuzz_http_conn
+NET_FUZZ_MAIN = tests/fuzz/replay_main.c
+endif
+tests_fuzz_fuzz_http_conn_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_http_conn.c $(NET_FUZZ_MAIN)
+tests_fuzz_fuzz_http_conn_LDADD = $(SAN_FLAGS:fuzzer-no-link=fuzzer) %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(MHD_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
