@@ -53,9 +53,10 @@ enum err server_egress_send(struct server *s, struct egress_rq *rq)
     return server_is_draining(s) ? E_DRAINING : egress_send(s->egress, rq);
 }
 
+/* Known before they are made: a program's init lays out what each of them will have. */
 unsigned server_n_workers(const struct server *s)
 {
-    return s->n_workers;
+    return s->n_workers != 0 ? s->n_workers : server_conf_workers(server_base_conf(s));
 }
 
 struct worker *server_worker(struct server *s, unsigned i)
