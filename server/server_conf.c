@@ -277,14 +277,13 @@ static enum err keep_fixed(const struct server_conf *old, struct server_conf *no
 
 static enum err reload_checked(struct server *s, void **conf, struct err_info *info)
 {
-    struct tls_ctx **tls;
     enum err e;
     if ((e = server_conf_read(s, conf, info)) != OK ||
         (e = keep_fixed(server_base_conf(s), *conf)) != OK ||
-        (e = server_make_tls(s, *conf, &tls, info)) != OK) {
+        (e = workers_reload_tls(s, *conf, info)) != OK) {
         return e;
     }
-    return workers_swap_tls(s, tls);
+    return OK;
 }
 
 void server_reload(struct server *s)

@@ -72,11 +72,12 @@ struct worker {
     _Atomic int64_t *counters; /* SERVER_MAX_METRICS, on cache lines of its own */
     struct worker_stats stats;
     void *user;
-    /* Start: guarded by server.lock. */
+    /* Start and reload: guarded by server.lock. */
     enum worker_phase phase;
     enum err start_err;
     struct err_info start_info;
     struct tls_ctx *tls;
+    struct tls_ctx *new_tls; /* during a reload */
 };
 
 struct server {
@@ -103,7 +104,8 @@ struct server {
     pthread_mutex_t
         lock; /* start of workers, waiting for operations; nothing else is taken inside */
     pthread_cond_t changed;
-    unsigned barrier_left; /* guarded by lock */
+    unsigned barrier_left;              /* guarded by lock */
+    const struct server_conf *new_conf; /* during a reload */
 
     _Atomic bool is_ready, is_draining, is_stopping;
     _Atomic uint64_t policy_epoch, trust_epoch;
@@ -183,11 +185,12 @@ void workers_stop(struct server *s);
 void server_refuse_stream(struct stream *st, enum err why);
 /* Tells each worker that an epoch has grown. Any thread; never allocates. */
 void workers_tell_change(struct server *s);
-/* One TLS context per worker, made by the caller; takes them over. */
-MUST_USE enum err workers_swap_tls(struct server *s, struct tls_ctx **ctxs);
-MUST_USE enum err server_make_tls(struct server *s, const struct server_conf *c,
-                                  struct tls_ctx ***ret, struct err_info *info);
-void server_free_tls(struct server *s, struct tls_ctx **ctxs);
+/* Every worker makes a TLS context of c; all are taken, or none. */
+MUST_USE enum err workers_reload_tls(struct server *s, const struct server_conf *c,
+                                     struct err_info *info);
+/* Worker's thread. ret stays as it is when nothing is served by TLS. */
+MUST_USE enum err worker_make_tls(struct worker *w, const struct server_conf *c,
+                                  struct tls_ctx **ret, struct err_info *info);
 
 /* --- metrics.c ------------------------------------------------------------------------------ */
 MUST_USE enum err metrics_new(struct server *s, struct metrics **ret);

@@ -168,6 +168,16 @@ static void on_mqtts(struct conn *c, void *arg)
 
 /* --- start ------------------------------------------------------------------------------------ */
 
+enum err worker_make_tls(struct worker *w UNUSED, const struct server_conf *c, struct tls_ctx **ret,
+                         struct err_info *info)
+{
+    const struct tls_server_conf conf = {c->tls_cert, c->tls_key};
+    if (c->https_port == 0 && c->mqtts_port == 0) {
+        return OK; /* nothing to serve with it */
+    }
+    return tls_server_new(&conf, ret, info);
+}
+
 static enum err open_listener(struct worker *w, const char *address, uint64_t port, conn_open_fn fn,
                               struct err_info *info)
 {
@@ -236,7 +246,8 @@ static enum err worker_setup(struct worker *w, struct err_info *info)
     enum err e;
     w->told_policy_epoch = atomic_load(&s->policy_epoch);
     w->told_trust_epoch = atomic_load(&s->trust_epoch);
-    if ((e = store_reader_open(s->store, &w->db, info)) != OK || (e = open_http(w, info)) != OK) {
+    if ((e = worker_make_tls(w, server_base_conf(s), &w->tls, info)) != OK ||
+        (e = store_reader_open(s->store, &w->db, info)) != OK || (e = open_http(w, info)) != OK) {
         return e;
     }
     if (s->program->worker_init != NULL && (e = s->program->worker_init(w, info)) != OK) {
@@ -274,6 +285,7 @@ static void worker_teardown(struct worker *w)
     for (int i = 0; i < LAST_TURNS; i++) {
         loop_turn(w->loop, 0);
     }
+    tls_ctx_unref(w->tls);
     policy_set_free(w->policies);
     trust_set_free(w->trust);
     store_reader_close(w->db);
@@ -319,9 +331,8 @@ static struct worker *worker_new(struct server *s, unsigned index)
     return w;
 }
 
-static enum err workers_make(struct server *s, unsigned n, struct err_info *info)
+static enum err workers_make(struct server *s, unsigned n)
 {
-    struct tls_ctx **tls = NULL;
     s->workers = mem_new(n * sizeof(struct worker *));
     if (s->workers == NULL) {
         return E_NOMEM;
@@ -333,16 +344,7 @@ static enum err workers_make(struct server *s, unsigned n, struct err_info *info
         }
         s->workers[s->n_workers++] = w;
     }
-    const struct server_conf *c = server_base_conf(s);
-    if (c->https_port == 0 && c->mqtts_port == 0) {
-        return OK;
-    }
-    enum err e = server_make_tls(s, c, &tls, info);
-    for (unsigned i = 0; e == OK && i < n; i++) {
-        s->workers[i]->tls = tls[i];
-    }
-    free(tls);
-    return e;
+    return OK;
 }
 
 static enum err worker_start(struct worker *w, struct err_info *info)
@@ -401,7 +403,7 @@ enum err workers_start(struct server *s, struct err_info *info)
         }
     }
     if (e == OK) {
-        e = workers_make(s, server_conf_workers(c), info);
+        e = workers_make(s, server_conf_workers(c));
     }
     /* One after the other: a worker that cannot start ends the start before the next one begins. */
     for (unsigned i = 0; e == OK && i < s->n_workers; i++) {
@@ -417,9 +419,6 @@ void workers_stop(struct server *s)
         if (w->has_thread) {
             loop_stop(w->loop);
             (void)pthread_join(w->thread, NULL);
-        }
-        if (w->tls != NULL) {
-            tls_ctx_unref(w->tls);
         }
     }
     for (unsigned i = 0; i < s->n_workers; i++) {

@@ -101,57 +101,50 @@ void workers_ready(struct server *s)
     workers_run(s, step_ready);
 }
 
-static void step_swap_tls(struct msg *m)
+/* A TLS context belongs to the thread that made it (its library context keeps thread data), so each
+ * worker makes its own; none is used until all are good. */
+static void step_make_tls(struct msg *m)
 {
     struct worker *w = CONTAINER_OF(m, struct worker, control_msg);
-    for (size_t i = 0; i < w->n_listeners; i++) {
-        listener_set_tls(w->listeners[i], w->tls);
-    }
+    w->start_info = (struct err_info){0};
+    w->start_err = worker_make_tls(w, w->s->new_conf, &w->new_tls, &w->start_info);
     step_done(w);
 }
 
-enum err workers_swap_tls(struct server *s, struct tls_ctx **ctxs)
+static void step_swap_tls(struct msg *m)
 {
-    if (ctxs == NULL) {
-        return OK;
+    struct worker *w = CONTAINER_OF(m, struct worker, control_msg);
+    struct tls_ctx *old = w->tls;
+    w->tls = TAKE(w->new_tls);
+    for (size_t i = 0; i < w->n_listeners; i++) {
+        listener_set_tls(w->listeners[i], w->tls);
     }
-    for (unsigned i = 0; i < s->n_workers; i++) {
-        struct tls_ctx *old = s->workers[i]->tls;
-        s->workers[i]->tls = ctxs[i];
-        ctxs[i] = old;
-    }
-    workers_run(s, step_swap_tls);
-    server_free_tls(s, ctxs);
-    return OK;
+    tls_ctx_unref(old);
+    step_done(w);
 }
 
-enum err server_make_tls(struct server *s, const struct server_conf *c, struct tls_ctx ***ret,
-                         struct err_info *info)
+static void step_drop_tls(struct msg *m)
 {
-    const struct tls_server_conf conf = {c->tls_cert, c->tls_key};
-    struct tls_ctx **ctxs = mem_new(s->n_workers * sizeof(struct tls_ctx *));
-    if (ctxs == NULL) {
-        return E_NOMEM;
-    }
-    for (unsigned i = 0; i < s->n_workers; i++) {
-        enum err e = tls_server_new(&conf, &ctxs[i], info);
-        if (e != OK) {
-            server_free_tls(s, ctxs);
-            return e;
-        }
-    }
-    *ret = ctxs;
-    return OK;
+    struct worker *w = CONTAINER_OF(m, struct worker, control_msg);
+    tls_ctx_unref(w->new_tls);
+    w->new_tls = NULL;
+    step_done(w);
 }
 
-void server_free_tls(struct server *s, struct tls_ctx **ctxs)
+enum err workers_reload_tls(struct server *s, const struct server_conf *c, struct err_info *info)
 {
-    for (unsigned i = 0; ctxs != NULL && i < s->n_workers; i++) {
-        if (ctxs[i] != NULL) {
-            tls_ctx_unref(ctxs[i]);
+    enum err e = OK;
+    s->new_conf = c;
+    workers_run(s, step_make_tls);
+    for (unsigned i = 0; e == OK && i < s->n_workers; i++) {
+        e = s->workers[i]->start_err;
+        if (e != OK && info != NULL) {
+            *info = s->workers[i]->start_info;
         }
     }
-    free(ctxs);
+    workers_run(s, e == OK ? step_swap_tls : step_drop_tls);
+    s->new_conf = NULL;
+    return e;
 }
 
 /* --- changes of policies and trust ------------------------------------------------------------- */

@@ -99,6 +99,18 @@ static void proof_body(char *dst, size_t n, const struct cert *c)
     free(text);
 }
 
+/* CN=Sha One, a CA of 2026 to 2126, P-256, signed with SHA-1. */
+static const char sha1_body[] =
+    "{\"properties\":{\"certificate\":\""
+    "MIIBejCCASCgAwIBAgIUOPptY0Ywxpp2V/VWmcjkwidjpwAwCQYHKoZIzj0EATASMRAwDgYDVQQDDAdT"
+    "aGEgT25lMCAXDTI2MTEyMTExMjMzNVoYDzIxMjYxMDI4MTEyMzM1WjASMRAwDgYDVQQDDAdTaGEgT25l"
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEZwfRNgKl2Ph5CZAMUZ97SFIJ+N6OZLtV/JwyOegLLsdP"
+    "NfkM0Ihas5G5EpCqlQch5GdWe/nh8sBYT+PLZTpuUaNTMFEwHQYDVR0OBBYEFPggSvQQajNNHGgA0L7k"
+    "xgNLsvwTMB8GA1UdIwQYMBaAFPggSvQQajNNHGgA0L7kxgNLsvwTMA8GA1UdEwEB/wQFMAMBAf8wCQYH"
+    "KoZIzj0EAQNJADBGAiEA2S2EpAt9QkEjfpVIJZVhW/MjGaUZPPT/CPiFgWilLFECIQCQ62XsItDrFkly"
+    "7wnkzh7IxkVojFaMypU7e+GVgdPYJw=="
+    "\"}}";
+
 static void test_cert_put(void **state)
 {
     (void)state;
@@ -112,7 +124,9 @@ static void test_cert_put(void **state)
     put_body(body, sizeof(body), leaf, FORM_PEM, false);
     admin("PUT", "certificates/c1", NULL, body, 400, 400004); /* 31: a leaf */
     put_body(body, sizeof(body), old.cert, FORM_PEM, false);
-    admin("PUT", "certificates/c1", NULL, body, 400, 400004); /* 31: expired */
+    admin("PUT", "certificates/c1", NULL, body, 400, 400004);      /* 31: expired */
+    admin("PUT", "certificates/c1", NULL, sha1_body, 400, 400004); /* 31: SHA-1 */
+    assert_true(body_has("\"kind\":\"E_CERT\""));
     admin("PUT", "certificates/c1", NULL, "{\"properties\":{\"certificate\":\"x\"}}", 400, 400004);
     admin("PUT", "certificates/c1", NULL, "{\"properties\":{}}", 400, 400005);
     admin("PUT", "certificates/c1", NULL, "{}", 400, 400005);
