@@ -12,7 +12,6 @@
 #define CERTS_CERT_H
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/limits.h"
 
@@ -23,6 +22,9 @@ struct cert;
 MUST_USE enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info);
 /* PEM, base64 of PEM, or base64 of DER (dps-service-rest.md B2); the first certificate counts. */
 MUST_USE enum err cert_from_text(struct span text, struct cert **ret, struct err_info *info);
+/* All certificates of a PEM text, in order; at most max (E_LIMIT). On failure none is left. */
+MUST_USE enum err cert_list_from_pem(struct span text, struct cert **ret, size_t max, size_t *ret_n,
+                                     struct err_info *info);
 struct cert *cert_ref(struct cert *c);
 void cert_free(struct cert *c);
 AUTO_FREE_FN(struct cert, cert_free)
@@ -33,7 +35,7 @@ const uint8_t *cert_sha1(const struct cert *c);   /* 20 bytes */
 /* Microseconds since 1970. */
 int64_t cert_not_before_us(const struct cert *c);
 int64_t cert_not_after_us(const struct cert *c);
-bool cert_is_ca(const struct cert *c);      /* basicConstraints CA and keyCertSign when present */
+bool cert_is_ca(const struct cert *c); /* basicConstraints CA and keyCertSign when present */
 bool cert_is_self_issued(const struct cert *c);
 /* Exactly one CN of a printable, UTF8 or IA5 type, without NUL, at most 64 bytes: else E_CERT (C1).
  * Borrowed from c. */
@@ -54,7 +56,7 @@ bool cert_issued_by(const struct cert *child, const struct cert *issuer);
 
 /* What a TLS peer presented: the leaf's DER and thumbprint and the further certificates, unparsed. */
 struct cert_peer {
-    struct span leaf_der;          /* empty: none was presented */
+    struct span leaf_der; /* empty: none was presented */
     uint8_t leaf_sha256[CERT_SHA256];
     struct span chain_der[LIMIT_CHAIN_CERTS]; /* presented after the leaf, in order */
     size_t n_chain;

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Between chain.c and chain_cache.c: the verdict on certificates that are parsed already.
+ * Ownership and threads as in chain.h.
+ */
+#ifndef CERTS_CHAIN_INT_H
+#define CERTS_CHAIN_INT_H
+
+#include "certs/chain.h"
+
+/* Leaf first, then the presented ones. */
+MUST_USE enum chain_verdict chain_verify_parsed(const struct chain_anchors *a,
+                                                struct cert *const *presented, size_t n,
+                                                int64_t now_us, struct chain_path *ret_path,
+                                                struct err_info *info);
+/* The count and the presence of a leaf. */
+MUST_USE enum chain_verdict chain_check_peer(const struct cert_peer *peer, struct err_info *info);
+/* One presented certificate, by its position from the leaf. */
+MUST_USE enum chain_verdict chain_parse_link(struct span der, size_t at, struct cert **ret,
+                                             struct err_info *info);
+/* SHA-256 over all thumbprints and who is trusted: two sets with one digest judge alike. */
+const uint8_t *chain_anchors_digest(const struct chain_anchors *a);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* PKCS#10 requests: read as a hostile peer's bytes, of which name and key are taken and no more. */
+#include "certs/signer.h"
+
+#include <stdlib.h>
+
+#include <openssl/err.h>
+
+#include "certs/signer_int.h"
+
+static inline void req_free_p(X509_REQ **p)
+{
+    X509_REQ_free(*p);
+}
+
+bool name_put(X509_NAME *name, int nid, struct span text)
+{
+    return text.n <= LIMIT_X509_RID && X509_NAME_add_entry_by_NID(name, nid, V_ASN1_UTF8STRING,
+                                                                  text.p, (int)text.n, -1, 0) == 1;
+}
+
+enum err signer_make_csr(const struct signer_key *k, struct span cn, struct buf *ret_der,
+                         struct err_info *info)
+{
+    struct span checked;
+    unsigned char *der = NULL;
+    ERR_clear_error();
+    AUTO(req_free_p) X509_REQ *rq = X509_REQ_new();
+    if (rq == NULL || X509_REQ_set_version(rq, X509_REQ_VERSION_1) != 1) {
+        return crypto_err(info, E_CRYPTO, "request");
+    }
+    if (!name_put(X509_REQ_get_subject_name(rq), NID_commonName, cn)) {
+        return crypto_err(info, E_CERT, "CN");
+    }
+    enum err e = name_cn(X509_REQ_get_subject_name(rq), &checked, info);
+    if (e != OK) {
+        return e;
+    }
+    if (X509_REQ_set_pubkey(rq, k->pkey) != 1 ||
+        X509_REQ_sign(rq, k->pkey, signer_digest(k->pkey)) == 0) {
+        return crypto_err(info, E_CRYPTO, "request");
+    }
+    int n = i2d_X509_REQ(rq, &der);
+    if (n <= 0) {
+        return crypto_err(info, E_CRYPTO, "request");
+    }
+    buf_add(ret_der, span_of(der, (size_t)n));
+    OPENSSL_free(der);
+    return buf_err(ret_der);
+}
+
+enum err csr_from_der(struct span der, struct csr **ret, struct err_info *info)
+{
+    const unsigned char *at = der.p;
+    if (der.n == 0 || der.n > LIMIT_CERT_DER) {
+        return err_set(info, der.n == 0 ? E_MALFORMED : E_TOO_LARGE, "request of %zu bytes", der.n);
+    }
+    ERR_clear_error();
+    AUTO(req_free_p) X509_REQ *rq = d2i_X509_REQ(NULL, &at, (long)der.n);
+    if (rq == NULL || at != der.p + der.n) {
+        return crypto_err(info, E_MALFORMED, "request");
+    }
+    EVP_PKEY *k = X509_REQ_get0_pubkey(rq);
+    enum err e = pkey_check(k, info); /* before its signature costs us anything (N7) */
+    if (e != OK) {
+        return err_wrap(info, e, "request");
+    }
+    if (X509_REQ_verify(rq, k) != 1) {
+        ERR_clear_error();
+        return err_set(info, E_CERT, "request: not signed by the key that it names");
+    }
+    struct csr *c = NEW(struct csr);
+    if (c == NULL) {
+        return err_set(info, E_NOMEM, "request: out of memory");
+    }
+    c->rq = TAKE(rq);
+    *ret = c;
+    return OK;
+}
+
+static const char *const labels[] = {"CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST", NULL};
+
+enum err csr_from_text(struct span text, struct csr **ret, struct err_info *info)
+{
+    AUTO(buf_done) struct buf der = BUF_INIT(LIMIT_CERT_DER);
+    enum err e = der_from_text(text, labels, &der, info);
+    return e != OK ? err_wrap(info, e, "request") : csr_from_der(buf_span(&der), ret, info);
+}
+
+void csr_add_pem(struct span der, struct buf *b)
+{
+    pem_add(b, labels[0], der);
+}
+
+void csr_free(struct csr *c)
+{
+    if (c != NULL) {
+        X509_REQ_free(c->rq);
+        free(c);
+    }
+}
+
+enum err csr_cn(const struct csr *c, struct span *ret, struct err_info *info)
+{
+    return name_cn(X509_REQ_get_subject_name(c->rq), ret, info);
+}
