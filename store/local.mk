@@ -6,9 +6,13 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/db.h %D%/db.c %D%/migrate.c \
 	%D%/scan.h %D%/scan.c \
 	%D%/backup.h %D%/backup.c \
+	%D%/batch.h %D%/batch.c \
 	%D%/store.h %D%/store.c \
 	%D%/segment.h %D%/segment.c \
+	%D%/segreader.h %D%/segreader.c \
 	%D%/segtable.h %D%/segtable.c \
+	%D%/marks.h %D%/marks.c \
+	%D%/logwriter.h %D%/logwriter.c \
 	%D%/seglog.h %D%/seglog.c
 
 store_test_libs = %D%/libstore.a base/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS)

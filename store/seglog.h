@@ -105,6 +105,7 @@ struct seglog_stats {
     uint64_t appended, commits, failed_commits, queued_ops, queued_bytes, bytes_on_disk, segments;
     uint64_t sync_us_total;
     bool low_disk;
+    bool writing; /* a batch is being written, answered or tidied up after */
 };
 void seglog_stats(struct seglog *l, struct seglog_stats *ret);
 

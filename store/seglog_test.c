@@ -174,7 +174,7 @@ static void settle(struct fx *f)
 
     do {
         seglog_stats(f->l, &st);
-    } while (st.queued_ops != 0);
+    } while (st.queued_ops != 0 || st.writing);
 }
 
 /* --- appending, numbers -------------------------------------------------------------------- */
@@ -312,7 +312,7 @@ static void test_batch(void **state)
     assert_err(seglog_append_batch(f->l, &p[0].op, 0), E_ARG);
     for (unsigned i = 0; i <= LIMIT_STORE_BATCH; i++) {
         put_init(f, &p[i], 0, i + 1);
-        p[i].op.next = &p[i + 1].op;
+        p[i].op.next = i < LIMIT_STORE_BATCH ? &p[i + 1].op : NULL;
     }
     assert_err(seglog_append_batch(f->l, &p[0].op, LIMIT_STORE_BATCH + 1), E_LIMIT);
     assert_ok(seglog_append_batch(f->l, &p[0].op, LIMIT_STORE_BATCH));

@@ -9,50 +9,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/fs.h"
-
-struct seg_reader {
-    struct seg_reader *next;
-    uint64_t number;
-    sqlite3 *h;
-    unsigned partitions;
-    sqlite3_stmt *stmt[]; /* two for each partition: rows, time; prepared when first used */
-};
-enum { STMT_ROWS, STMT_TIME, STMTS };
-
 struct seg_table {
     const struct seg_place *at;
     pthread_mutex_t mu;
     struct segment **seg; /* by number; from here on under mu */
     size_t n, cap;
     uint64_t sealed_bytes;
-    struct seg_reader *idle; /* last used first */
+    struct segreader *idle; /* last used first */
     size_t n_idle;
 };
 
 /* --- readers ------------------------------------------------------------------------------- */
-
-static void reader_free(struct seg_reader *r)
-{
-    if (r == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < (size_t)r->partitions * STMTS; i++) {
-        (void)sqlite3_finalize(r->stmt[i]); /* repeats the last error */
-    }
-    lite_close(r->h);
-    free(r);
-}
-
-/* Frees a list. */
-static void readers_free(struct seg_reader *r)
-{
-    while (r != NULL) {
-        struct seg_reader *next = r->next;
-        reader_free(r);
-        r = next;
-    }
-}
 
 static bool has_segment(struct seg_table *t, uint64_t number)
 {
@@ -67,11 +34,9 @@ static bool has_segment(struct seg_table *t, uint64_t number)
 }
 
 /* An idle connection to the segment, or a new one. E_NOT_FOUND: retention was faster. */
-static enum err reader_take(struct seg_table *t, uint64_t number, struct seg_reader **ret)
+static enum err reader_take(struct seg_table *t, uint64_t number, struct segreader **ret)
 {
-    const unsigned partitions = t->at->partitions;
-    char path[PATH_MAX];
-    struct seg_reader *r, **link = &t->idle;
+    struct segreader *r, **link = &t->idle;
     enum err e;
 
     (void)pthread_mutex_lock(&t->mu);
@@ -87,32 +52,14 @@ static enum err reader_take(struct seg_table *t, uint64_t number, struct seg_rea
         *ret = r;
         return OK;
     }
-    r = mem_new(sizeof(*r) + (size_t)partitions * STMTS * sizeof(r->stmt[0]));
-    if (r == NULL) {
-        return E_NOMEM;
-    }
-    r->number = number;
-    r->partitions = partitions;
-    if (!segment_path(t->at, number, path, sizeof(path))) {
-        e = E_CONFIG;
-    } else {
-        e = lite_open(path, t->at->vfs, LITE_READER, &r->h, NULL);
-    }
-    if (e != OK) {
-        reader_free(r);
-        if (e == E_CONFIG || fs_exists(path)) {
-            return e;
-        }
-        return has_segment(t, number) ? E_CORRUPT : E_NOT_FOUND;
-    }
-    *ret = r;
-    return OK;
+    e = segreader_open(t->at, number, ret);
+    return e == E_NOT_FOUND && has_segment(t, number) ? E_CORRUPT : e;
 }
 
 /* Keeps the connection for the next read, unless it failed or its segment is gone. */
-static void reader_put(struct seg_table *t, struct seg_reader *r, bool is_good)
+static void reader_put(struct seg_table *t, struct segreader *r, bool is_good)
 {
-    struct seg_reader *drop = r;
+    struct segreader *drop = r;
 
     is_good = is_good && has_segment(t, r->number); /* one dropped meanwhile ages out */
     (void)pthread_mutex_lock(&t->mu);
@@ -121,7 +68,7 @@ static void reader_put(struct seg_table *t, struct seg_reader *r, bool is_good)
         t->idle = r;
         drop = NULL;
         if (++t->n_idle > SEG_IDLE_READERS) {
-            struct seg_reader **link = &t->idle;
+            struct segreader **link = &t->idle;
             while ((*link)->next != NULL) {
                 link = &(*link)->next;
             }
@@ -131,36 +78,10 @@ static void reader_put(struct seg_table *t, struct seg_reader *r, bool is_good)
         }
     }
     (void)pthread_mutex_unlock(&t->mu);
-    reader_free(drop);
-}
-
-static enum err reader_stmt(struct seg_reader *r, unsigned partition, unsigned which,
-                            sqlite3_stmt **ret)
-{
-    sqlite3_stmt **slot = &r->stmt[(size_t)partition * STMTS + which];
-    enum err e = OK;
-
-    if (*slot == NULL) {
-        char sql[128];
-        (void)snprintf(sql, sizeof(sql),
-                       "SELECT seq, ts, %s FROM p%u WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq%s",
-                       which == STMT_ROWS ? "meta, body" : "NULL", partition,
-                       which == STMT_ROWS ? "" : " LIMIT 1");
-        e = lite_prepare(r->h, sql, slot, NULL);
-    }
-    if (e == OK) {
-        *ret = *slot;
-    }
-    return e;
+    segreader_free(drop);
 }
 
 /* --- which segment ------------------------------------------------------------------------- */
-
-/* A range of numbers of one partition that is in one segment. */
-struct slice {
-    uint64_t number; /* of the segment */
-    uint64_t lo, hi;
-};
 
 /* Index of the last segment whose base is before seq; 0 when none is. Under mu. */
 static size_t find_seq(const struct seg_table *t, unsigned p, uint64_t seq)
@@ -217,47 +138,6 @@ static bool pick_time(struct seg_table *t, unsigned p, int64_t ts, uint64_t mark
 
 /* --- reading ------------------------------------------------------------------------------- */
 
-static struct span column(sqlite3_stmt *st, int i)
-{
-    const void *p = sqlite3_column_blob(st, i);
-    size_t n = (size_t)sqlite3_column_bytes(st, i);
-
-    if (p == NULL && sqlite3_column_type(st, i) != SQLITE_NULL) {
-        p = ""; /* SQLite gives NULL for an empty blob */
-    }
-    return span_of(p, n);
-}
-
-/* Hands out the rows of one slice; moves r->from on, to behind the slice when it is through. */
-static enum err read_slice(struct seg_reader *reader, struct slice s, struct seg_read *r)
-{
-    sqlite3_stmt *st = NULL;
-    enum err e = reader_stmt(reader, r->partition, STMT_ROWS, &st);
-    int rc = SQLITE_DONE;
-
-    if (e != OK || (e = lite_err(sqlite3_bind_int64(st, 1, (int64_t)s.lo))) != OK ||
-        (e = lite_err(sqlite3_bind_int64(st, 2, (int64_t)s.hi))) != OK) {
-        return e;
-    }
-    while (r->max_rows != 0 && r->max_bytes != 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct seglog_row row = {(uint64_t)sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
-                                 column(st, 2), column(st, 3)};
-        size_t n = row.meta.n + row.body.n;
-
-        r->from = row.seq + 1;
-        r->max_rows--;
-        r->max_bytes -= MIN(r->max_bytes, n);
-        if (!r->fn(r->arg, &row)) {
-            r->max_rows = 0;
-        }
-    }
-    if (rc == SQLITE_DONE && r->max_rows != 0 && r->max_bytes != 0) {
-        r->from = s.hi + 1; /* the numbers may have been moved on: nothing to wait for */
-    }
-    (void)sqlite3_reset(st); /* repeats the error of the step */
-    return rc == SQLITE_ROW ? OK : lite_err(rc);
-}
-
 enum err seg_table_read(struct seg_table *t, struct seg_read *r, uint64_t *ret_next)
 {
     struct slice s;
@@ -266,7 +146,7 @@ enum err seg_table_read(struct seg_table *t, struct seg_read *r, uint64_t *ret_n
     r->from = MAX(r->from, 1);
     while (r->max_rows != 0 && r->max_bytes != 0 &&
            pick_seq(t, r->partition, r->from, r->mark, &s)) {
-        struct seg_reader *reader = NULL;
+        struct segreader *reader = NULL;
         e = reader_take(t, s.number, &reader);
         if (e == E_NOT_FOUND) {
             continue; /* it left the table before its file went */
@@ -274,7 +154,7 @@ enum err seg_table_read(struct seg_table *t, struct seg_read *r, uint64_t *ret_n
         if (e != OK) {
             break;
         }
-        e = read_slice(reader, s, r);
+        e = segreader_read(reader, s, r);
         reader_put(t, reader, e == OK);
         if (e != OK) {
             break;
@@ -287,61 +167,13 @@ enum err seg_table_read(struct seg_table *t, struct seg_read *r, uint64_t *ret_n
     return e;
 }
 
-/* Time of the first row at or after seq; false in *ret_found when there is none in the slice. */
-static enum err probe(struct seg_reader *reader, unsigned p, uint64_t seq, uint64_t hi,
-                      int64_t *ret_ts, uint64_t *ret_seq, bool *ret_found)
-{
-    sqlite3_stmt *st = NULL;
-    enum err e = reader_stmt(reader, p, STMT_TIME, &st);
-    int rc;
-
-    if (e != OK || (e = lite_err(sqlite3_bind_int64(st, 1, (int64_t)seq))) != OK ||
-        (e = lite_err(sqlite3_bind_int64(st, 2, (int64_t)hi))) != OK) {
-        return e;
-    }
-    rc = sqlite3_step(st);
-    *ret_found = rc == SQLITE_ROW;
-    if (rc == SQLITE_ROW) {
-        *ret_seq = (uint64_t)sqlite3_column_int64(st, 0);
-        *ret_ts = sqlite3_column_int64(st, 1);
-    }
-    (void)sqlite3_reset(st); /* repeats the error of the step */
-    return lite_err(rc);
-}
-
-/* Times never go backwards, so this is a search by halves. */
-static enum err search_slice(struct seg_reader *reader, unsigned p, struct slice s, int64_t ts,
-                             uint64_t *ret_seq)
-{
-    uint64_t lo = s.lo, hi = s.hi + 1; /* the answer is in lo..hi */
-
-    while (lo < hi) {
-        uint64_t mid = lo + (hi - lo) / 2;
-        uint64_t at_seq = 0;
-        int64_t at = 0;
-        bool found = false;
-        enum err e = probe(reader, p, mid, s.hi, &at, &at_seq, &found);
-
-        if (e != OK) {
-            return e;
-        }
-        if (!found || at >= ts) {
-            hi = mid;
-        } else {
-            lo = at_seq + 1;
-        }
-    }
-    *ret_seq = lo;
-    return OK;
-}
-
 enum err seg_table_find_time(struct seg_table *t, unsigned partition, int64_t ts, uint64_t mark,
                              uint64_t *ret_seq)
 {
     struct slice s;
 
     while (pick_time(t, partition, ts, mark, &s)) {
-        struct seg_reader *reader = NULL;
+        struct segreader *reader = NULL;
         enum err e = reader_take(t, s.number, &reader);
         if (e == E_NOT_FOUND) {
             continue; /* it left the table before its file went */
@@ -349,7 +181,7 @@ enum err seg_table_find_time(struct seg_table *t, unsigned partition, int64_t ts
         if (e != OK) {
             return e;
         }
-        e = search_slice(reader, partition, s, ts, ret_seq);
+        e = segreader_find_time(reader, partition, s, ts, ret_seq);
         reader_put(t, reader, e == OK);
         return e;
     }
@@ -444,7 +276,7 @@ bool seg_table_oldest_end(struct seg_table *t, int64_t *ret_ts)
 
 void seg_table_drop_oldest(struct seg_table *t)
 {
-    struct seg_reader *gone = NULL, **link;
+    struct segreader *gone = NULL, **link;
     struct segment *seg;
 
     (void)pthread_mutex_lock(&t->mu);
@@ -456,7 +288,7 @@ void seg_table_drop_oldest(struct seg_table *t)
     t->n--;
     t->sealed_bytes -= seg->bytes;
     for (link = &t->idle; *link != NULL;) {
-        struct seg_reader *r = *link;
+        struct segreader *r = *link;
         if (r->number != seg->number) {
             link = &r->next;
             continue;
@@ -467,7 +299,7 @@ void seg_table_drop_oldest(struct seg_table *t)
         t->n_idle--;
     }
     (void)pthread_mutex_unlock(&t->mu);
-    readers_free(gone);
+    segreader_free_list(gone);
     segment_unlink(t->at, seg->number);
     free(seg);
 }
@@ -592,7 +424,7 @@ void seg_table_free(struct seg_table *t)
     if (t == NULL) {
         return;
     }
-    readers_free(t->idle);
+    segreader_free_list(t->idle);
     for (size_t i = 0; i < t->n; i++) {
         free(t->seg[i]);
     }

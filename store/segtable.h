@@ -10,8 +10,7 @@
 #ifndef STORE_SEGTABLE_H
 #define STORE_SEGTABLE_H
 
-#include "store/seglog.h"
-#include "store/segment.h"
+#include "store/segreader.h"
 
 #define SEG_IDLE_READERS 16u
 
@@ -38,14 +37,7 @@ void seg_table_drop_oldest(struct seg_table *t);
 
 /* The number before the first that is kept. */
 uint64_t seg_table_base(struct seg_table *t, unsigned partition);
-/* As seglog_read and seglog_find_time; rows after `mark` do not exist. */
-struct seg_read {
-    unsigned partition;
-    uint64_t from, mark;
-    size_t max_rows, max_bytes;
-    seglog_row_fn fn;
-    void *arg;
-};
+/* As seglog_read and seglog_find_time. */
 MUST_USE enum err seg_table_read(struct seg_table *t, struct seg_read *r, uint64_t *ret_next);
 MUST_USE enum err seg_table_find_time(struct seg_table *t, unsigned partition, int64_t ts,
                                       uint64_t mark, uint64_t *ret_seq);

@@ -6,9 +6,8 @@
 #include <stdlib.h>
 
 #include "base/limits.h"
-#include "base/log.h"
 #include "store/backup.h"
-#include "store/db.h"
+#include "store/batch.h"
 #include "store/disk.h"
 #include "store/lite.h"
 #include "store/scan.h"
@@ -42,16 +41,13 @@ struct store {
     pthread_cond_t work;
     pthread_cond_t idle;
     struct op_list normal, bulk; /* from here on under mu */
-    size_t n_queued;             /* waiting and being written */
+    size_t n_queued;             /* waiting and being written, not yet answered */
     size_t bytes_queued;
+    bool writing; /* a batch is being written, answered, tidied up after */
     bool sleeping, draining, stopping;
 
-    struct lite_writer w; /* from here on the writer thread's */
-    struct db *db;        /* NULL: the file could not be opened again yet */
-    bool broken;
-    uint64_t tried_ms;
-
-    atomic_uint_fast64_t ops, commits, failed_commits, reopened, sync_us;
+    struct batch batch; /* the writer thread's */
+    atomic_uint_fast64_t ops;
 };
 
 /* --- queue --------------------------------------------------------------------------------- */
@@ -139,212 +135,6 @@ enum err store_submit(struct store *s, struct store_op *op)
     return e;
 }
 
-/* --- the file after a failed sync ---------------------------------------------------------- */
-
-static enum err open_writer(struct store *s, struct err_info *info)
-{
-    enum err e = lite_writer_open(&s->w, s->cfg.path, s->cfg.vfs, info);
-
-    if (e != OK) {
-        return e;
-    }
-    e = db_new(s->w.h, s->modules, s->cfg.n_modules, false, &s->db, info);
-    if (e != OK) {
-        lite_writer_close(&s->w);
-    }
-    return e;
-}
-
-static void close_writer(struct store *s)
-{
-    db_free(s->db);
-    s->db = NULL;
-    lite_writer_close(&s->w);
-}
-
-/* Cuts off what is in doubt, closes, opens again. Tried a few times a second until it works; the
- * scan threads keep the file's WAL index alive meanwhile. */
-static void try_recover(struct store *s)
-{
-    uint64_t now = clock_mono_ms(clock_system());
-    struct err_info info = {.err = OK};
-    enum err e = OK;
-
-    if (s->tried_ms != 0 && now - s->tried_ms < DISK_POLL_MS - 50) {
-        return;
-    }
-    if (s->w.h != NULL) {
-        db_free(s->db); /* its statements hold the connection */
-        s->db = NULL;
-        e = lite_writer_cut(&s->w, &info);
-    }
-    if (e == OK) {
-        e = open_writer(s, &info);
-    }
-    if (e != OK) {
-        s->tried_ms = now == 0 ? 1 : now;
-        LOG_ERROR("store.reopen_failed", L_STR("database", s->cfg.path), L_ERR(e), L_WHY(&info, e));
-        return;
-    }
-    s->tried_ms = 0;
-    s->broken = false;
-    atomic_fetch_add(&s->reopened, 1);
-    LOG_WARN("store.reopened", L_STR("database", s->cfg.path));
-}
-
-/* --- one transaction ----------------------------------------------------------------------- */
-
-void store_tx_notify(struct store_tx *tx, struct store_notice *n)
-{
-    n->next = NULL;
-    *tx->notices_tail = n;
-    tx->notices_tail = &n->next;
-}
-
-static void drop_notices(struct store_notice *n)
-{
-    while (n != NULL) {
-        struct store_notice *next = n->next;
-        n->drop(n);
-        n = next;
-    }
-}
-
-/* Runs one operation in its savepoint. Afterwards lite_in_tx() says whether the transaction lives.
- */
-static void run_op(struct store *s, struct store_tx *tx, struct store_op *op)
-{
-    struct lite_writer *w = &s->w;
-    enum err e = lite_do(w, LITE_SAVE);
-
-    tx->notices = NULL;
-    tx->notices_tail = &tx->notices;
-    if (e == OK) {
-        e = op->tx(tx, op);
-        if (e == OK && lite_in_tx(w)) {
-            e = lite_do(w, LITE_RELEASE);
-        }
-        if (e != OK && lite_in_tx(w) &&
-            (lite_do(w, LITE_UNDO) != OK || lite_do(w, LITE_RELEASE) != OK)) {
-            (void)!lite_do(w, LITE_ROLLBACK); /* what it did cannot be told from the rest */
-        }
-    }
-    if (e == OK && !lite_in_tx(w)) {
-        e = E_DB; /* it hid the error that ended the transaction */
-    }
-    op->result = e;
-    if (e == OK) {
-        op->notices = tx->notices;
-    } else {
-        drop_notices(tx->notices);
-        op->notices = NULL;
-    }
-}
-
-static void forget(struct store_op *op)
-{
-    drop_notices(op->notices);
-    op->notices = NULL;
-}
-
-static void set_all(struct op_list *batch, enum err e)
-{
-    for (struct store_op *op = batch->head; op != NULL; op = op->next) {
-        if (!op->refused) {
-            forget(op);
-            op->result = e;
-        }
-    }
-}
-
-/* Runs the operations from `from` up to `end` in one transaction. LITE_FAILED: nothing of it is
- * there; *ret_err says why when it was not one operation's fault. */
-static enum lite_outcome run_tx(struct store *s, struct store_op *from, struct store_op *end,
-                                enum err *ret_err)
-{
-    struct store_tx tx = {.db = s->db, .now_us = clock_wall_us(s->cfg.clock)};
-    struct err_info info = {.err = OK};
-    enum lite_outcome outcome;
-    int64_t t0;
-
-    if ((*ret_err = lite_do(&s->w, LITE_BEGIN)) != OK) {
-        return LITE_FAILED;
-    }
-    for (struct store_op *op = from; op != end; op = op->next) {
-        if (op->refused) {
-            continue;
-        }
-        run_op(s, &tx, op);
-        if (!lite_in_tx(&s->w)) {
-            *ret_err = op->result;
-            return LITE_FAILED;
-        }
-    }
-    t0 = clock_wall_us(clock_system());
-    outcome = lite_commit(&s->w, ret_err, &info);
-    atomic_fetch_add(&s->sync_us, (uint64_t)MAX(0, clock_wall_us(clock_system()) - t0));
-    if (outcome == LITE_DONE) {
-        atomic_fetch_add(&s->commits, 1);
-    } else {
-        atomic_fetch_add(&s->failed_commits, 1);
-        LOG_ERROR("store.commit_failed", L_STR("database", s->cfg.path), L_ERR(*ret_err),
-                  L_BOOL("in_doubt", outcome == LITE_IN_DOUBT), L_WHY(&info, *ret_err));
-    }
-    return outcome;
-}
-
-/* The batch died as a whole: each operation gets a transaction, and so a verdict, of its own. */
-static void run_alone(struct store *s, struct op_list *batch)
-{
-    for (struct store_op *op = batch->head; op != NULL; op = op->next) {
-        enum err e = OK;
-        enum lite_outcome outcome;
-
-        if (op->refused) {
-            continue;
-        }
-        forget(op);
-        if (s->broken) { /* an operation before it was left in doubt */
-            try_recover(s);
-        }
-        if (s->broken) {
-            op->result = E_IO;
-            continue;
-        }
-        outcome = run_tx(s, op, op->next, &e);
-        if (outcome == LITE_DONE) {
-            continue;
-        }
-        forget(op);
-        op->result = outcome == LITE_FAILED ? e : E_UNKNOWN;
-        s->broken = outcome == LITE_IN_DOUBT;
-    }
-}
-
-static void run_batch(struct store *s, struct op_list *batch)
-{
-    enum err e = OK;
-
-    switch (run_tx(s, batch->head, NULL, &e)) {
-    case LITE_DONE:
-        return;
-    case LITE_IN_DOUBT:
-        set_all(batch, E_UNKNOWN); /* also refusals: they may rest on what is in doubt */
-        s->broken = true;
-        return;
-    case LITE_FAILED:
-        break;
-    }
-    if (batch->n == 1 || e == E_BUSY) { /* locked by another process: each would wait in vain */
-        set_all(batch, e);
-        return;
-    }
-    if (e == E_DISK_FULL) {
-        (void)!lite_checkpoint(s->w.h, true, NULL); /* an empty WAL makes room; best effort */
-    }
-    run_alone(s, batch);
-}
-
 /* --- writer thread ------------------------------------------------------------------------- */
 
 static void finish_op(struct store_op *op)
@@ -374,47 +164,12 @@ static void refuse_while_low(struct op_list *batch)
     }
 }
 
-/* Writes one batch, tells about it, then tidies up. */
-static void write_batch(struct store *s, struct op_list *batch)
-{
-    struct err_info info = {.err = OK};
-    size_t n = batch->n;
-    enum err e;
-
-    disk_refresh(&s->disk);
-    if (disk_is_low(&s->disk)) {
-        refuse_while_low(batch);
-    }
-    if (s->broken) {
-        try_recover(s);
-    }
-    if (s->broken) {
-        set_all(batch, E_IO);
-    } else {
-        run_batch(s, batch);
-    }
-    for (struct store_op *op = batch->head; op != NULL;) {
-        struct store_op *next = op->next; /* op is gone once it is home */
-        finish_op(op);
-        op = next;
-    }
-    atomic_fetch_add(&s->ops, n);
-    if (s->broken) {
-        try_recover(s);
-    } else if ((e = lite_writer_tidy(&s->w, &info)) != OK) {
-        LOG_ERROR("store.checkpoint_failed", L_STR("database", s->cfg.path), L_ERR(e),
-                  L_WHY(&info, e));
-    }
-}
-
 /* Waits for work; while something is wrong it looks now and then whether it still is. Called and
  * returns with mu held. */
 static void wait_for_work(struct store *s)
 {
-    bool is_ill = s->broken || disk_is_low(&s->disk);
-
     s->sleeping = true;
-    if (!is_ill) {
+    if (!s->batch.is_broken && !disk_is_low(&s->disk)) {
         (void)pthread_cond_wait(&s->work, &s->mu);
         s->sleeping = false;
         return;
@@ -423,10 +178,40 @@ static void wait_for_work(struct store *s)
     s->sleeping = false;
     (void)pthread_mutex_unlock(&s->mu);
     disk_refresh(&s->disk);
-    if (s->broken) {
-        try_recover(s);
-    }
+    batch_tidy(&s->batch);
     (void)pthread_mutex_lock(&s->mu);
+}
+
+/* Writes one batch, tells about it, then tidies up. Called and returns with mu held. */
+static void write_batch(struct store *s)
+{
+    struct op_list list;
+    struct store_op *op;
+
+    take_batch(s, &list);
+    s->writing = true;
+    (void)pthread_mutex_unlock(&s->mu);
+    disk_refresh(&s->disk);
+    if (disk_is_low(&s->disk)) {
+        refuse_while_low(&list);
+    }
+    batch_run(&s->batch, list.head);
+    atomic_fetch_add(&s->ops, list.n);
+    (void)pthread_mutex_lock(&s->mu); /* before the answers: who hears one may submit the next */
+    s->n_queued -= list.n;
+    s->bytes_queued -= list.bytes;
+    (void)pthread_mutex_unlock(&s->mu);
+    for (op = list.head; op != NULL;) {
+        struct store_op *next = op->next; /* op is gone once it is home */
+        finish_op(op);
+        op = next;
+    }
+    batch_tidy(&s->batch);
+    (void)pthread_mutex_lock(&s->mu);
+    s->writing = false;
+    if (s->n_queued == 0) {
+        (void)pthread_cond_broadcast(&s->idle);
+    }
 }
 
 static void *writer_main(void *arg)
@@ -435,26 +220,12 @@ static void *writer_main(void *arg)
 
     (void)pthread_mutex_lock(&s->mu);
     for (;;) {
-        struct op_list batch;
-        size_t n, bytes;
-
-        if (s->normal.head == NULL && s->bulk.head == NULL) {
-            if (s->stopping) {
-                break;
-            }
+        if (s->normal.head != NULL || s->bulk.head != NULL) {
+            write_batch(s);
+        } else if (s->stopping) {
+            break;
+        } else {
             wait_for_work(s);
-            continue;
-        }
-        take_batch(s, &batch);
-        n = batch.n;
-        bytes = batch.bytes;
-        (void)pthread_mutex_unlock(&s->mu);
-        write_batch(s, &batch);
-        (void)pthread_mutex_lock(&s->mu);
-        s->n_queued -= n;
-        s->bytes_queued -= bytes;
-        if (s->n_queued == 0) {
-            (void)pthread_cond_broadcast(&s->idle);
         }
     }
     (void)pthread_mutex_unlock(&s->mu);
@@ -486,24 +257,15 @@ static enum err copy_config(struct store *s, const struct store_config *cfg, str
     return OK;
 }
 
-/* In this order: nothing is read before the WAL is on disk, nothing prepared before the tables are
- * what the statements expect. */
 static enum err open_file(struct store *s, struct err_info *info)
 {
-    enum err e;
+    enum err e = batch_open(&s->batch, &s->cfg, &s->boot, info);
 
-    if ((e = lite_create_file(s->cfg.path, info)) != OK ||
-        (e = lite_writer_open(&s->w, s->cfg.path, s->cfg.vfs, info)) != OK ||
-        (e = db_migrate(s->w.h, s->modules, s->cfg.n_modules, info)) != OK ||
-        (e = db_count_boot(s->w.h, &s->boot, info)) != OK ||
-        (e = db_new(s->w.h, s->modules, s->cfg.n_modules, false, &s->db, info)) != OK ||
-        (e = scan_pool_new(&s->cfg, &s->scans, info)) != OK) {
-        if (e == E_BUSY) {
-            e = err_set(info, E_IN_USE, "\"%s\" is locked by another process", s->cfg.path);
-        }
-        return e;
+    if (e == OK) {
+        e = scan_pool_new(&s->cfg, &s->scans, info);
     }
-    return OK;
+    return e == E_BUSY ? err_set(info, E_IN_USE, "\"%s\" is locked by another process", s->path)
+                       : e;
 }
 
 AUTO_FREE_FN(struct store, store_close)
@@ -536,7 +298,7 @@ void store_drain(struct store *s)
 {
     (void)pthread_mutex_lock(&s->mu);
     s->draining = true;
-    while (s->n_queued != 0) {
+    while (s->n_queued != 0 || s->writing) {
         (void)pthread_cond_wait(&s->idle, &s->mu);
     }
     (void)pthread_mutex_unlock(&s->mu);
@@ -558,11 +320,8 @@ void store_close(struct store *s)
         (void)pthread_mutex_unlock(&s->mu);
         (void)pthread_join(s->thread, NULL); /* cannot fail: it was started */
     }
-    if (s->w.h != NULL && !s->broken) {
-        (void)!lite_checkpoint(s->w.h, true, NULL); /* spares the next start; else it does it */
-    }
     scan_pool_free(s->scans);
-    close_writer(s);
+    batch_close(&s->batch);
     disk_done(&s->disk);
     free(s->path);
     (void)pthread_cond_destroy(&s->work);
@@ -602,14 +361,15 @@ void store_stats(struct store *s, struct store_stats *ret)
 {
     *ret = (struct store_stats){
         .ops = atomic_load(&s->ops),
-        .commits = atomic_load(&s->commits),
-        .failed_commits = atomic_load(&s->failed_commits),
-        .reopened = atomic_load(&s->reopened),
-        .sync_us_total = atomic_load(&s->sync_us),
+        .commits = atomic_load(&s->batch.commits),
+        .failed_commits = atomic_load(&s->batch.failed_commits),
+        .reopened = atomic_load(&s->batch.reopened),
+        .sync_us_total = atomic_load(&s->batch.sync_us),
         .low_disk = disk_is_low(&s->disk),
     };
     (void)pthread_mutex_lock(&s->mu);
     ret->queued_ops = s->n_queued;
     ret->queued_bytes = s->bytes_queued;
+    ret->writing = s->writing;
     (void)pthread_mutex_unlock(&s->mu);
 }

@@ -121,6 +121,7 @@ struct store_stats {
     uint64_t queued_ops, queued_bytes;
     uint64_t sync_us_total;
     bool low_disk;
+    bool writing; /* a batch is being written, answered or tidied up after */
 };
 void store_stats(struct store *s, struct store_stats *ret);
 /* Online copy to path (VACUUM INTO or the backup API); blocks; not on a loop thread. */
