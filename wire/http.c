@@ -25,8 +25,7 @@ static bool is_token(struct span s)
     return s.n > 0;
 }
 
-/* --- where the head ends
- * --------------------------------------------------------------------------- */
+/* --- where the head ends ------------------------------------------------------------------ */
 enum err http_head_find(struct span in, size_t *scanned, size_t *ret_n)
 {
     size_t i = *scanned;
@@ -47,8 +46,7 @@ enum err http_head_find(struct span in, size_t *scanned, size_t *ret_n)
     return in.n >= LIMIT_HTTP_HEAD ? E_TOO_LARGE : E_AGAIN;
 }
 
-/* --- lines
- * ----------------------------------------------------------------------------------------- */
+/* --- lines -------------------------------------------------------------------------------- */
 /* One line without its CRLF; false: no proper line end, or a control character inside. */
 static bool next_line(struct span *rest, struct span *ret)
 {
@@ -118,8 +116,7 @@ struct span http_head_get(const struct http_head *h, const char *name)
     return SPAN_NONE;
 }
 
-/* --- headers that decide where the message ends, or that every message must have once
- * --------------- */
+/* --- headers that decide where the message ends, or that every message must have once ----- */
 static bool list_has(struct span list, const char *word)
 {
     while (list.p != NULL) {

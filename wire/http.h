@@ -74,8 +74,7 @@ MUST_USE enum err http_body_feed(struct http_body *b, struct span in, size_t *re
                                  bool *ret_done, struct err_info *info);
 bool http_body_is_done(const struct http_body *b);
 
-/* --- If-Match
- * -------------------------------------------------------------------------------------- */
+/* --- If-Match ----------------------------------------------------------------------------- */
 enum http_match_kind { HTTP_MATCH_NONE, HTTP_MATCH_ANY, HTTP_MATCH_ETAG };
 struct http_match {
     enum http_match_kind kind;
@@ -87,8 +86,7 @@ MUST_USE enum err http_if_match_read(struct span value, struct http_match *ret,
 /* No precondition, wildcard, or equal. */
 bool http_match_fits(const struct http_match *m, struct span etag);
 
-/* --- paths and queries
- * --------------------------------------------------------------------------------- */
+/* --- paths and queries -------------------------------------------------------------------- */
 #define HTTP_SEGMENTS 16u
 struct http_path {
     struct span segment[HTTP_SEGMENTS]; /* decoded once */

@@ -5,8 +5,7 @@
 #include "base/text.h"
 #include "wire/decode.h"
 
-/* --- If-Match
- * ---------------------------------------------------------------------------------------- */
+/* --- If-Match ----------------------------------------------------------------------------- */
 enum err http_if_match_read(struct span value, struct http_match *ret, struct err_info *info)
 {
     struct span v = span_trim(value);
@@ -35,8 +34,7 @@ bool http_match_fits(const struct http_match *m, struct span etag)
     return m->kind != HTTP_MATCH_ETAG || span_eq(m->etag, etag);
 }
 
-/* --- paths
- * --------------------------------------------------------------------------------------------- */
+/* --- paths -------------------------------------------------------------------------------- */
 enum err http_path_read(struct span raw_path, struct arena *a, struct http_path *ret)
 {
     if (raw_path.n == 0 || raw_path.p[0] != '/') {
@@ -100,8 +98,7 @@ unsigned http_path_match(const char *pattern, const struct http_path *p, struct 
     return rank;
 }
 
-/* --- queries
- * --------------------------------------------------------------------------------------------- */
+/* --- queries ------------------------------------------------------------------------------ */
 enum err http_query_get(struct span query, const char *name, struct arena *a, struct span *ret,
                         bool *ret_found)
 {

@@ -223,8 +223,7 @@ static void test_connection_words(void **state)
     assert_false(h.has_content_encoding);
 }
 
-/* --- body
- * ----------------------------------------------------------------------------------------- */
+/* --- body --------------------------------------------------------------------------------- */
 static enum err feed(struct http_body *b, struct span in, size_t chunk, size_t *ret_used,
                      bool *ret_done)
 {
@@ -322,8 +321,7 @@ static void test_chunk_line_limit(void **state)
     }
 }
 
-/* --- If-Match
- * --------------------------------------------------------------------------------------- */
+/* --- If-Match ----------------------------------------------------------------------------- */
 static void test_if_match(void **state)
 {
     (void)state;
@@ -362,8 +360,7 @@ static void test_if_match(void **state)
     }
 }
 
-/* --- paths
- * -------------------------------------------------------------------------------------------- */
+/* --- paths -------------------------------------------------------------------------------- */
 static void test_paths(void **state)
 {
     (void)state;

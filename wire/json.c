@@ -5,28 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <jansson.h>
-
 #include "base/limits.h"
-
-/* struct json is a jansson value under another name. jansson takes no const. */
-static json_t *in(const struct json *j)
-{
-    return (json_t *)(uintptr_t)j;
-}
-
-static struct json *out(json_t *j)
-{
-    return (struct json *)(void *)j;
-}
+#include "wire/json_jansson.h"
 
 void json_free(struct json *j)
 {
-    json_decref(in(j));
+    json_decref(jj(j));
 }
 
-/* --- counting before building
- * --------------------------------------------------------------------- */
+/* --- counting before building ------------------------------------------------------------- */
 static size_t skip_string(struct span t, size_t i)
 {
     while (++i < t.n && t.p[i] != '"') {
@@ -70,8 +57,7 @@ enum err json_count_tokens(struct span t, size_t *ret_tokens, size_t *ret_depth)
     return OK;
 }
 
-/* --- text to tree
- * ----------------------------------------------------------------------------------- */
+/* --- text to tree ------------------------------------------------------------------------- */
 static enum err limits_check(struct span text, struct err_info *info)
 {
     size_t tokens = 0;
@@ -130,8 +116,7 @@ enum err json_read_object(struct span text, size_t max_bytes, struct json **ret,
     return OK;
 }
 
-/* --- tree to text
- * ----------------------------------------------------------------------------------- */
+/* --- tree to text ------------------------------------------------------------------------- */
 static const char *short_escape(uint8_t c)
 {
     static const char *const escapes[] = {
@@ -175,7 +160,7 @@ void json_write_real(struct buf *b, double v)
     for (int digits = 15; digits <= 17; digits++) {
         (void)snprintf(text, sizeof(text), "%.*g", digits, v);
         double back = strtod(text, NULL);
-        if (memcmp(&back, &v, sizeof(v)) == 0) {
+        if (back == v) { /* also -0, which every form keeps */
             break;
         }
     }
@@ -252,8 +237,7 @@ void json_write(struct buf *b, const struct json *j)
     write_value(b, j, 0);
 }
 
-/* --- looking
- * ---------------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------------ */
 enum json_type json_type_of(const struct json *j)
 {
     /* clang-format off */
@@ -269,7 +253,7 @@ enum json_type json_type_of(const struct json *j)
     };
     /* clang-format on */
     ASSERT(j != NULL);
-    return types[json_typeof(in(j))];
+    return types[json_typeof(jj(j))];
 }
 
 const char *json_type_name(enum json_type t)
@@ -282,7 +266,7 @@ const char *json_type_name(enum json_type t)
 
 struct json *json_get(const struct json *j, const char *name)
 {
-    return j != NULL ? out(json_object_get(in(j), name)) : NULL;
+    return j != NULL ? out(json_object_get(jj(j), name)) : NULL;
 }
 
 struct json *json_get_span(const struct json *j, struct span name)
@@ -290,7 +274,7 @@ struct json *json_get_span(const struct json *j, struct span name)
     if (j == NULL || (name.n > 0 && span_has_nul(name))) {
         return NULL;
     }
-    return out(json_object_getn(in(j), name.n > 0 ? (const char *)name.p : "", name.n));
+    return out(json_object_getn(jj(j), name.n > 0 ? (const char *)name.p : "", name.n));
 }
 
 static struct json *get_nocase(const struct json *j, struct span name)
@@ -317,19 +301,19 @@ struct json *json_get_nocase(const struct json *j, const char *name)
 
 struct json *json_at(const struct json *j, size_t i)
 {
-    return j != NULL ? out(json_array_get(in(j), i)) : NULL;
+    return j != NULL ? out(json_array_get(jj(j), i)) : NULL;
 }
 
 size_t json_count(const struct json *j)
 {
-    return json_is(j, JSON_T_ARRAY) ? json_array_size(in(j)) : json_object_size(in(j));
+    return json_is(j, JSON_T_ARRAY) ? json_array_size(jj(j)) : json_object_size(jj(j));
 }
 
 bool json_next(const struct json *object, struct json_cursor *c, struct span *ret_name,
                struct json **ret_value)
 {
     c->iter =
-        c->started ? json_object_iter_next(in(object), c->iter) : json_object_iter(in(object));
+        c->started ? json_object_iter_next(jj(object), c->iter) : json_object_iter(jj(object));
     c->started = true;
     if (c->iter == NULL) {
         return false;
@@ -341,166 +325,26 @@ bool json_next(const struct json *object, struct json_cursor *c, struct span *re
 
 struct span json_str(const struct json *j)
 {
-    return json_is(j, JSON_T_STR) ? span_of(json_string_value(in(j)), json_string_length(in(j)))
+    return json_is(j, JSON_T_STR) ? span_of(json_string_value(jj(j)), json_string_length(jj(j)))
                                   : SPAN_NONE;
 }
 
 int64_t json_int(const struct json *j)
 {
-    return json_is(j, JSON_T_INT) ? (int64_t)json_integer_value(in(j)) : 0;
+    return json_is(j, JSON_T_INT) ? (int64_t)json_integer_value(jj(j)) : 0;
 }
 
 bool json_bool(const struct json *j)
 {
-    return j != NULL && json_is_true(in(j));
+    return j != NULL && json_is_true(jj(j));
 }
 
 double json_num(const struct json *j)
 {
-    return j != NULL ? json_number_value(in(j)) : 0;
+    return j != NULL ? json_number_value(jj(j)) : 0;
 }
 
 bool json_same(const struct json *a, const struct json *b)
 {
-    return a == b || (a != NULL && b != NULL && json_equal(in(a), in(b)) == 1);
-}
-
-/* --- making
- * ------------------------------------------------------------------------------------------ */
-struct json *json_new_object(void)
-{
-    return out(json_object());
-}
-
-struct json *json_new_array(void)
-{
-    return out(json_array());
-}
-
-struct json *json_new_str(struct span s)
-{
-    if (!span_is_utf8(s)) {
-        return NULL;
-    }
-    return out(json_stringn_nocheck(s.n > 0 ? (const char *)s.p : "", s.n));
-}
-
-struct json *json_new_int(int64_t v)
-{
-    return out(json_integer(v));
-}
-
-struct json *json_new_real(double v)
-{
-    return out(json_real(v));
-}
-
-struct json *json_new_bool(bool v)
-{
-    return out(json_boolean(v));
-}
-
-struct json *json_new_null(void)
-{
-    return out(json_null());
-}
-
-struct json *json_clone(const struct json *j)
-{
-    return j != NULL ? out(json_deep_copy(in(j))) : NULL;
-}
-
-enum err json_set_span(struct json *object, struct span name, struct json *v)
-{
-    ASSERT(json_is(object, JSON_T_OBJECT) && object != v);
-    if (!span_is_utf8(name)) {
-        json_free(v);
-        return E_UTF8;
-    }
-    /* takes v also when it fails; NULL fails */
-    return json_object_setn_new_nocheck(in(object), name.n > 0 ? (const char *)name.p : "", name.n,
-                                        in(v)) == 0
-               ? OK
-               : E_NOMEM;
-}
-
-enum err json_set(struct json *object, const char *name, struct json *v)
-{
-    return json_set_span(object, span_str(name), v);
-}
-
-enum err json_set_str(struct json *object, const char *name, struct span s)
-{
-    return json_set(object, name, json_new_str(s));
-}
-
-enum err json_add(struct json *array, struct json *v)
-{
-    ASSERT(json_is(array, JSON_T_ARRAY) && array != v);
-    return json_array_append_new(in(array), in(v)) == 0 ? OK : E_NOMEM;
-}
-
-static void del_span(struct json *object, struct span name)
-{
-    (void)json_object_deln(in(object), name.n > 0 ? (const char *)name.p : "",
-                           name.n); /* absent is fine */
-}
-
-void json_del(struct json *object, const char *name)
-{
-    del_span(object, span_str(name));
-}
-
-void json_del_nocase(struct json *object, const char *name)
-{
-    struct json_cursor c = {NULL, false};
-    struct span n;
-    struct json *v;
-    while (json_next(object, &c, &n, &v)) {
-        if (span_is_nocase(n, name)) {
-            del_span(object, n);
-            c = (struct json_cursor){NULL, false}; /* the iterator is void now */
-        }
-    }
-}
-
-static enum err merge_member(struct json *target, struct span name, const struct json *value)
-{
-    if (json_is(value, JSON_T_NULL)) {
-        del_span(target, name);
-        return OK;
-    }
-    if (!json_is(value, JSON_T_OBJECT)) {
-        return json_set_span(target, name, json_clone(value));
-    }
-    struct json *child = json_get_span(target, name);
-    if (json_is(child, JSON_T_OBJECT)) {
-        return json_merge_patch(&child, value);
-    }
-    enum err e = json_set_span(target, name, json_new_object());
-    child = json_get_span(target, name);
-    return e == OK ? json_merge_patch(&child, value) : e;
-}
-
-enum err json_merge_patch(struct json **target, const struct json *patch)
-{
-    bool is_object = json_is(patch, JSON_T_OBJECT);
-    if (!is_object || !json_is(*target, JSON_T_OBJECT)) {
-        struct json *fresh = is_object ? json_new_object() : json_clone(patch);
-        if (fresh == NULL) {
-            return E_NOMEM;
-        }
-        json_free(*target);
-        *target = fresh;
-    }
-    struct json_cursor c = {NULL, false};
-    struct span name;
-    struct json *value;
-    while (is_object && json_next(patch, &c, &name, &value)) {
-        enum err e = merge_member(*target, name, value);
-        if (e != OK) {
-            return e;
-        }
-    }
-    return OK;
+    return a == b || (a != NULL && b != NULL && json_equal(jj(a), jj(b)) == 1);
 }

@@ -27,7 +27,7 @@ struct json; /* a jansson value, never seen from outside */
 void json_free(struct json *j);
 AUTO_FREE_FN(struct json, json_free)
 
-/* --- text to tree and back ------------------------------------------------------------------ */
+/* --- text to tree and back ---------------------------------------------------------------- */
 /* Any JSON value. Empty text is E_JSON. */
 MUST_USE enum err json_read(struct span text, size_t max_bytes, struct json **ret,
                             struct err_info *info);
@@ -44,7 +44,7 @@ void json_write_str(struct buf *b,
                     struct span s);            /* with quotes; ill-formed UTF-8 becomes U+FFFD */
 void json_write_real(struct buf *b, double v); /* v is finite */
 
-/* --- looking ---------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------------ */
 enum json_type {
     JSON_T_NULL,
     JSON_T_BOOL,
@@ -84,7 +84,7 @@ bool json_bool(const struct json *j);
 double json_num(const struct json *j); /* an integer too */
 bool json_same(const struct json *a, const struct json *b);
 
-/* --- typed members ---------------------------------------------------------------------------- */
+/* --- typed members ------------------------------------------------------------------------ */
 /* path: "status" or "attestation.symmetricKey.primaryKey". Absent, or null, and not JSON_F_NEED:
  * OK, *ret untouched. */
 enum json_flags {

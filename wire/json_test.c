@@ -26,7 +26,7 @@ static void assert_text(const struct json *j, const char *want)
     buf_done(&b);
 }
 
-/* --- reading and writing --------------------------------------------------------------------- */
+/* --- reading and writing ------------------------------------------------------------------ */
 static void test_round_trips(void **state)
 {
     (void)state;

@@ -4,7 +4,7 @@
 #include "base/rd.h"
 #include "wire/mqtt_bits.h"
 
-/* --- frames -------------------------------------------------------------------------------- */
+/* --- frames ------------------------------------------------------------------------------- */
 /* The flags that section 2.2.2 fixes for each type; PUBLISH has flags of its own. */
 #define FLAGS_ANY 0xffu
 #define FLAGS_NONE 0xfeu /* no such type */
@@ -91,7 +91,7 @@ size_t mqtt_frame_size(struct span in)
     return read_lengths(in, &head, &body) == OK ? head + body : 0;
 }
 
-/* --- texts --------------------------------------------------------------------------------- */
+/* --- texts -------------------------------------------------------------------------------- */
 bool mqtt_topic_ok(struct span topic)
 {
     return topic.n > 0 && topic.n <= TEXT_MAX && span_is_utf8(topic) &&
@@ -134,7 +134,7 @@ static enum err finish(const struct rd *r, struct err_info *info, const char *pa
                    e == E_TRUNCATED ? "ends inside a field" : "bytes behind the last field");
 }
 
-/* --- CONNECT ------------------------------------------------------------------------------- */
+/* --- CONNECT ------------------------------------------------------------------------------ */
 
 static const char *connect_flags_fault(unsigned flags)
 {
@@ -229,7 +229,7 @@ enum err mqtt_connect_read(struct span body, struct mqtt_connect *ret, struct er
     return OK;
 }
 
-/* --- CONNACK ------------------------------------------------------------------------------- */
+/* --- CONNACK ------------------------------------------------------------------------------ */
 enum err mqtt_connack_read(struct span body, bool *ret_session_present, uint8_t *ret_code,
                            struct err_info *info)
 {
@@ -251,7 +251,7 @@ enum err mqtt_connack_read(struct span body, bool *ret_session_present, uint8_t 
     return OK;
 }
 
-/* --- PUBLISH ------------------------------------------------------------------------------- */
+/* --- PUBLISH ------------------------------------------------------------------------------ */
 
 enum err mqtt_publish_read(uint8_t first, struct span body, struct mqtt_publish *ret,
                            struct err_info *info)
@@ -286,7 +286,7 @@ enum err mqtt_publish_read(uint8_t first, struct span body, struct mqtt_publish 
     return OK;
 }
 
-/* --- packets that are a packet id ---------------------------------------------------------- */
+/* --- packets that are a packet id --------------------------------------------------------- */
 static enum err id_read(struct span body, const char *packet, uint16_t *ret, struct err_info *info)
 {
     struct rd r = rd_init(body);
@@ -312,7 +312,7 @@ enum err mqtt_unsuback_read(struct span body, uint16_t *ret_packet_id, struct er
     return id_read(body, "UNSUBACK", ret_packet_id, info);
 }
 
-/* --- filters ------------------------------------------------------------------------------- */
+/* --- filters ------------------------------------------------------------------------------ */
 static enum err filters_read(struct span body, bool has_qos, struct mqtt_filters *ret,
                              struct err_info *info)
 {
@@ -399,7 +399,7 @@ enum err mqtt_suback_read(struct span body, struct mqtt_suback *ret, struct err_
     return OK;
 }
 
-/* --- packets without a body ---------------------------------------------------------------- */
+/* --- packets without a body --------------------------------------------------------------- */
 enum err mqtt_empty_read(struct span body, struct err_info *info)
 {
     return body.n == 0 ? OK : bad(info, "body in a packet that has none (3.12, 3.13, 3.14)");

@@ -53,7 +53,7 @@ enum mqtt_connack_code {
 #define MQTT5_UNSUPPORTED_VERSION 0x84u
 #define MQTT_HEAD_MAX 5u /* longest fixed header */
 
-/* --- frames -------------------------------------------------------------------------------- */
+/* --- frames ------------------------------------------------------------------------------- */
 static inline enum mqtt_type mqtt_type_of(uint8_t first)
 {
     return (enum mqtt_type)(first >> 4);
@@ -65,13 +65,13 @@ MUST_USE enum err mqtt_frame_read(struct span in, size_t max, uint8_t *ret_first
 /* Size of the whole packet that begins in, 0 while its length is not yet known or not legal. */
 size_t mqtt_frame_size(struct span in);
 
-/* --- texts --------------------------------------------------------------------------------- */
+/* --- texts -------------------------------------------------------------------------------- */
 /* Topic name: 1..65535 bytes of UTF-8, no U+0000, no wildcard. [MQTT-3.3.2-1, -2] [MQTT-4.7.3-1] */
 bool mqtt_topic_ok(struct span topic);
 /* Topic filter: as above, "#" alone or last after "/", "+" a whole level. [MQTT-4.7.1-2, -3] */
 bool mqtt_filter_ok(struct span filter);
 
-/* --- CONNECT, CONNACK ---------------------------------------------------------------------- */
+/* --- CONNECT, CONNACK --------------------------------------------------------------------- */
 struct mqtt_connect {
     uint8_t level; /* as sent */
     bool is_v311;  /* name "MQTT", level 4: the rest was read; else it is zero */
@@ -103,7 +103,7 @@ void mqtt_connack_write(struct buf *b, bool session_present, uint8_t code);
 /* CONNACK in the form of MQTT 5, without properties. */
 void mqtt_connack_v5_write(struct buf *b, uint8_t reason);
 
-/* --- PUBLISH, PUBACK ----------------------------------------------------------------------- */
+/* --- PUBLISH, PUBACK ---------------------------------------------------------------------- */
 struct mqtt_publish {
     struct span topic;
     struct span payload;
@@ -121,7 +121,7 @@ MUST_USE enum err mqtt_puback_read(struct span body, uint16_t *ret_packet_id,
                                    struct err_info *info);
 void mqtt_puback_write(struct buf *b, uint16_t packet_id);
 
-/* --- SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK ---------------------------------------------- */
+/* --- SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK --------------------------------------------- */
 struct mqtt_filter {
     struct span filter;
     uint8_t qos; /* 0..2; unused in UNSUBSCRIBE */
@@ -155,7 +155,7 @@ MUST_USE enum err mqtt_unsuback_read(struct span body, uint16_t *ret_packet_id,
                                      struct err_info *info);
 void mqtt_unsuback_write(struct buf *b, uint16_t packet_id);
 
-/* --- PINGREQ, PINGRESP, DISCONNECT --------------------------------------------------------- */
+/* --- PINGREQ, PINGRESP, DISCONNECT -------------------------------------------------------- */
 /* These three have no body. */
 MUST_USE enum err mqtt_empty_read(struct span body, struct err_info *info);
 void mqtt_pingreq_write(struct buf *b);

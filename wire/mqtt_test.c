@@ -6,7 +6,7 @@
 
 #define BIG (1u << 20)
 
-/* --- frames -------------------------------------------------------------------------------- */
+/* --- frames ------------------------------------------------------------------------------- */
 static void test_frame_rows(void **state)
 {
     (void)state;
@@ -75,7 +75,7 @@ static void test_frame_lengths(void **state)
     }
 }
 
-/* --- CONNECT ------------------------------------------------------------------------------- */
+/* --- CONNECT ------------------------------------------------------------------------------ */
 #define HEAD "\0\4MQTT\4"
 static void test_connect_rows(void **state)
 {
@@ -184,7 +184,7 @@ static void test_connect_round_trip_and_cuts(void **state)
     buf_done(&b);
 }
 
-/* --- texts --------------------------------------------------------------------------------- */
+/* --- texts -------------------------------------------------------------------------------- */
 static void test_texts(void **state)
 {
     (void)state;
@@ -210,7 +210,7 @@ static void test_texts(void **state)
     }
 }
 
-/* --- PUBLISH ------------------------------------------------------------------------------- */
+/* --- PUBLISH ------------------------------------------------------------------------------ */
 static void test_publish_rows(void **state)
 {
     (void)state;
@@ -277,7 +277,7 @@ static void test_writers_refuse_long_texts(void **state)
     mem_free_p(&text);
 }
 
-/* --- lists --------------------------------------------------------------------------------- */
+/* --- lists -------------------------------------------------------------------------------- */
 static void test_filters_rows(void **state)
 {
     (void)state;
@@ -350,7 +350,7 @@ static void test_filters_round_trip(void **state)
     }
 }
 
-/* --- the small ones -------------------------------------------------------------------------- */
+/* --- the small ones ----------------------------------------------------------------------- */
 static void test_acks(void **state)
 {
     (void)state;

@@ -151,8 +151,7 @@ enum err props_bag_read(struct span bag, struct arena *a, struct prop **ret, siz
     return OK;
 }
 
-/* --- headers
- * --------------------------------------------------------------------------------------- */
+/* --- headers ------------------------------------------------------------------------------ */
 /* "/devices/{d}/messages/events", encoded or not, without case. */
 static bool is_event_path(struct span value, struct span device_id)
 {
@@ -204,8 +203,7 @@ size_t props_size(const struct prop *p, size_t n, size_t body_n)
     return size;
 }
 
-/* --- list to bag
- * -------------------------------------------------------------------------------------- */
+/* --- list to bag -------------------------------------------------------------------------- */
 static void put_pair(struct buf *b, bool *first, const struct prop *p)
 {
     if (!*first) {

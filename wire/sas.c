@@ -18,8 +18,7 @@ static enum err bad(struct err_info *info, const char *why)
     return err_set(info, E_TOKEN, "token: %s", why);
 }
 
-/* --- fields
- * ---------------------------------------------------------------------------------------- */
+/* --- fields ------------------------------------------------------------------------------- */
 enum field { F_SR, F_SIG, F_SE, F_SKN, FIELDS };
 static const char *const field_names[FIELDS] = {"sr", "sig", "se", "skn"};
 
@@ -152,8 +151,7 @@ bool sas_is_expired(const struct sas_token *t, int64_t now_s, int64_t skew_s)
     return now_s > t->expires_s + skew_s;
 }
 
-/* --- scope
- * ------------------------------------------------------------------------------------------- */
+/* --- scope -------------------------------------------------------------------------------- */
 struct target {
     const struct span *hosts;
     size_t n_hosts;
@@ -230,8 +228,7 @@ void sas_to_sign(const struct sas_token *t, struct buf *b)
     buf_add(b, t->se);
 }
 
-/* --- for clients
- * --------------------------------------------------------------------------------------- */
+/* --- for clients -------------------------------------------------------------------------- */
 void sas_sr_write(struct buf *b, const struct span *segments, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -58,7 +58,7 @@ bool sas_is_event_hub(const struct sas_token *t);
 /* Appends the text that is signed. */
 void sas_to_sign(const struct sas_token *t, struct buf *b);
 
-/* --- for clients --------------------------------------------------------------------------- */
+/* --- for clients -------------------------------------------------------------------------- */
 /* Percent-encoded sr of the segments: "hub%2Fdevices%2Fdev-1". */
 void sas_sr_write(struct buf *b, const struct span *segments, size_t n);
 /* Text to sign before there is a token. */

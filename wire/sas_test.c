@@ -181,8 +181,7 @@ static void test_S6_every_order(void **state)
     assert_int_equal(orders, 24);
 }
 
-/* --- grammar
- * -------------------------------------------------------------------------------------- */
+/* --- grammar ------------------------------------------------------------------------------ */
 static void test_grammar(void **state)
 {
     (void)state;
@@ -285,8 +284,7 @@ static void test_reason_has_no_signature(void **state)
     assert_null(strstr(info.why, "SECRET"));
 }
 
-/* --- clock
- * ----------------------------------------------------------------------------------------- */
+/* --- clock -------------------------------------------------------------------------------- */
 static void test_S12_S13_expiry(void **state)
 {
     (void)state;
@@ -306,8 +304,7 @@ static void test_S12_S13_expiry(void **state)
     assert_false(sas_is_expired(&t, INT64_MAX, 300));
 }
 
-/* --- scope
- * ----------------------------------------------------------------------------------------- */
+/* --- scope -------------------------------------------------------------------------------- */
 static void test_S16_S17_segments(void **state)
 {
     (void)state;
@@ -398,8 +395,7 @@ static void test_event_hub(void **state)
     assert_false(sas_is_event_hub(&t));
 }
 
-/* --- S14, S27, S28: which key
- * ------------------------------------------------------------------------ */
+/* --- S14, S27, S28: which key ------------------------------------------------------------- */
 static void test_S14_S27_S28_keys(void **state)
 {
     (void)state;
@@ -413,8 +409,7 @@ static void test_S14_S27_S28_keys(void **state)
     assert_false(sig_fits(v8, secret_span(&reg2)));
 }
 
-/* --- writer
- * -------------------------------------------------------------------------------------------- */
+/* --- writer ------------------------------------------------------------------------------- */
 static void test_writer(void **state)
 {
     (void)state;

@@ -84,7 +84,7 @@ static bool pattern_fits(const char *pattern, enum tail tail, struct span topic,
     return true;
 }
 
-/* --- queries --------------------------------------------------------------------------------- */
+/* --- queries ------------------------------------------------------------------------------ */
 struct query {
     struct span rid;
     struct span version;
@@ -377,8 +377,7 @@ void topic_hub_credentials_res_write(struct buf *b, unsigned status, struct span
     put_rid(b, rid);
 }
 
-/* --- DPS
- * ------------------------------------------------------------------------------------------ */
+/* --- DPS ---------------------------------------------------------------------------------- */
 /* clang-format off */
 static const struct {
     const char *pattern;

@@ -20,7 +20,7 @@
 #include "base/err.h"
 #include "base/span.h"
 
-/* --- hub: what a device publishes ---------------------------------------------------------- */
+/* --- hub: what a device publishes --------------------------------------------------------- */
 enum hub_publish {
     HUB_PUB_TELEMETRY,   /* device_id, module_id, bag */
     HUB_PUB_TWIN_GET,    /* rid */
@@ -51,7 +51,7 @@ void topic_hub_twin_get_write(struct buf *b, struct span rid);
 void topic_hub_twin_patch_write(struct buf *b, struct span rid, uint64_t version);
 void topic_hub_method_res_write(struct buf *b, int32_t status, struct span rid);
 
-/* --- hub: what a device subscribes to ------------------------------------------------------ */
+/* --- hub: what a device subscribes to ----------------------------------------------------- */
 enum hub_filter {
     HUB_SUB_C2D,           /* devices/{d}/messages/devicebound/# */
     HUB_SUB_MODULE_ALL,    /* devices/{d}/modules/{m}/# */
@@ -76,7 +76,7 @@ MUST_USE enum err topic_hub_filter_read(struct span filter, struct hub_filter_to
 void topic_hub_filter_write(struct buf *b, enum hub_filter kind, struct span device_id,
                             struct span module_id);
 
-/* --- hub: what it sends -------------------------------------------------------------------- */
+/* --- hub: what it sends ------------------------------------------------------------------- */
 enum hub_down {
     HUB_DOWN_C2D,         /* device_id, module_id, bag */
     HUB_DOWN_INPUT,       /* device_id, module_id, name, bag */
@@ -109,7 +109,7 @@ void topic_hub_desired_write(struct buf *b, uint64_t version);
 void topic_hub_method_write(struct buf *b, struct span name, struct span rid);
 void topic_hub_credentials_res_write(struct buf *b, unsigned status, struct span rid);
 
-/* --- DPS ----------------------------------------------------------------------------------- */
+/* --- DPS ---------------------------------------------------------------------------------- */
 enum dps_publish { DPS_PUB_REGISTER, DPS_PUB_STATUS, DPS_PUBLISHES };
 struct dps_publish_topic {
     enum dps_publish kind;
@@ -132,7 +132,7 @@ struct dps_down_topic {
 MUST_USE enum err topic_dps_down_read(struct span topic, struct dps_down_topic *ret,
                                       struct err_info *info);
 
-/* --- user names ---------------------------------------------------------------------------- */
+/* --- user names --------------------------------------------------------------------------- */
 /* YYYY-MM-DD[-preview] */
 bool topic_api_version_ok(struct span version);
 

@@ -72,8 +72,7 @@ static enum err query_read(struct span query, const struct field *f, size_t n, s
     return OK;
 }
 
-/* --- hub
- * ------------------------------------------------------------------------------------------ */
+/* --- hub ---------------------------------------------------------------------------------- */
 /* {d} or {d}/{m}. */
 static enum err client_id_read(struct span client_id, struct hub_username *u, struct err_info *info)
 {
@@ -160,8 +159,7 @@ void topic_hub_username_write(struct buf *b, struct span host, struct span clien
     put_param(b, "&model-id=", model_id);
 }
 
-/* --- DPS
- * ------------------------------------------------------------------------------------------ */
+/* --- DPS ---------------------------------------------------------------------------------- */
 enum err topic_dps_username_read(struct span username, struct span client_id, struct arena *a,
                                  struct dps_username *ret, struct err_info *info)
 {

@@ -5,8 +5,7 @@
 
 #include "base/limits.h"
 
-/* --- where we are, for the reason in info
- * ----------------------------------------------------------- */
+/* --- where we are, for the reason in info ------------------------------------------------- */
 struct place {
     const struct place *up; /* NULL at the root */
     struct span name;       /* p NULL: an array element */
@@ -42,8 +41,7 @@ static enum err bad(struct err_info *info, const struct place *at, const char *w
     return E_ARG;
 }
 
-/* --- keys
- * ---------------------------------------------------------------------------------------------- */
+/* --- keys --------------------------------------------------------------------------------- */
 /* Bytes of the control character at s[i]: C0, DEL, C1 (two bytes of UTF-8); 0: none. */
 static size_t control_len(struct span s, size_t i)
 {
@@ -74,8 +72,7 @@ static bool is_ours(struct span key)
     return span_is(key, "$version") || span_is(key, "$metadata");
 }
 
-/* --- values
- * -------------------------------------------------------------------------------------------- */
+/* --- values ------------------------------------------------------------------------------- */
 struct check {
     enum twin_form form;
     struct err_info *info;
@@ -159,8 +156,7 @@ enum err twin_check(const struct json *section, enum twin_form form, struct err_
     return check_object(&c, section, &root, 0, false);
 }
 
-/* --- size
- * ---------------------------------------------------------------------------------------------- */
+/* --- size --------------------------------------------------------------------------------- */
 static size_t text_size(struct span s)
 {
     size_t n = s.n;
@@ -212,8 +208,7 @@ enum err twin_check_size(const struct json *section, size_t max, struct err_info
                     : err_set(info, E_ARG, "twin section has %zu bytes, %zu are allowed", n, max);
 }
 
-/* --- merging
- * ------------------------------------------------------------------------------------------- */
+/* --- merging ------------------------------------------------------------------------------ */
 void twin_strip(struct json *section)
 {
     json_del(section, "$version");

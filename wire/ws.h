@@ -37,7 +37,7 @@ enum ws_opcode {
 #define WS_CONTROL_MAX 125u
 #define WS_HEAD_MAX 14u
 
-/* --- reading ------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------ */
 struct ws_reader {
     bool is_server;  /* frames must be masked; else they must not */
     bool in_message; /* between a first frame and its FIN */
@@ -77,7 +77,7 @@ struct ws_event {
 MUST_USE enum err ws_read(struct ws_reader *r, struct span in, size_t *ret_used,
                           struct ws_event *ret, struct err_info *info);
 
-/* --- writing ------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------------ */
 /* Frame head into dst, its length returned. mask NULL: unmasked (server). */
 size_t ws_head_write(uint8_t dst[WS_HEAD_MAX], enum ws_opcode opcode, bool fin, uint64_t payload_n,
                      const uint8_t *mask);
@@ -89,7 +89,7 @@ void ws_control_write(struct buf *b, enum ws_opcode opcode, struct span payload,
 /* Close frame with a code (WS_CLOSE_NONE: empty payload). */
 void ws_close_write(struct buf *b, uint16_t code, const uint8_t *mask);
 
-/* --- handshake ----------------------------------------------------------------------------- */
+/* --- handshake ---------------------------------------------------------------------------- */
 #define WS_ACCEPT_SIZE 29u /* 28 characters and a zero */
 /* Sec-WebSocket-Accept for a key; E_CRYPTO when the library has no SHA-1. */
 MUST_USE enum err ws_accept(struct span key, char dst[WS_ACCEPT_SIZE]);
