@@ -5,9 +5,9 @@
 
 #include "base/limits.h"
 
-#define RING_FIRST 8u
+#define RING_FIRST 16u
 _Static_assert((LIMIT_MQTT_RING & (LIMIT_MQTT_RING - 1)) == 0, "slots are found by a mask");
-_Static_assert(LIMIT_MQTT_RING <= 32768, "counts are 16 bits");
+_Static_assert(LIMIT_MQTT_RING <= 16384, "sizes are 16 bits");
 
 static struct ack_slot *at(const struct ack_ring *r, uint32_t slot)
 {
@@ -45,8 +45,8 @@ bool ack_ring_is_full(const struct ack_ring *r)
 
 static bool grow(struct ack_ring *r)
 {
-    uint16_t cap = r->cap == 0 ? (uint16_t)RING_FIRST : (uint16_t)(r->cap * 2u);
-    struct ack_slot *slots = calloc(cap, sizeof(*slots));
+    uint16_t cap = r->cap == 0 ? (uint16_t)RING_FIRST : (uint16_t)(r->cap * 4u);
+    struct ack_slot *slots = malloc(cap * sizeof(*slots)); /* set one by one, in push */
     if (slots == NULL) {
         return false;
     }

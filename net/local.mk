@@ -31,6 +31,8 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/loop.h \
 	%D%/mlink.c \
 	%D%/mlink.h \
+	%D%/mlink_in.c \
+	%D%/mlink_int.h \
 	%D%/stream.h \
 	%D%/tls.c \
 	%D%/tls.h \

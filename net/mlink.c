@@ -3,53 +3,14 @@
 
 #include <stdlib.h>
 
-#include "base/limits.h"
-#include "net/ack_ring.h"
-
-enum mlink_state {
-    ML_WAIT_CONNECT = 1,
-    ML_ADMITTING = 2,
-    ML_READY = 4,
-    ML_CLOSED = 8, /* the stream is closing; on_close has yet to come */
-};
-
-struct mlink {
-    struct stream *s;
-    const struct mlink_handler *h;
-    void *arg;
-    struct timer
-        timer; /* the earliest of the deadlines below, or earlier: looked at when it runs */
-    struct deferred flush; /* PUBACKs of this turn */
-    uint64_t last_in_ms;   /* a whole packet came */
-    uint64_t end_ms;       /* CONNECT deadline, or drain's; 0: none */
-    uint32_t keep_alive_ms;
-    uint32_t idle_ms; /* 0: off */
-    struct ack_ring ring;
-    struct err_info *info; /* why it was closed; NULL: nothing to tell */
-    enum err why;
-    uint16_t next_id;
-    uint16_t in_flight[LIMIT_MQTT_INFLIGHT_OUT];
-    uint8_t n_in_flight;
-    uint8_t state;
-    bool is_clean : 1;
-    bool paused : 1;     /* by the endpoint */
-    bool draining : 1;   /* no new work */
-    bool is_stopped : 1; /* what the stream was told last */
-};
-
-#define PACKET_SMALL 512u
-/* A packet under construction: small ones on the stack. */
-struct packet {
-    struct buf b;
-    uint8_t small[PACKET_SMALL];
-};
+#include "net/mlink_int.h"
 
 static const struct stream_handler mlink_stream_handler;
 static void on_timer(struct timer *t);
 
 /* --- writing ------------------------------------------------------------------------------- */
 
-static struct buf *packet_init(struct packet *p, size_t need)
+struct buf *packet_init(struct packet *p, size_t need)
 {
     p->b = (struct buf)BUF_INIT(need);
     if (need <= sizeof(p->small)) {
@@ -66,7 +27,7 @@ static void packet_done(struct packet *p)
     }
 }
 
-static void send_packet(struct mlink *l, struct packet *p)
+void packet_send(struct mlink *l, struct packet *p)
 {
     ASSERT(buf_err(&p->b) == OK || buf_err(&p->b) == E_NOMEM);
     if (buf_err(&p->b) == OK) {
@@ -81,7 +42,7 @@ static void send_packet(struct mlink *l, struct packet *p)
 
 static void write_acks(struct mlink *l);
 
-static void close_with(struct mlink *l, enum err why, const struct err_info *info)
+void mlink_close_with(struct mlink *l, enum err why, const struct err_info *info)
 {
     if (l->state == ML_CLOSED) {
         return;
@@ -100,7 +61,7 @@ void mlink_close(struct mlink *l, enum err why, const char *reason)
 {
     struct err_info info = {.err = why};
     (void)err_set(&info, why, "%s", reason != NULL ? reason : err_text(why));
-    close_with(l, why, &info);
+    mlink_close_with(l, why, &info);
 }
 
 static void on_stream_close(struct stream *s, void *arg, enum err why)
@@ -121,14 +82,14 @@ static void on_stream_close(struct stream *s, void *arg, enum err why)
 
 /* --- back-pressure, acknowledgements ------------------------------------------------------- */
 
-static bool takes_packets(const struct mlink *l)
+bool mlink_takes_packets(const struct mlink *l)
 {
     return l->state != ML_CLOSED && !l->paused && !l->draining && !ack_ring_is_full(&l->ring);
 }
 
-static void update_reading(struct mlink *l)
+void mlink_update_reading(struct mlink *l)
 {
-    bool stop = l->state != ML_CLOSED && !takes_packets(l);
+    bool stop = l->state != ML_CLOSED && !mlink_takes_packets(l);
     if (stop != l->is_stopped) {
         l->is_stopped = stop;
         l->last_in_ms = loop_now_ms(l->s->loop); /* the silence was ours */
@@ -179,7 +140,7 @@ static void on_flush(struct deferred *d)
         return;
     }
     write_acks(l);
-    update_reading(l);
+    mlink_update_reading(l);
     end_drain_if_done(l);
 }
 
@@ -195,7 +156,7 @@ void mlink_ack(struct mlink *l, mlink_slot slot)
 void mlink_pause(struct mlink *l, bool paused)
 {
     l->paused = paused;
-    update_reading(l);
+    mlink_update_reading(l);
 }
 
 bool mlink_is_full(const struct mlink *l)
@@ -203,198 +164,7 @@ bool mlink_is_full(const struct mlink *l)
     return stream_is_full(l->s);
 }
 
-/* --- packets of the peer --------------------------------------------------------------------- */
-
-static enum err on_connect(struct mlink *l, uint8_t first, struct span body, struct err_info *info)
-{
-    (void)first;
-    struct mqtt_connect c;
-    enum err e = mqtt_connect_read(body, &c, info);
-    if (e != OK) {
-        return e;
-    }
-    l->state = ML_ADMITTING;
-    uint32_t ms = c.keep_alive_s * 1500u;
-    l->keep_alive_ms =
-        ms == 0 ? LIMIT_MQTT_KEEPALIVE_S * 1000u : MIN(ms, LIMIT_MQTT_KEEPALIVE_S * 1000u);
-    l->h->on_connect(l, l->arg, &c);
-    return OK;
-}
-
-static enum err on_publish(struct mlink *l, uint8_t first, struct span body, struct err_info *info)
-{
-    struct mqtt_publish p;
-    mlink_slot slot = MLINK_NO_SLOT;
-    enum err e = mqtt_publish_read(first, body, &p, info);
-    if (e != OK) {
-        return e;
-    }
-    if (p.qos == 2) {
-        return err_set(info, E_UNSUPPORTED, "PUBLISH with QoS 2");
-    }
-    if (p.qos == 1 && (e = ack_ring_push(&l->ring, p.packet_id, &slot)) != OK) {
-        return e;
-    }
-    return l->h->on_publish(l, l->arg, &p, slot, info);
-}
-
-static enum err on_puback(struct mlink *l, uint8_t first, struct span body, struct err_info *info)
-{
-    (void)first;
-    uint16_t id;
-    enum err e = mqtt_puback_read(body, &id, info);
-    if (e != OK) {
-        return e;
-    }
-    for (unsigned i = 0; i < l->n_in_flight; i++) {
-        if (l->in_flight[i] == id) {
-            l->in_flight[i] = l->in_flight[--l->n_in_flight];
-            l->h->on_puback(l, l->arg, id);
-            break;
-        }
-    }
-    return OK;
-}
-
-static enum err on_subscribe(struct mlink *l, uint8_t first, struct span body,
-                             struct err_info *info)
-{
-    (void)first;
-    struct mqtt_filters list;
-    struct mqtt_filter f;
-    uint8_t codes[LIMIT_MQTT_FILTERS];
-    enum err e = mqtt_subscribe_read(body, &list, info);
-    if (e != OK) {
-        return e;
-    }
-    if (list.count > LIMIT_MQTT_FILTERS) {
-        return err_set(info, E_LIMIT, "SUBSCRIBE with %zu filters", list.count);
-    }
-    memset(codes, (int)MQTT_SUBACK_FAILED, sizeof(codes));
-    uint16_t id = list.packet_id;
-    size_t count = list.count;
-    for (size_t i = 0; e == OK && mqtt_filters_next(&list, &f); i++) {
-        e = l->h->on_subscribe(l, l->arg, f.filter, f.qos, &codes[i], info);
-        if (e != OK) {
-            codes[i] = (uint8_t)MQTT_SUBACK_FAILED;
-        }
-    }
-    if (l->state == ML_CLOSED || (e != OK && e != E_CLOSED)) {
-        return e;
-    }
-    struct packet p;
-    mqtt_suback_write(packet_init(&p, PACKET_SMALL), id, span_of(codes, count));
-    send_packet(l, &p);
-    if (e == OK && l->h->on_subscribed != NULL) {
-        l->h->on_subscribed(l, l->arg);
-    }
-    return e;
-}
-
-static enum err on_unsubscribe(struct mlink *l, uint8_t first, struct span body,
-                               struct err_info *info)
-{
-    (void)first;
-    struct mqtt_filters list;
-    struct mqtt_filter f;
-    enum err e = mqtt_unsubscribe_read(body, &list, info);
-    if (e != OK) {
-        return e;
-    }
-    uint16_t id = list.packet_id;
-    while (mqtt_filters_next(&list, &f)) {
-        l->h->on_unsubscribe(l, l->arg, f.filter);
-    }
-    struct packet p;
-    mqtt_unsuback_write(packet_init(&p, PACKET_SMALL), id);
-    send_packet(l, &p);
-    return OK;
-}
-
-static enum err on_pingreq(struct mlink *l, uint8_t first, struct span body, struct err_info *info)
-{
-    (void)first;
-    enum err e = mqtt_empty_read(body, info);
-    if (e == OK) {
-        struct packet p;
-        mqtt_pingresp_write(packet_init(&p, PACKET_SMALL));
-        send_packet(l, &p);
-    }
-    return e;
-}
-
-static enum err on_disconnect(struct mlink *l, uint8_t first, struct span body,
-                              struct err_info *info)
-{
-    (void)first;
-    enum err e = mqtt_empty_read(body, info);
-    if (e == OK) {
-        l->is_clean = true;
-        close_with(l, OK, NULL);
-    }
-    return e;
-}
-
-/* What is legal when; an empty row never is (QoS 2 packets, those only a server sends). */
-/* clang-format off */
-static const struct {
-    uint8_t states;
-    enum err (*fn)(struct mlink *l, uint8_t first, struct span body, struct err_info *info);
-} packet_rules[MQTT_TYPES] = {
-    [MQTT_CONNECT]     = { ML_WAIT_CONNECT, on_connect }, /* [MQTT-3.1.0-1], [MQTT-3.1.0-2] */
-    [MQTT_PUBLISH]     = { ML_READY,        on_publish },
-    [MQTT_PUBACK]      = { ML_READY,        on_puback },
-    [MQTT_SUBSCRIBE]   = { ML_READY,        on_subscribe },
-    [MQTT_UNSUBSCRIBE] = { ML_READY,        on_unsubscribe },
-    [MQTT_PINGREQ]     = { ML_READY,        on_pingreq },
-    [MQTT_DISCONNECT]  = { ML_READY,        on_disconnect },
-};
-/* clang-format on */
-
-static void on_packet(struct mlink *l, uint8_t first, struct span body)
-{
-    enum mqtt_type type = mqtt_type_of(first);
-    struct err_info info = {.err = OK};
-    if ((packet_rules[type].states & l->state) == 0) {
-        (void)err_set(&info, E_MALFORMED, "packet of type %u is not allowed now", (unsigned)type);
-        close_with(l, E_MALFORMED, &info);
-        return;
-    }
-    l->last_in_ms = loop_now_ms(l->s->loop);
-    enum err e = packet_rules[type].fn(l, first, body, &info);
-    if (e != OK) {
-        close_with(l, e == E_TRUNCATED ? E_MALFORMED : e, &info);
-    }
-}
-
-static size_t on_bytes(struct stream *s, void *arg, struct span in)
-{
-    struct mlink *l = arg;
-    size_t at = 0;
-    while (at < in.n && l->state != ML_ADMITTING && takes_packets(l)) {
-        size_t max = l->state == ML_WAIT_CONNECT ? LIMIT_MQTT_CONNECT_PACKET : LIMIT_MQTT_PACKET;
-        uint8_t first;
-        struct span body;
-        size_t used;
-        enum err e = mqtt_frame_read(span_from(in, at), max, &first, &body, &used);
-        if (e == E_AGAIN) {
-            s->want = MAX(mqtt_frame_size(span_from(in, at)), LIMIT_CONN_IN);
-            break;
-        }
-        s->want = LIMIT_CONN_IN;
-        if (e != OK) {
-            mlink_close(l, e == E_TRUNCATED ? E_MALFORMED : e, "packet is not one of MQTT 3.1.1");
-            break;
-        }
-        on_packet(l, first, body);
-        at += used;
-    }
-    if (l->state == ML_CLOSED) {
-        return in.n;
-    }
-    update_reading(l);
-    return at;
-}
+/* --- as a handler of its stream --------------------------------------------------------------- */
 
 static void on_stream_drained(struct stream *s, void *arg)
 {
@@ -407,7 +177,7 @@ static void on_stream_drained(struct stream *s, void *arg)
 
 static const struct stream_handler mlink_stream_handler = {
     .name = "mqtt",
-    .on_bytes = on_bytes,
+    .on_bytes = mlink_on_bytes,
     .on_drained = on_stream_drained,
     .on_close = on_stream_close,
 };
@@ -478,7 +248,7 @@ void mlink_drain(struct mlink *l, uint64_t timeout_ms)
     l->draining = true;
     l->end_ms = loop_now_ms(l->s->loop) + timeout_ms;
     arm(l);
-    update_reading(l);
+    mlink_update_reading(l);
     loop_defer(l->s->loop, &l->flush, on_flush); /* on_close never comes inside this call */
 }
 
@@ -525,11 +295,11 @@ void mlink_connack(struct mlink *l, uint8_t code, bool session_present)
     ASSERT(l->state == ML_ADMITTING);
     struct packet p;
     mqtt_connack_write(packet_init(&p, PACKET_SMALL), code == 0 && session_present, code);
-    send_packet(l, &p);
+    packet_send(l, &p);
     if (code != 0) {
         struct err_info info = {.err = E_CLOSED};
         (void)err_set(&info, E_CLOSED, "CONNECT refused with code %u", code);
-        close_with(l, E_CLOSED, &info);
+        mlink_close_with(l, E_CLOSED, &info);
         return;
     }
     l->state = ML_READY;
@@ -546,7 +316,7 @@ void mlink_connack_v5_refuse(struct mlink *l)
     }
     struct packet p;
     mqtt_connack_v5_write(packet_init(&p, PACKET_SMALL), MQTT5_UNSUPPORTED_VERSION);
-    send_packet(l, &p);
+    packet_send(l, &p);
     mlink_close(l, E_CLOSED, "MQTT 5 is not offered");
 }
 
