@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of all commands, in the order of --help. */
+/* The table of all commands, in the order of --help: those with code of their own, then the plain REST calls. */
 #include "ctl/ctl.h"
 
 #define COMMAND(x) extern const struct ctl_command x;
 #include "ctl/commands.def"
 #undef COMMAND
 
-const struct ctl_command *const ctl_commands[] = {
+const struct ctl_command *ctl_command_at(size_t i)
+{
+    static const struct ctl_command *const list[] = {
 #define COMMAND(x) &x,
 #include "ctl/commands.def"
 #undef COMMAND
-    NULL,
-};
+    };
+    return i < ARRAY_LEN(list) ? list[i] : ctl_rest_command(i - ARRAY_LEN(list));
+}

@@ -34,7 +34,9 @@ struct ctl_command {
     unsigned min_words, max_words; /* positional */
     int (*run)(struct ctl_args *a);
 };
-extern const struct ctl_command *const ctl_commands[]; /* NULL ends */
+/* The i-th, NULL behind the last. */
+const struct ctl_command *ctl_command_at(size_t i);
+const struct ctl_command *ctl_rest_command(size_t i);
 
 #define CTL_VALUES 64u
 struct ctl_args {

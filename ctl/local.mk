@@ -5,7 +5,10 @@ bin_PROGRAMS += %D%/berth
 	%D%/commands.def \
 	%D%/connect.c \
 	%D%/ctl.h \
+	%D%/dps_cmd.c \
 	%D%/main.c \
+	%D%/monitor.c \
+	%D%/rest.c \
 	%D%/sandbox.c \
 	%D%/sandbox.h \
 	%D%/sandbox_files.c \

@@ -86,8 +86,9 @@ void ctl_print_safe(FILE *out, struct span s)
 static void print_commands(FILE *out)
 {
     fputs("Usage: berth COMMAND [OPTION]...\n\n", out);
-    for (size_t i = 0; ctl_commands[i] != NULL; i++) {
-        fprintf(out, "  %-26s %s\n", ctl_commands[i]->name, ctl_commands[i]->help);
+    const struct ctl_command *c;
+    for (size_t i = 0; (c = ctl_command_at(i)) != NULL; i++) {
+        fprintf(out, "  %-26s %s\n", c->name, c->help);
     }
     fputs("\n`berth COMMAND --help` lists the options of one command.\n", out);
 }
@@ -122,11 +123,11 @@ static int match(const char *name, char **argv, int argc)
 
 static const struct ctl_command *find(char **argv, int argc, int *ret_words)
 {
-    const struct ctl_command *best = NULL;
-    for (size_t i = 0; ctl_commands[i] != NULL; i++) {
-        int n = match(ctl_commands[i]->name, argv, argc);
+    const struct ctl_command *best = NULL, *c;
+    for (size_t i = 0; (c = ctl_command_at(i)) != NULL; i++) {
+        int n = match(c->name, argv, argc);
         if (n > (best != NULL ? *ret_words : 0)) {
-            best = ctl_commands[i];
+            best = c;
             *ret_words = n;
         }
     }

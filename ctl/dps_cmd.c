@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands that build what they send: enrollment groups and CA certificates. */
+#include <stdlib.h>
+
+#include "base/fs.h"
+#include "base/limits.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "ctl/ctl.h"
+
+/* {"<member>": {"primary": {"certificate": "<PEM>"}}} and the like. */
+static enum err x509_attestation(struct json *att, const char *member, struct json *primary)
+{
+    struct json *x509 = json_new_object(), *slot = json_new_object();
+    enum err e;
+    if ((e = json_set_str(att, "type", SPAN_LIT("x509"))) != OK || (e = json_set(att, "x509", x509)) != OK ||
+        (e = json_set(x509, member, slot)) != OK) {
+        json_free(primary);
+        return e;
+    }
+    return json_set(slot, "primary", primary);
+}
+
+static enum err attestation(const struct ctl_args *a, struct json *att, struct err_info *info)
+{
+    const char *cert = ctl_get(a, "signing-cert"), *ca = ctl_get(a, "ca-reference");
+    if ((ctl_has(a, "symmetric") ? 1 : 0) + (cert != NULL ? 1 : 0) + (ca != NULL ? 1 : 0) != 1) {
+        return err_set(info, E_ARG, "say one of --symmetric, --signing-cert FILE, --ca-reference NAME");
+    }
+    if (ca != NULL) {
+        return x509_attestation(att, "caReferences", json_new_str(span_str(ca)));
+    }
+    if (cert == NULL) {
+        return json_set_str(att, "type", SPAN_LIT("symmetricKey"));
+    }
+    AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
+    struct json *c = json_new_object();
+    enum err e = ctl_read_file(cert, &pem, info);
+    if (e == OK) {
+        e = json_set_str(c, "certificate", buf_span(&pem));
+    }
+    if (e != OK) {
+        json_free(c);
+        return e;
+    }
+    return x509_attestation(att, "signingCertificates", c);
+}
+
+static enum err options_of_group(const struct ctl_args *a, struct json *g, struct err_info *info)
+{
+    const char *policy = ctl_get(a, "allocation"), *twin = ctl_get(a, "initial-twin"), *hubs = ctl_get(a, "hubs");
+    enum err e = OK;
+    if (policy != NULL || hubs != NULL) {
+        e = json_set_str(g, "allocationPolicy", span_str(policy != NULL ? policy : "hashed"));
+    }
+    if (e == OK && hubs != NULL) {
+        struct json *list = json_new_array();
+        struct span rest = span_str(hubs);
+        e = json_set(g, "iotHubs", list);
+        while (e == OK && rest.n > 0) {
+            e = json_add(list, json_new_str(span_trim(span_cut(&rest, ','))));
+        }
+    }
+    if (e == OK && twin != NULL) {
+        AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
+        struct json *t = NULL;
+        if ((e = ctl_read_file(twin, &text, info)) == OK && (e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &t, info)) == OK) {
+            e = json_set(g, "initialTwin", t);
+        }
+    }
+    return e;
+}
+
+/* The key goes into a file that only its owner reads; never to the terminal. */
+static enum err save_key(const struct json *answer, const char *file, struct err_info *info)
+{
+    const struct json *sk = json_get(json_get(answer, "attestation"), "symmetricKey");
+    struct span key = json_str(json_get(sk, "primaryKey"));
+    if (key.n == 0) {
+        return err_set(info, E_REMOTE, "the DPS gave no key");
+    }
+    AUTO(buf_done) struct buf line = BUF_INIT(512);
+    buf_add(&line, key);
+    buf_add_u8(&line, '\n');
+    enum err e = fs_create_atomic(file, buf_span(&line), 0600, info);
+    if (line.p != NULL) {
+        mem_wipe(line.p, line.n);
+    }
+    return e;
+}
+
+static int run_group_create(struct ctl_args *a)
+{
+    AUTO(service_free_p) struct service *s = NULL;
+    AUTO(json_free_p) struct json *g = json_new_object();
+    AUTO(buf_done) struct buf path = BUF_INIT(1024);
+    struct service_answer ans = { 0 };
+    struct err_info info = { 0 };
+    struct json *att = json_new_object();
+    const char *key_file = ctl_get(a, "key-file");
+    if (key_file != NULL && fs_exists(key_file)) {
+        json_free(att);
+        return ctl_failf(EXIT_FAILED, "'%s' exists already; a key file is never written over", key_file);
+    }
+    enum err e = g == NULL ? E_NOMEM : json_set(g, "attestation", att);
+    if (e != OK || (e = json_set_str(g, "enrollmentGroupId", span_str(a->words[0]))) != OK || (e = attestation(a, att, &info)) != OK ||
+        (e = options_of_group(a, g, &info)) != OK || (e = ctl_connect(a, CTL_DPS, 0, &s, &info)) != OK) {
+        return ctl_fail(e, &info);
+    }
+    buf_add_str(&path, "/enrollmentGroups/");
+    service_path_add(&path, span_str(a->words[0]));
+    buf_add_u8(&path, '\0');
+    const struct service_call c = { .method = "PUT", .path = (const char *)path.p, .api_version = SERVICE_DPS_VERSION, .body = g };
+    int status = ctl_ask(s, &c, &ans);
+    if (status == EXIT_DONE && key_file != NULL && (e = save_key(ans.json, key_file, &info)) != OK) {
+        status = ctl_fail(e, &info);
+    }
+    if (status == EXIT_DONE && a->is_json) {
+        /* without the keys: they are in the file, or `berth` shows them nowhere */
+        struct json *shown = json_get(json_get(ans.json, "attestation"), "symmetricKey");
+        if (shown != NULL) {
+            json_del(shown, "primaryKey");
+            json_del(shown, "secondaryKey");
+        }
+        ctl_print_json(stdout, ans.json);
+    } else if (status == EXIT_DONE) {
+        printf("group '%s' created%s%s\n", a->words[0], key_file != NULL ? "; its primary key is in " : "", key_file != NULL ? key_file : "");
+    }
+    service_answer_done(&ans);
+    return status;
+}
+
+/* --- CA certificates ---------------------------------------------------------------------------------------- */
+
+static int ca_call(struct ctl_args *a, enum ctl_plane plane, const char *tail, struct json *body, const char *if_match, const char *done)
+{
+    AUTO(service_free_p) struct service *s = NULL;
+    AUTO(buf_done) struct buf path = BUF_INIT(1024);
+    struct err_info info = { 0 };
+    uint64_t hub = 1;
+    if (!ctl_number(a, "hub", 1, 50, &hub)) {
+        return ctl_failf(EXIT_USAGE, "--hub wants the number of a hub, from 1");
+    }
+    enum err e = ctl_connect(a, plane, (unsigned)hub - 1, &s, &info);
+    if (e != OK) {
+        return ctl_fail(e, &info);
+    }
+    buf_add_str(&path, "/admin/certificates/");
+    service_path_add(&path, span_str(a->words[0]));
+    buf_add_str(&path, tail);
+    buf_add_u8(&path, '\0');
+    const struct service_call c = {
+        .method = tail[0] == '\0' ? "PUT" : "POST", .path = (const char *)path.p, .api_version = SERVICE_ADMIN_VERSION, .body = body,
+        .if_match = if_match,
+    };
+    struct service_answer ans = { 0 };
+    int status = ctl_ask(s, &c, &ans);
+    if (status == EXIT_DONE && a->is_json) {
+        ctl_print_json(stdout, ans.json);
+    } else if (status == EXIT_DONE) {
+        printf("%s '%s'\n", done, a->words[0]);
+    }
+    service_answer_done(&ans);
+    return status;
+}
+
+static int with_cert(struct ctl_args *a, enum ctl_plane plane, bool is_proof)
+{
+    AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
+    AUTO(json_free_p) struct json *body = json_new_object();
+    struct err_info info = { 0 };
+    const char *file = ctl_get(a, "cert");
+    if (file == NULL) {
+        return ctl_failf(EXIT_USAGE, "%s wants --cert FILE", a->cmd->name);
+    }
+    struct json *props = is_proof ? body : json_new_object();
+    enum err e = ctl_read_file(file, &pem, &info);
+    if (!is_proof) {
+        enum err set = json_set(body, "properties", props);
+        e = e != OK ? e : set;
+    }
+    if (e == OK && (e = json_set_str(props, "certificate", buf_span(&pem))) == OK && !is_proof) {
+        e = json_set(props, "isVerified", json_new_bool(ctl_has(a, "verified")));
+    }
+    if (e != OK) {
+        return ctl_fail(e, &info);
+    }
+    return is_proof ? ca_call(a, plane, "/verify", body, "*", "verified CA certificate") : ca_call(a, plane, "", body, NULL, "added CA certificate");
+}
+
+static int run_dps_ca_add(struct ctl_args *a)
+{
+    return with_cert(a, CTL_DPS, false);
+}
+static int run_dps_ca_verify(struct ctl_args *a)
+{
+    return with_cert(a, CTL_DPS, true);
+}
+static int run_hub_ca_add(struct ctl_args *a)
+{
+    return with_cert(a, CTL_HUB, false);
+}
+
+/* clang-format off */
+static const struct ctl_option group_options[] = {
+    CTL_CONNECT_OPTIONS,
+    { "symmetric", NULL, "Members derive their key from the group's." },
+    { "key-file", "FILE", "Write the group's primary key here (0600)." },
+    { "signing-cert", "FILE", "Members' certificates come from this CA certificate (PEM)." },
+    { "ca-reference", "NAME", "Members' certificates come from this verified CA of the DPS." },
+    { "allocation", "POLICY", "hashed, static, geoLatency or custom." },
+    { "hubs", "HOST,...", "Only these linked hubs." },
+    { "initial-twin", "FILE", "{\"tags\":{},\"properties\":{\"desired\":{}}} for each new device." },
+};
+static const struct ctl_option ca_options[] = {
+    CTL_CONNECT_OPTIONS,
+    { "cert", "FILE", "CA certificate, or for verify the proof, PEM." },
+    { "verified", NULL, "Trust it without proof of possession." },
+    { "hub", "N", "Which hub of the environment file, from 1 (1)." },
+};
+/* clang-format on */
+const struct ctl_command ctl_dps_group_create = {
+    "dps group create", "ID (--symmetric [--key-file FILE] | --signing-cert FILE | --ca-reference NAME) [--allocation P] [--hubs H,...]",
+    "Create an enrollment group.", group_options, ARRAY_LEN(group_options), 1, 1, run_group_create
+};
+const struct ctl_command ctl_dps_ca_add = {
+    "dps ca add", "NAME --cert FILE [--verified]", "Upload a CA certificate to the DPS.", ca_options, ARRAY_LEN(ca_options), 1, 1,
+    run_dps_ca_add
+};
+const struct ctl_command ctl_dps_ca_verify = {
+    "dps ca verify", "NAME --cert PROOF", "Prove possession: a certificate whose CN is the verification code, signed by the CA.",
+    ca_options, ARRAY_LEN(ca_options), 1, 1, run_dps_ca_verify
+};
+const struct ctl_command ctl_hub_ca_add = {
+    "hub ca add", "NAME --cert FILE [--verified] [--hub N]", "Upload a CA certificate to a hub.", ca_options, ARRAY_LEN(ca_options), 1, 1,
+    run_hub_ca_add
+};

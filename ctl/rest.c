@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands that are one REST call each: a row says which. Those that build something are in dps_cmd.c and hub_cmd.c. */
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "base/text.h"
+#include "ctl/ctl.h"
+
+enum { MATCH = 1, PAGED = 2, BODY = 4, EMPTY_BODY = 8, HUB_OPT = 16 };
+
+struct rest {
+    struct ctl_command cmd; /* first: found again by its address */
+    enum ctl_plane plane;
+    const char *method;
+    const char *path; /* "%" is replaced by the next word, percent-encoded */
+    const char *version;
+    unsigned flags;
+    const char *done; /* said when the answer has no body */
+};
+
+/* clang-format off */
+static const struct ctl_option options[] = {
+    CTL_CONNECT_OPTIONS,
+    { "if-match", "ETAG", "Only if it is still this version (default: whatever it is)." },
+    { "body", "FILE", "JSON document to send." },
+    { "page", "N", "Rows asked for at a time." },
+    { "hub", "N", "Which hub of the environment file, from 1 (1)." },
+};
+/* clang-format on */
+
+static enum err make_path(const struct rest *r, const struct ctl_args *a, struct buf *b)
+{
+    size_t word = 0;
+    for (const char *p = r->path; *p != '\0'; p++) {
+        if (*p == '%') {
+            ASSERT(word < a->n_words);
+            service_path_add(b, span_str(a->words[word++]));
+        } else {
+            buf_add_u8(b, (uint8_t)*p);
+        }
+    }
+    buf_add_u8(b, '\0');
+    return buf_err(b);
+}
+
+static int print_pages(struct service *s, struct service_call *c, const struct ctl_args *a)
+{
+    uint64_t page = 100;
+    char token[512] = "";
+    int status;
+    size_t n = 0;
+    if (!ctl_number(a, "page", 1, 1000, &page)) {
+        return ctl_failf(EXIT_USAGE, "--page wants 1 to 1000");
+    }
+    c->page_size = (unsigned)page;
+    do {
+        struct service_answer ans = { 0 };
+        c->continuation = token;
+        if ((status = ctl_ask(s, c, &ans)) == EXIT_DONE) {
+            for (size_t i = 0; i < json_count(ans.json); i++, n++) {
+                ctl_print_json(stdout, json_at(ans.json, i));
+            }
+            (void)span_to_cstr(span_str(ans.continuation), token, sizeof(token));
+        }
+        service_answer_done(&ans);
+    } while (status == EXIT_DONE && token[0] != '\0' && !ctl_interrupted);
+    if (status == EXIT_DONE && !a->is_json) {
+        fprintf(stderr, "%zu found\n", n);
+    }
+    return status;
+}
+
+static int run_rest(struct ctl_args *a)
+{
+    const struct rest *r = CONTAINER_OF(a->cmd, const struct rest, cmd);
+    AUTO(service_free_p) struct service *s = NULL;
+    AUTO(json_free_p) struct json *body = NULL;
+    AUTO(buf_done) struct buf path = BUF_INIT(4096);
+    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
+    struct err_info info = { 0 };
+    uint64_t hub = 1;
+    enum err e = OK;
+    if (!ctl_number(a, "hub", 1, 50, &hub)) {
+        return ctl_failf(EXIT_USAGE, "--hub wants the number of a hub, from 1");
+    }
+    if ((r->flags & BODY) != 0) {
+        const char *file = ctl_get(a, "body");
+        if (file == NULL) {
+            return ctl_failf(EXIT_USAGE, "%s wants --body FILE", a->cmd->name);
+        }
+        if ((e = ctl_read_file(file, &text, &info)) == OK) {
+            e = json_read(buf_span(&text), LIMIT_FILE_SMALL, &body, &info);
+        }
+    } else if ((r->flags & EMPTY_BODY) != 0) {
+        body = json_new_object();
+    }
+    if (e != OK || (e = make_path(r, a, &path)) != OK || (e = ctl_connect(a, r->plane, (unsigned)hub - 1, &s, &info)) != OK) {
+        return ctl_fail(e, &info);
+    }
+    const char *match = ctl_get(a, "if-match");
+    struct service_call c = {
+        .method = r->method, .path = (const char *)path.p, .api_version = r->version, .body = body,
+        .if_match = match != NULL ? match : (r->flags & MATCH) != 0 ? "*" : NULL,
+    };
+    return (r->flags & PAGED) != 0 ? print_pages(s, &c, a) : ctl_call(s, &c, a, r->done);
+}
+
+#define DPS SERVICE_DPS_VERSION
+#define HUB SERVICE_HUB_VERSION
+#define ADM SERVICE_ADMIN_VERSION
+#define REST(name, usage, help, words, plane, method, path, version, flags, done)                             \
+    { { name, usage, help, options, ARRAY_LEN(options), words, words, run_rest }, plane, method, path, version, flags, done },
+/* clang-format off */
+static const struct rest rows[] = {
+REST("dps enrollment put", "ID --body FILE [--if-match ETAG]", "Create an individual enrollment, or with --if-match replace it.", 1,
+     CTL_DPS, "PUT", "/enrollments/%", DPS, BODY, "stored")
+REST("dps enrollment show", "ID", "Show an individual enrollment and its registration.", 1,
+     CTL_DPS, "GET", "/enrollments/%", DPS, 0, "")
+REST("dps enrollment list", "[--page N]", "List individual enrollments, one JSON object a line.", 0,
+     CTL_DPS, "POST", "/enrollments/query", DPS, PAGED | EMPTY_BODY, "")
+REST("dps enrollment delete", "ID [--if-match ETAG]", "Delete an individual enrollment.", 1,
+     CTL_DPS, "DELETE", "/enrollments/%", DPS, MATCH, "deleted")
+REST("dps group show", "ID", "Show an enrollment group.", 1,
+     CTL_DPS, "GET", "/enrollmentGroups/%", DPS, 0, "")
+REST("dps group list", "[--page N]", "List enrollment groups, one JSON object a line.", 0,
+     CTL_DPS, "POST", "/enrollmentGroups/query", DPS, PAGED | EMPTY_BODY, "")
+REST("dps group delete", "ID [--if-match ETAG]", "Delete an enrollment group.", 1,
+     CTL_DPS, "DELETE", "/enrollmentGroups/%", DPS, MATCH, "deleted")
+REST("dps registration show", "ID", "Show where a device was assigned.", 1,
+     CTL_DPS, "GET", "/registrations/%", DPS, 0, "")
+REST("dps registration list", "GROUP [--page N]", "List the registrations of a group.", 1,
+     CTL_DPS, "POST", "/registrations/%/query", DPS, PAGED | EMPTY_BODY, "")
+REST("dps registration delete", "ID", "Forget an assignment; the next registration is a first one.", 1,
+     CTL_DPS, "DELETE", "/registrations/%", DPS, MATCH, "deleted")
+REST("dps ca list", "", "List the CA certificates of the DPS.", 0, CTL_DPS, "GET", "/admin/certificates", ADM, 0, "")
+REST("dps ca show", "NAME", "Show one CA certificate.", 1, CTL_DPS, "GET", "/admin/certificates/%", ADM, 0, "")
+REST("dps ca code", "NAME", "Make a verification code for the proof of possession.", 1,
+     CTL_DPS, "POST", "/admin/certificates/%/generateVerificationCode", ADM, MATCH, "")
+REST("dps ca delete", "NAME", "Delete a CA certificate.", 1, CTL_DPS, "DELETE", "/admin/certificates/%", ADM, MATCH, "deleted")
+REST("dps hub list", "", "List the hubs linked to the DPS.", 0, CTL_DPS, "GET", "/admin/linkedHubs", ADM, 0, "")
+REST("dps hub link", "HOST --body FILE", "Link a hub: {\"connectionString\": \"...\", \"allocationWeight\": 1}.", 1,
+     CTL_DPS, "PUT", "/admin/linkedHubs/%", ADM, BODY, "linked")
+REST("dps hub unlink", "HOST", "Unlink a hub.", 1, CTL_DPS, "DELETE", "/admin/linkedHubs/%", ADM, MATCH, "unlinked")
+REST("dps hub test", "HOST", "Try the link to a hub.", 1, CTL_DPS, "POST", "/admin/linkedHubs/%/test", ADM, 0, "")
+REST("dps policy list", "", "List the shared access policies of the DPS.", 0, CTL_DPS, "GET", "/admin/policies", ADM, 0, "")
+REST("dps settings show", "", "Show the settings of the DPS.", 0, CTL_DPS, "GET", "/admin/settings", ADM, 0, "")
+REST("dps audit", "", "Show the audit trail of the DPS.", 0, CTL_DPS, "GET", "/admin/audit", ADM, 0, "")
+REST("hub device show", "ID [--hub N]", "Show a device identity, keys included.", 1, CTL_HUB, "GET", "/devices/%", HUB, HUB_OPT, "")
+REST("hub device list", "[--hub N]", "List the first 1000 devices.", 0, CTL_HUB, "GET", "/devices?top=1000", HUB, HUB_OPT, "")
+REST("hub device put", "ID --body FILE [--hub N]", "Create a device, or with --if-match replace it.", 1,
+     CTL_HUB, "PUT", "/devices/%", HUB, BODY | HUB_OPT, "stored")
+REST("hub device delete", "ID [--hub N]", "Delete a device; its link ends at once.", 1,
+     CTL_HUB, "DELETE", "/devices/%", HUB, MATCH | HUB_OPT, "deleted")
+REST("hub twin show", "ID [--hub N]", "Show a twin.", 1, CTL_HUB, "GET", "/twins/%", HUB, HUB_OPT, "")
+REST("hub twin update", "ID --body FILE [--hub N]", "Merge tags and desired properties into a twin.", 1,
+     CTL_HUB, "PATCH", "/twins/%", HUB, BODY | MATCH | HUB_OPT, "")
+REST("hub ca list", "[--hub N]", "List the CA certificates of a hub.", 0, CTL_HUB, "GET", "/admin/certificates", ADM, HUB_OPT, "")
+REST("hub ca delete", "NAME [--hub N]", "Delete a CA certificate; the links that it admitted end.", 1,
+     CTL_HUB, "DELETE", "/admin/certificates/%", ADM, MATCH | HUB_OPT, "deleted")
+REST("hub policy list", "[--hub N]", "List the shared access policies of a hub.", 0, CTL_HUB, "GET", "/admin/policies", ADM, HUB_OPT, "")
+REST("hub audit", "[--hub N]", "Show the audit trail of a hub.", 0, CTL_HUB, "GET", "/admin/audit", ADM, HUB_OPT, "")
+};
+/* clang-format on */
+
+const struct ctl_command *ctl_rest_command(size_t i)
+{
+    return i < ARRAY_LEN(rows) ? &rows[i].cmd : NULL;
+}
