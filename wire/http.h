@@ -23,8 +23,7 @@
 #include "base/err.h"
 #include "base/span.h"
 
-/* --- head --------------------------------------------------------------------------------------
- */
+/* --- head --------------------------------------------------------------------------------- */
 /* Looks for the empty line. *scanned: where to go on, 0 at the start of each head; it moves on, so
  * that a slow sender costs no rescan. OK: *ret_n bytes are the head with its empty line. One empty
  * line before the request is passed over. */
@@ -56,8 +55,7 @@ struct span http_head_get(const struct http_head *h, const char *name);
 /* "name:443" -> "name", "[::1]:80" -> "[::1]". */
 struct span http_host_name(struct span host);
 
-/* --- body boundary -------------------------------------------------------------------------------
- */
+/* --- body boundary ------------------------------------------------------------------------ */
 #define HTTP_CHUNK_LINE 256u /* chunk size with extensions */
 struct http_body {
     uint8_t state;

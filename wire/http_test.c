@@ -8,8 +8,7 @@
 #define S(x) SPAN_LIT(x)
 #define H "Host: h\r\n"
 
-/* --- where the head ends -----------------------------------------------------------------------
- */
+/* --- where the head ends ------------------------------------------------------------------ */
 static void test_find(void **state)
 {
     (void)state;
@@ -66,8 +65,7 @@ static void test_find_limit(void **state)
     }
 }
 
-/* --- the head -----------------------------------------------------------------------------------
- */
+/* --- the head ----------------------------------------------------------------------------- */
 static void test_good_head(void **state)
 {
     (void)state;

@@ -111,8 +111,7 @@ MUST_USE enum err json_get_word(const struct json *j, const char *path, unsigned
                                 const char *const *words, size_t n, size_t *ret,
                                 struct err_info *info);
 
-/* --- making ------------------------------------------------------------------------------------
- */
+/* --- making ------------------------------------------------------------------------------- */
 /* NULL when memory is short (json_new_str also for text that is not UTF-8 or holds U+0000). */
 struct json *json_new_object(void);
 struct json *json_new_array(void);

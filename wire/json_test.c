@@ -207,8 +207,7 @@ static void test_text_pieces(void **state)
     buf_done(&small);
 }
 
-/* --- looking -----------------------------------------------------------------------------------
- */
+/* --- looking ------------------------------------------------------------------------------ */
 static void test_look(void **state)
 {
     (void)state;
@@ -295,8 +294,7 @@ static void test_typed_members(void **state)
     json_free(j);
 }
 
-/* --- making --------------------------------------------------------------------------------------
- */
+/* --- making ------------------------------------------------------------------------------- */
 static void test_make(void **state)
 {
     (void)state;

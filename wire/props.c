@@ -54,8 +54,7 @@ const struct prop *props_find(const struct prop *p, size_t n, enum prop_id id)
     return NULL;
 }
 
-/* --- bag to list ---------------------------------------------------------------------------------
- */
+/* --- bag to list -------------------------------------------------------------------------- */
 static struct span bag_trim(struct span bag)
 {
     if (bag.n > 0 && bag.p[bag.n - 1] == '/') { /* 5.1: module outputs end with one */

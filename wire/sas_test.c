@@ -79,8 +79,7 @@ static bool covers(const char *token, unsigned flags, size_t n, const char *cons
            (const char *[]){__VA_ARGS__})
 #define TOKEN(sr) SCHEME "sr=" sr "&sig=" V1_SIG "&se=4102444800"
 
-/* --- vectors -----------------------------------------------------------------------------------
- */
+/* --- vectors ------------------------------------------------------------------------------ */
 static const struct {
     const char *name;
     const char *key; /* NULL: derived from K2 for reg-1 */
@@ -136,8 +135,7 @@ static void test_vector_derived_keys(void **state)
     assert_span(secret_span(&got), secret_span(&want));
 }
 
-/* --- what is signed ------------------------------------------------------------------------------
- */
+/* --- what is signed ----------------------------------------------------------------------- */
 static void test_S3_raw_text_is_signed(void **state)
 {
     (void)state;

@@ -144,8 +144,7 @@ static enum err no_route(struct err_info *info, struct span topic)
                    (const char *)(topic.n > 0 ? (const void *)topic.p : ""));
 }
 
-/* --- hub: what a device publishes --------------------------------------------------------------
- */
+/* --- hub: what a device publishes --------------------------------------------------------- */
 /* clang-format off */
 static const struct {
     const char *pattern;
@@ -234,8 +233,7 @@ void topic_hub_method_res_write(struct buf *b, int32_t status, struct span rid)
     put_rid(b, rid);
 }
 
-/* --- hub: what a device subscribes to ------------------------------------------------------------
- */
+/* --- hub: what a device subscribes to ----------------------------------------------------- */
 /* clang-format off */
 static const struct {
     const char *pattern;
@@ -290,8 +288,7 @@ void topic_hub_filter_write(struct buf *b, enum hub_filter kind, struct span dev
     }
 }
 
-/* --- hub: what it sends --------------------------------------------------------------------------
- */
+/* --- hub: what it sends ------------------------------------------------------------------- */
 /* clang-format off */
 static const struct {
     const char *pattern;

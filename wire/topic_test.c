@@ -91,8 +91,7 @@ static void test_method_status_beyond_32_bits(void **state)
     assert_true(t.status_ok && t.status == INT32_MIN);
 }
 
-/* --- hub: filters ------------------------------------------------------------------------------
- */
+/* --- hub: filters ------------------------------------------------------------------------- */
 static void test_hub_filters(void **state)
 {
     (void)state;
@@ -157,8 +156,7 @@ static void test_hub_filters(void **state)
     }
 }
 
-/* --- builders, read back ------------------------------------------------------------------------
- */
+/* --- builders, read back ------------------------------------------------------------------ */
 static void test_hub_answers(void **state)
 {
     (void)state;
@@ -265,8 +263,7 @@ static void test_dps_topics(void **state)
     assert_false(topic_dps_filter_ok(S("#")));
 }
 
-/* --- user names ---------------------------------------------------------------------------------
- */
+/* --- user names --------------------------------------------------------------------------- */
 static void test_hub_usernames(void **state)
 {
     (void)state;

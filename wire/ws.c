@@ -9,8 +9,7 @@
 #define B0_RESERVED 0x70u
 #define B1_MASKED 0x80u
 
-/* --- reading -------------------------------------------------------------------------------------
- */
+/* --- reading ------------------------------------------------------------------------------ */
 void ws_reader_init(struct ws_reader *r, bool is_server)
 {
     *r = (struct ws_reader){.is_server = is_server};
@@ -224,8 +223,7 @@ enum err ws_read(struct ws_reader *r, struct span in, size_t *ret_used, struct w
     return OK;
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing ------------------------------------------------------------------------------ */
 size_t ws_head_write(uint8_t dst[WS_HEAD_MAX], enum ws_opcode opcode, bool fin, uint64_t payload_n,
                      const uint8_t *mask)
 {
@@ -287,8 +285,7 @@ void ws_close_write(struct buf *b, uint16_t code, const uint8_t *mask)
     ws_control_write(b, WS_CLOSE, span_of(payload, code == WS_CLOSE_NONE ? 0 : 2), mask);
 }
 
-/* --- handshake -----------------------------------------------------------------------------------
- */
+/* --- handshake ---------------------------------------------------------------------------- */
 enum err ws_accept(struct span key, char dst[WS_ACCEPT_SIZE])
 {
     struct buf text = BUF_INIT(128);

@@ -223,8 +223,7 @@ static void test_control_writers(void **state)
     buf_done(&b);
 }
 
-/* --- handshake ---------------------------------------------------------------------------------
- */
+/* --- handshake ---------------------------------------------------------------------------- */
 #define KEY "dGhlIHNhbXBsZSBub25jZQ=="
 static void test_accept(void **state)
 {
