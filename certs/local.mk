@@ -6,10 +6,17 @@ noinst_LIBRARIES += %D%/libcerts.a
 	%D%/proof.h %D%/proof.c \
 	%D%/private_file.h %D%/private_file.c \
 	%D%/keyring.h %D%/keyring.c %D%/mac.c \
-	%D%/signer.h %D%/signer_int.h %D%/signer.c %D%/signer_key.c %D%/csr.c
+	%D%/signer.h %D%/signer_int.h %D%/signer.c %D%/signer_key.c %D%/csr.c \
+	%D%/signer_pool.h %D%/signer_pool.c
 
 certs_test_libs = %D%/libcerts.a base/libbase.a $(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
 certs_zoo = %D%/zoo.h %D%/zoo.c
 check_PROGRAMS += %D%/chain_test
 %C%_chain_test_SOURCES = %D%/chain_test.c $(certs_zoo)
 %C%_chain_test_LDADD = $(certs_test_libs)
+check_PROGRAMS += %D%/keyring_test
+%C%_keyring_test_SOURCES = %D%/keyring_test.c
+%C%_keyring_test_LDADD = $(certs_test_libs)
+check_PROGRAMS += %D%/signer_test
+%C%_signer_test_SOURCES = %D%/signer_test.c $(certs_zoo)
+%C%_signer_test_LDADD = $(certs_test_libs)

@@ -77,8 +77,8 @@ static enum err check_request(const struct issue *is, struct err_info *info)
         return err_set(info, E_CERT, "CN of 1 to %u bytes, organization of as many at most",
                        LIMIT_X509_RID);
     }
-    if (!span_is_utf8(rq->organization)) {
-        return err_set(info, E_CERT, "organization is not UTF-8");
+    if (!span_is_utf8(rq->cn) || !span_is_utf8(rq->organization)) {
+        return err_set(info, E_CERT, "CN or organization is not UTF-8");
     }
     if (rq->not_before_us >= rq->not_after_us) {
         return err_set(info, E_CERT, "ends before it begins");
