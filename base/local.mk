@@ -9,7 +9,7 @@ noinst_LIBRARIES += %D%/libbase.a
 	%D%/arena.h %D%/arena.c \
 	%D%/rd.h %D%/rd.c \
 	%D%/secret.h %D%/secret.c \
-	%D%/clock.h %D%/clock.c \
+	%D%/clock.h %D%/cli.h %D%/cli.c %D%/clock.c \
 	%D%/text.h %D%/text.c \
 	%D%/mailbox.h %D%/mailbox.c \
 	%D%/map.h %D%/map.c \

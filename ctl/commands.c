@@ -2,13 +2,13 @@
 /* The table of all commands, in the order of --help: those with code of their own, then the plain REST calls. */
 #include "ctl/ctl.h"
 
-#define COMMAND(x) extern const struct ctl_command x;
+#define COMMAND(x) extern const struct cli_command x;
 #include "ctl/commands.def"
 #undef COMMAND
 
-const struct ctl_command *ctl_command_at(size_t i)
+const struct cli_command *ctl_command_at(size_t i)
 {
-    static const struct ctl_command *const list[] = {
+    static const struct cli_command *const list[] = {
 #define COMMAND(x) &x,
 #include "ctl/commands.def"
 #undef COMMAND

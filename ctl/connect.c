@@ -13,10 +13,10 @@ enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info)
     return e == E_NOT_FOUND ? err_set(info, e, "there is no file '%s'", path) : e;
 }
 
-static enum err read_env(const struct ctl_args *a, struct json **ret, struct err_info *info)
+static enum err read_env(const struct cli_args *a, struct json **ret, struct err_info *info)
 {
     AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
-    const char *path = ctl_get(a, "env");
+    const char *path = cli_get(a, "env");
     if (path == NULL) {
         return err_set(info, E_ARG, "say where: --env FILE (from berth sandbox up) or --connection-string-file FILE");
     }
@@ -30,7 +30,7 @@ static enum err read_env(const struct ctl_args *a, struct json **ret, struct err
     return e == OK ? OK : err_wrap(info, e, "%s", path);
 }
 
-enum err ctl_env_hubs(const struct ctl_args *a, size_t *ret, struct err_info *info)
+enum err ctl_env_hubs(const struct cli_args *a, size_t *ret, struct err_info *info)
 {
     AUTO(json_free_p) struct json *env = NULL;
     enum err e = read_env(a, &env, info);
@@ -58,7 +58,7 @@ static char *beside(const char *file, struct span name)
     return s;
 }
 
-static enum err from_env(const struct ctl_args *a, enum ctl_plane plane, unsigned hub, struct service **ret, struct err_info *info)
+static enum err from_env(const struct cli_args *a, enum ctl_plane plane, unsigned hub, struct service **ret, struct err_info *info)
 {
     AUTO(json_free_p) struct json *env = NULL;
     enum err e = read_env(a, &env, info);
@@ -68,25 +68,25 @@ static enum err from_env(const struct ctl_args *a, enum ctl_plane plane, unsigne
     const struct json *at = plane == CTL_DPS ? env : json_at(json_get(env, "hubs"), hub);
     struct span cs = json_str(json_get(at, plane == CTL_DPS ? "dpsServiceConnectionString" : "serviceConnectionString"));
     if (cs.n == 0) {
-        return err_set(info, E_NOT_FOUND, "%s names no such %s", ctl_get(a, "env"), plane == CTL_DPS ? "DPS" : "hub");
+        return err_set(info, E_NOT_FOUND, "%s names no such %s", cli_get(a, "env"), plane == CTL_DPS ? "DPS" : "hub");
     }
-    AUTO(mem_free_p) char *ca = beside(ctl_get(a, "env"), json_str(json_get(env, "caFile")));
+    AUTO(mem_free_p) char *ca = beside(cli_get(a, "env"), json_str(json_get(env, "caFile")));
     int64_t port = json_int(json_get(env, "httpsPort"));
-    const char *own_ca = ctl_get(a, "ca-file");
+    const char *own_ca = cli_get(a, "ca-file");
     return service_new(cs, own_ca != NULL ? own_ca : ca, port > 0 && port < 65536 ? (uint16_t)port : 443, ret, info);
 }
 
-enum err ctl_connect(const struct ctl_args *a, enum ctl_plane plane, unsigned hub, struct service **ret, struct err_info *info)
+enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub, struct service **ret, struct err_info *info)
 {
-    const char *file = ctl_get(a, "connection-string-file");
+    const char *file = cli_get(a, "connection-string-file");
     uint64_t port = 443;
-    if (file == NULL && ctl_get(a, "env") == NULL) {
+    if (file == NULL && cli_get(a, "env") == NULL) {
         file = getenv("BERTH_CONNECTION_STRING_FILE");
     }
     if (file == NULL) {
         return from_env(a, plane, hub, ret, info);
     }
-    if (!ctl_number(a, "https-port", 1, 65535, &port)) {
+    if (!cli_number(a, "https-port", 1, 65535, &port)) {
         return err_set(info, E_ARG, "--https-port is no port");
     }
     AUTO(buf_done) struct buf text = BUF_INIT(8192);
@@ -96,7 +96,7 @@ enum err ctl_connect(const struct ctl_args *a, enum ctl_plane plane, unsigned hu
         while (cs.n > 0 && (cs.p[cs.n - 1] == '\n' || cs.p[cs.n - 1] == '\r')) {
             cs.n--;
         }
-        e = service_new(cs, ctl_get(a, "ca-file"), (uint16_t)port, ret, info);
+        e = service_new(cs, cli_get(a, "ca-file"), (uint16_t)port, ret, info);
     }
     if (text.p != NULL) {
         mem_wipe(text.p, text.n);
@@ -115,10 +115,10 @@ int ctl_ask(struct service *s, const struct service_call *c, struct service_answ
 {
     struct err_info info = { 0 };
     enum err e = service_do(s, c, ret, &info);
-    return e == OK ? EXIT_DONE : ctl_fail(e, &info);
+    return e == OK ? EXIT_DONE : cli_fail(e, &info);
 }
 
-int ctl_call(struct service *s, const struct service_call *c, const struct ctl_args *a, const char *done)
+int ctl_call(struct service *s, const struct service_call *c, const struct cli_args *a, const char *done)
 {
     struct service_answer ans = { 0 };
     int status = ctl_ask(s, c, &ans);

@@ -21,10 +21,10 @@ static enum err x509_attestation(struct json *att, const char *member, struct js
     return json_set(slot, "primary", primary);
 }
 
-static enum err attestation(const struct ctl_args *a, struct json *att, struct err_info *info)
+static enum err attestation(const struct cli_args *a, struct json *att, struct err_info *info)
 {
-    const char *cert = ctl_get(a, "signing-cert"), *ca = ctl_get(a, "ca-reference");
-    if ((ctl_has(a, "symmetric") ? 1 : 0) + (cert != NULL ? 1 : 0) + (ca != NULL ? 1 : 0) != 1) {
+    const char *cert = cli_get(a, "signing-cert"), *ca = cli_get(a, "ca-reference");
+    if ((cli_has(a, "symmetric") ? 1 : 0) + (cert != NULL ? 1 : 0) + (ca != NULL ? 1 : 0) != 1) {
         return err_set(info, E_ARG, "say one of --symmetric, --signing-cert FILE, --ca-reference NAME");
     }
     if (ca != NULL) {
@@ -46,9 +46,9 @@ static enum err attestation(const struct ctl_args *a, struct json *att, struct e
     return x509_attestation(att, "signingCertificates", c);
 }
 
-static enum err options_of_group(const struct ctl_args *a, struct json *g, struct err_info *info)
+static enum err options_of_group(const struct cli_args *a, struct json *g, struct err_info *info)
 {
-    const char *policy = ctl_get(a, "allocation"), *twin = ctl_get(a, "initial-twin"), *hubs = ctl_get(a, "hubs");
+    const char *policy = cli_get(a, "allocation"), *twin = cli_get(a, "initial-twin"), *hubs = cli_get(a, "hubs");
     enum err e = OK;
     if (policy != NULL || hubs != NULL) {
         e = json_set_str(g, "allocationPolicy", span_str(policy != NULL ? policy : "hashed"));
@@ -89,7 +89,7 @@ static enum err save_key(const struct json *answer, const char *file, struct err
     return e;
 }
 
-static int run_group_create(struct ctl_args *a)
+static int run_group_create(struct cli_args *a)
 {
     AUTO(service_free_p) struct service *s = NULL;
     AUTO(json_free_p) struct json *g = json_new_object();
@@ -97,15 +97,15 @@ static int run_group_create(struct ctl_args *a)
     struct service_answer ans = { 0 };
     struct err_info info = { 0 };
     struct json *att = json_new_object();
-    const char *key_file = ctl_get(a, "key-file");
+    const char *key_file = cli_get(a, "key-file");
     if (key_file != NULL && fs_exists(key_file)) {
         json_free(att);
-        return ctl_failf(EXIT_FAILED, "'%s' exists already; a key file is never written over", key_file);
+        return cli_failf(EXIT_FAILED, "'%s' exists already; a key file is never written over", key_file);
     }
     enum err e = g == NULL ? E_NOMEM : json_set(g, "attestation", att);
     if (e != OK || (e = json_set_str(g, "enrollmentGroupId", span_str(a->words[0]))) != OK || (e = attestation(a, att, &info)) != OK ||
         (e = options_of_group(a, g, &info)) != OK || (e = ctl_connect(a, CTL_DPS, 0, &s, &info)) != OK) {
-        return ctl_fail(e, &info);
+        return cli_fail(e, &info);
     }
     buf_add_str(&path, "/enrollmentGroups/");
     service_path_add(&path, span_str(a->words[0]));
@@ -113,7 +113,7 @@ static int run_group_create(struct ctl_args *a)
     const struct service_call c = { .method = "PUT", .path = (const char *)path.p, .api_version = SERVICE_DPS_VERSION, .body = g };
     int status = ctl_ask(s, &c, &ans);
     if (status == EXIT_DONE && key_file != NULL && (e = save_key(ans.json, key_file, &info)) != OK) {
-        status = ctl_fail(e, &info);
+        status = cli_fail(e, &info);
     }
     if (status == EXIT_DONE && a->is_json) {
         /* without the keys: they are in the file, or `berth` shows them nowhere */
@@ -132,18 +132,18 @@ static int run_group_create(struct ctl_args *a)
 
 /* --- CA certificates ---------------------------------------------------------------------------------------- */
 
-static int ca_call(struct ctl_args *a, enum ctl_plane plane, const char *tail, struct json *body, const char *if_match, const char *done)
+static int ca_call(struct cli_args *a, enum ctl_plane plane, const char *tail, struct json *body, const char *if_match, const char *done)
 {
     AUTO(service_free_p) struct service *s = NULL;
     AUTO(buf_done) struct buf path = BUF_INIT(1024);
     struct err_info info = { 0 };
     uint64_t hub = 1;
-    if (!ctl_number(a, "hub", 1, 50, &hub)) {
-        return ctl_failf(EXIT_USAGE, "--hub wants the number of a hub, from 1");
+    if (!cli_number(a, "hub", 1, 50, &hub)) {
+        return cli_failf(EXIT_USAGE, "--hub wants the number of a hub, from 1");
     }
     enum err e = ctl_connect(a, plane, (unsigned)hub - 1, &s, &info);
     if (e != OK) {
-        return ctl_fail(e, &info);
+        return cli_fail(e, &info);
     }
     buf_add_str(&path, "/admin/certificates/");
     service_path_add(&path, span_str(a->words[0]));
@@ -164,14 +164,14 @@ static int ca_call(struct ctl_args *a, enum ctl_plane plane, const char *tail, s
     return status;
 }
 
-static int with_cert(struct ctl_args *a, enum ctl_plane plane, bool is_proof)
+static int with_cert(struct cli_args *a, enum ctl_plane plane, bool is_proof)
 {
     AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
     AUTO(json_free_p) struct json *body = json_new_object();
     struct err_info info = { 0 };
-    const char *file = ctl_get(a, "cert");
+    const char *file = cli_get(a, "cert");
     if (file == NULL) {
-        return ctl_failf(EXIT_USAGE, "%s wants --cert FILE", a->cmd->name);
+        return cli_failf(EXIT_USAGE, "%s wants --cert FILE", a->cmd->name);
     }
     struct json *props = is_proof ? body : json_new_object();
     enum err e = ctl_read_file(file, &pem, &info);
@@ -180,29 +180,29 @@ static int with_cert(struct ctl_args *a, enum ctl_plane plane, bool is_proof)
         e = e != OK ? e : set;
     }
     if (e == OK && (e = json_set_str(props, "certificate", buf_span(&pem))) == OK && !is_proof) {
-        e = json_set(props, "isVerified", json_new_bool(ctl_has(a, "verified")));
+        e = json_set(props, "isVerified", json_new_bool(cli_has(a, "verified")));
     }
     if (e != OK) {
-        return ctl_fail(e, &info);
+        return cli_fail(e, &info);
     }
     return is_proof ? ca_call(a, plane, "/verify", body, "*", "verified CA certificate") : ca_call(a, plane, "", body, NULL, "added CA certificate");
 }
 
-static int run_dps_ca_add(struct ctl_args *a)
+static int run_dps_ca_add(struct cli_args *a)
 {
     return with_cert(a, CTL_DPS, false);
 }
-static int run_dps_ca_verify(struct ctl_args *a)
+static int run_dps_ca_verify(struct cli_args *a)
 {
     return with_cert(a, CTL_DPS, true);
 }
-static int run_hub_ca_add(struct ctl_args *a)
+static int run_hub_ca_add(struct cli_args *a)
 {
     return with_cert(a, CTL_HUB, false);
 }
 
 /* clang-format off */
-static const struct ctl_option group_options[] = {
+static const struct cli_option group_options[] = {
     CTL_CONNECT_OPTIONS,
     { "symmetric", NULL, "Members derive their key from the group's." },
     { "key-file", "FILE", "Write the group's primary key here (0600)." },
@@ -212,26 +212,26 @@ static const struct ctl_option group_options[] = {
     { "hubs", "HOST,...", "Only these linked hubs." },
     { "initial-twin", "FILE", "{\"tags\":{},\"properties\":{\"desired\":{}}} for each new device." },
 };
-static const struct ctl_option ca_options[] = {
+static const struct cli_option ca_options[] = {
     CTL_CONNECT_OPTIONS,
     { "cert", "FILE", "CA certificate, or for verify the proof, PEM." },
     { "verified", NULL, "Trust it without proof of possession." },
     { "hub", "N", "Which hub of the environment file, from 1 (1)." },
 };
 /* clang-format on */
-const struct ctl_command ctl_dps_group_create = {
+const struct cli_command ctl_dps_group_create = {
     "dps group create", "ID (--symmetric [--key-file FILE] | --signing-cert FILE | --ca-reference NAME) [--allocation P] [--hubs H,...]",
     "Create an enrollment group.", group_options, ARRAY_LEN(group_options), 1, 1, run_group_create
 };
-const struct ctl_command ctl_dps_ca_add = {
+const struct cli_command ctl_dps_ca_add = {
     "dps ca add", "NAME --cert FILE [--verified]", "Upload a CA certificate to the DPS.", ca_options, ARRAY_LEN(ca_options), 1, 1,
     run_dps_ca_add
 };
-const struct ctl_command ctl_dps_ca_verify = {
+const struct cli_command ctl_dps_ca_verify = {
     "dps ca verify", "NAME --cert PROOF", "Prove possession: a certificate whose CN is the verification code, signed by the CA.",
     ca_options, ARRAY_LEN(ca_options), 1, 1, run_dps_ca_verify
 };
-const struct ctl_command ctl_hub_ca_add = {
+const struct cli_command ctl_hub_ca_add = {
     "hub ca add", "NAME --cert FILE [--verified] [--hub N]", "Upload a CA certificate to a hub.", ca_options, ARRAY_LEN(ca_options), 1, 1,
     run_hub_ca_add
 };

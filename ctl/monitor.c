@@ -22,7 +22,7 @@ struct tap { /* one hub */
 };
 
 struct monitor {
-    const struct ctl_args *a;
+    const struct cli_args *a;
     pthread_mutex_t lock; /* output and what follows */
     uint64_t left;        /* UINT64_MAX: no bound */
     uint64_t seen;
@@ -37,9 +37,9 @@ static void print_pairs(const struct json *o)
     struct json *v;
     while (json_next(o, &c, &name, &v)) {
         putchar(' ');
-        ctl_print_safe(stdout, name);
+        cli_print_safe(stdout, name);
         putchar('=');
-        ctl_print_safe(stdout, json_is(v, JSON_T_STR) ? json_str(v) : SPAN_LIT("null"));
+        cli_print_safe(stdout, json_is(v, JSON_T_STR) ? json_str(v) : SPAN_LIT("null"));
     }
 }
 
@@ -47,12 +47,12 @@ static void print_row(const struct tap *t, const struct json *j)
 {
     printf("%.*s  hub%u/%lld#%lld  ", SPAN_ARG(json_str(json_get(j, "enqueuedTimeUtc"))), t->index + 1,
            (long long)json_int(json_get(j, "partition")), (long long)json_int(json_get(j, "sequenceNumber")));
-    ctl_print_safe(stdout, json_str(json_get(j, "deviceId")));
+    cli_print_safe(stdout, json_str(json_get(j, "deviceId")));
     printf("  ");
     if (span_is(json_str(json_get(j, "bodyEncoding")), "base64")) {
         printf("base64:");
     }
-    ctl_print_safe(stdout, json_str(json_get(j, "body")));
+    cli_print_safe(stdout, json_str(json_get(j, "body")));
     print_pairs(json_get(j, "properties"));
     putchar('\n');
 }
@@ -61,7 +61,7 @@ static bool on_line(void *arg, struct span line)
 {
     struct tap *t = arg;
     struct monitor *m = t->m;
-    if (ctl_interrupted) {
+    if (cli_interrupted) {
         return false;
     }
     if (span_trim(line).n == 0) {
@@ -94,13 +94,13 @@ static void *run_tap(void *arg)
     return NULL;
 }
 
-static enum err make_path(const struct ctl_args *a, const char *from, char **ret)
+static enum err make_path(const struct cli_args *a, const char *from, char **ret)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(4096);
-    const char *device = ctl_get(a, "device"), *partition = ctl_get(a, "partition");
+    const char *device = cli_get(a, "device"), *partition = cli_get(a, "partition");
     buf_add_str(&b, "/messages/events?from=");
     percent_add(&b, span_str(from));
-    buf_addf(&b, "&follow=%s", ctl_has(a, "no-follow") ? "false" : "true");
+    buf_addf(&b, "&follow=%s", cli_has(a, "no-follow") ? "false" : "true");
     if (device != NULL) {
         buf_add_str(&b, "&device=");
         percent_add(&b, span_str(device));
@@ -115,7 +115,7 @@ static enum err make_path(const struct ctl_args *a, const char *from, char **ret
 
 static enum err open_taps(struct monitor *m, size_t first, size_t n, struct err_info *info)
 {
-    const char *from = ctl_get(m->a, "from");
+    const char *from = cli_get(m->a, "from");
     enum err e = OK;
     for (size_t i = 0; e == OK && i < n; i++) {
         struct tap *t = &m->tap[i];
@@ -144,7 +144,7 @@ static enum err run_taps(struct monitor *m, size_t n, struct err_info *info)
                 until.tv_sec += 1;
                 bool joined = pthread_timedjoin_np(m->tap[i].thread, NULL, &until) == 0;
                 pthread_mutex_lock(&m->lock);
-                bool is_over = m->is_over || ctl_interrupted;
+                bool is_over = m->is_over || cli_interrupted;
                 pthread_mutex_unlock(&m->lock);
                 m->tap[i].is_running = !joined;
                 if (is_over && !joined) {
@@ -162,20 +162,20 @@ static enum err run_taps(struct monitor *m, size_t n, struct err_info *info)
     return OK;
 }
 
-static int run_monitor(struct ctl_args *a)
+static int run_monitor(struct cli_args *a)
 {
     static struct monitor m; /* threads may outlive this call by a moment */
     struct err_info info = { 0 };
     uint64_t hub = 1, count = UINT64_MAX;
     size_t n = 1;
-    if (!ctl_number(a, "hub", 1, HUBS_MAX, &hub) || !ctl_number(a, "count", 1, UINT64_MAX, &count)) {
-        return ctl_failf(EXIT_USAGE, "--hub or --count is out of range");
+    if (!cli_number(a, "hub", 1, HUBS_MAX, &hub) || !cli_number(a, "count", 1, UINT64_MAX, &count)) {
+        return cli_failf(EXIT_USAGE, "--hub or --count is out of range");
     }
     m.a = a;
     m.left = count;
     pthread_mutex_init(&m.lock, NULL);
     enum err e = OK;
-    if (ctl_has(a, "all-hubs")) {
+    if (cli_has(a, "all-hubs")) {
         e = ctl_env_hubs(a, &n, &info);
         n = MIN(n, (size_t)HUBS_MAX);
         hub = 1;
@@ -184,13 +184,13 @@ static int run_monitor(struct ctl_args *a)
         e = run_taps(&m, n, &info);
     }
     if (e != OK) {
-        return ctl_fail(e, &info);
+        return cli_fail(e, &info);
     }
-    return ctl_interrupted && count != UINT64_MAX ? EXIT_INTERRUPTED : EXIT_DONE;
+    return cli_interrupted && count != UINT64_MAX ? EXIT_INTERRUPTED : EXIT_DONE;
 }
 
 /* clang-format off */
-static const struct ctl_option monitor_options[] = {
+static const struct cli_option monitor_options[] = {
     CTL_CONNECT_OPTIONS,
     { "hub", "N", "Which hub of the environment file, from 1 (1)." },
     { "all-hubs", NULL, "All hubs of the environment file." },
@@ -201,7 +201,7 @@ static const struct ctl_option monitor_options[] = {
     { "count", "N", "End after N messages." },
 };
 /* clang-format on */
-const struct ctl_command ctl_hub_monitor = {
+const struct cli_command ctl_hub_monitor = {
     "hub monitor", "[--hub N | --all-hubs] [--device ID] [--from P] [--no-follow] [--count N] [--json]",
     "Show telemetry as it arrives.", monitor_options, ARRAY_LEN(monitor_options), 0, 0, run_monitor
 };

@@ -9,7 +9,7 @@
 enum { MATCH = 1, PAGED = 2, BODY = 4, EMPTY_BODY = 8, HUB_OPT = 16 };
 
 struct rest {
-    struct ctl_command cmd; /* first: found again by its address */
+    struct cli_command cmd; /* first: found again by its address */
     enum ctl_plane plane;
     const char *method;
     const char *path; /* "%" is replaced by the next word, percent-encoded */
@@ -19,7 +19,7 @@ struct rest {
 };
 
 /* clang-format off */
-static const struct ctl_option options[] = {
+static const struct cli_option options[] = {
     CTL_CONNECT_OPTIONS,
     { "if-match", "ETAG", "Only if it is still this version (default: whatever it is)." },
     { "body", "FILE", "JSON document to send." },
@@ -28,7 +28,7 @@ static const struct ctl_option options[] = {
 };
 /* clang-format on */
 
-static enum err make_path(const struct rest *r, const struct ctl_args *a, struct buf *b)
+static enum err make_path(const struct rest *r, const struct cli_args *a, struct buf *b)
 {
     size_t word = 0;
     for (const char *p = r->path; *p != '\0'; p++) {
@@ -43,14 +43,14 @@ static enum err make_path(const struct rest *r, const struct ctl_args *a, struct
     return buf_err(b);
 }
 
-static int print_pages(struct service *s, struct service_call *c, const struct ctl_args *a)
+static int print_pages(struct service *s, struct service_call *c, const struct cli_args *a)
 {
     uint64_t page = 100;
     char token[512] = "";
     int status;
     size_t n = 0;
-    if (!ctl_number(a, "page", 1, 1000, &page)) {
-        return ctl_failf(EXIT_USAGE, "--page wants 1 to 1000");
+    if (!cli_number(a, "page", 1, 1000, &page)) {
+        return cli_failf(EXIT_USAGE, "--page wants 1 to 1000");
     }
     c->page_size = (unsigned)page;
     do {
@@ -63,14 +63,14 @@ static int print_pages(struct service *s, struct service_call *c, const struct c
             (void)span_to_cstr(span_str(ans.continuation), token, sizeof(token));
         }
         service_answer_done(&ans);
-    } while (status == EXIT_DONE && token[0] != '\0' && !ctl_interrupted);
+    } while (status == EXIT_DONE && token[0] != '\0' && !cli_interrupted);
     if (status == EXIT_DONE && !a->is_json) {
         fprintf(stderr, "%zu found\n", n);
     }
     return status;
 }
 
-static int run_rest(struct ctl_args *a)
+static int run_rest(struct cli_args *a)
 {
     const struct rest *r = CONTAINER_OF(a->cmd, const struct rest, cmd);
     AUTO(service_free_p) struct service *s = NULL;
@@ -80,13 +80,13 @@ static int run_rest(struct ctl_args *a)
     struct err_info info = { 0 };
     uint64_t hub = 1;
     enum err e = OK;
-    if (!ctl_number(a, "hub", 1, 50, &hub)) {
-        return ctl_failf(EXIT_USAGE, "--hub wants the number of a hub, from 1");
+    if (!cli_number(a, "hub", 1, 50, &hub)) {
+        return cli_failf(EXIT_USAGE, "--hub wants the number of a hub, from 1");
     }
     if ((r->flags & BODY) != 0) {
-        const char *file = ctl_get(a, "body");
+        const char *file = cli_get(a, "body");
         if (file == NULL) {
-            return ctl_failf(EXIT_USAGE, "%s wants --body FILE", a->cmd->name);
+            return cli_failf(EXIT_USAGE, "%s wants --body FILE", a->cmd->name);
         }
         if ((e = ctl_read_file(file, &text, &info)) == OK) {
             e = json_read(buf_span(&text), LIMIT_FILE_SMALL, &body, &info);
@@ -95,9 +95,9 @@ static int run_rest(struct ctl_args *a)
         body = json_new_object();
     }
     if (e != OK || (e = make_path(r, a, &path)) != OK || (e = ctl_connect(a, r->plane, (unsigned)hub - 1, &s, &info)) != OK) {
-        return ctl_fail(e, &info);
+        return cli_fail(e, &info);
     }
-    const char *match = ctl_get(a, "if-match");
+    const char *match = cli_get(a, "if-match");
     struct service_call c = {
         .method = r->method, .path = (const char *)path.p, .api_version = r->version, .body = body,
         .if_match = match != NULL ? match : (r->flags & MATCH) != 0 ? "*" : NULL,
@@ -162,7 +162,7 @@ REST("hub audit", "[--hub N]", "Show the audit trail of a hub.", 0, CTL_HUB, "GE
 };
 /* clang-format on */
 
-const struct ctl_command *ctl_rest_command(size_t i)
+const struct cli_command *ctl_rest_command(size_t i)
 {
     return i < ARRAY_LEN(rows) ? &rows[i].cmd : NULL;
 }

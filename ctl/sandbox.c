@@ -11,9 +11,9 @@
 
 #define STOP_GRACE_MS 15000u
 
-static const char *need_dir(const struct ctl_args *a)
+static const char *need_dir(const struct cli_args *a)
 {
-    const char *dir = ctl_get(a, "dir");
+    const char *dir = cli_get(a, "dir");
     if (dir == NULL || dir[0] == '\0') {
         fprintf(stderr, "berth: %s wants --dir D\n", a->cmd->name);
         return NULL;
@@ -31,7 +31,7 @@ static enum err start_all(struct sandbox *sb, unsigned *ret_started, struct err_
             e = sandbox_check_ports(sb, i, info);
         }
     }
-    for (unsigned i = 0; e == OK && i < sb->n && !ctl_interrupted; i++) {
+    for (unsigned i = 0; e == OK && i < sb->n && !cli_interrupted; i++) {
         if ((e = sandbox_write_conf(sb, i, info)) == OK && sb->server[i].pid == 0 && (e = sandbox_init_server(sb, i, info)) == OK) {
             e = sandbox_start(sb, i, info);
             (*ret_started)++;
@@ -43,7 +43,7 @@ static enum err start_all(struct sandbox *sb, unsigned *ret_started, struct err_
     for (unsigned i = 0; e == OK && i < sb->n; i++) {
         e = sandbox_wait_ready(sb, i, info);
     }
-    return ctl_interrupted && e == OK ? err_set(info, E_CLOSED, "interrupted") : e;
+    return cli_interrupted && e == OK ? err_set(info, E_CLOSED, "interrupted") : e;
 }
 
 static void print_up(const struct sandbox *sb, const struct json *env, uint64_t ms)
@@ -62,7 +62,7 @@ static void print_up(const struct sandbox *sb, const struct json *env, uint64_t 
     printf("CA        %s/ca.pem\nall of it %s/env.json   (ready after %llu ms)\n", sb->dir, sb->dir, (unsigned long long)ms);
 }
 
-static int run_up(struct ctl_args *a)
+static int run_up(struct cli_args *a)
 {
     struct sandbox sb;
     struct err_info info = { 0 };
@@ -74,7 +74,7 @@ static int run_up(struct ctl_args *a)
         return EXIT_USAGE;
     }
     enum err e = sandbox_open(&sb, dir, true, a, &info);
-    if (e == OK && (e = sandbox_find_programs(&sb, ctl_get(a, "bin-dir"), &info)) == OK && (e = sandbox_make_pki(&sb, &info)) == OK &&
+    if (e == OK && (e = sandbox_find_programs(&sb, cli_get(a, "bin-dir"), &info)) == OK && (e = sandbox_make_pki(&sb, &info)) == OK &&
         (e = sandbox_load_pids(&sb, &info)) == OK && (e = start_all(&sb, &started, &info)) == OK &&
         (e = sandbox_link(&sb, a, &info)) == OK) {
         e = sandbox_write_env(&sb, &env, &info);
@@ -86,7 +86,7 @@ static int run_up(struct ctl_args *a)
     }
     int status = EXIT_DONE;
     if (e != OK) {
-        status = ctl_interrupted ? EXIT_INTERRUPTED : ctl_fail(e, &info);
+        status = cli_interrupted ? EXIT_INTERRUPTED : cli_fail(e, &info);
     } else if (a->is_json) {
         ctl_print_json(stdout, env);
     } else {
@@ -101,7 +101,7 @@ static int run_up(struct ctl_args *a)
 
 /* --- status, down ------------------------------------------------------------------------------------------------------ */
 
-static int run_status(struct ctl_args *a)
+static int run_status(struct cli_args *a)
 {
     struct sandbox sb;
     struct err_info info = { 0 };
@@ -131,7 +131,7 @@ static int run_status(struct ctl_args *a)
     if (e == OK && a->is_json) {
         printf("}\n");
     }
-    int status = e != OK ? ctl_fail(e, &info) : up == sb.n ? EXIT_DONE : EXIT_FAILED;
+    int status = e != OK ? cli_fail(e, &info) : up == sb.n ? EXIT_DONE : EXIT_FAILED;
     sandbox_done(&sb);
     return status;
 }
@@ -144,7 +144,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
-static int run_down(struct ctl_args *a)
+static int run_down(struct cli_args *a)
 {
     struct sandbox sb;
     struct err_info info = { 0 };
@@ -160,21 +160,21 @@ static int run_down(struct ctl_args *a)
         sandbox_stop(&sb, false, STOP_GRACE_MS);
         e = sandbox_save_pids(&sb, &info);
     }
-    if (e == OK && ctl_has(a, "purge") && nftw(sb.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0) {
+    if (e == OK && cli_has(a, "purge") && nftw(sb.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0) {
         e = err_set(&info, E_IO, "not all of '%s' could be removed", sb.dir);
     }
     if (e == OK && !a->is_json) {
-        printf("sandbox is down%s\n", ctl_has(a, "purge") ? ", its folder removed" : "; its data stays");
+        printf("sandbox is down%s\n", cli_has(a, "purge") ? ", its folder removed" : "; its data stays");
     } else if (e == OK) {
         printf("{\"running\":false}\n");
     }
-    int status = e != OK ? ctl_fail(e, &info) : EXIT_DONE;
+    int status = e != OK ? cli_fail(e, &info) : EXIT_DONE;
     sandbox_done(&sb);
     return status;
 }
 
 /* clang-format off */
-static const struct ctl_option up_options[] = {
+static const struct cli_option up_options[] = {
     { "dir", "D", "Folder of the sandbox; made when absent." },
     { "hubs", "N", "How many hubs (2)." },
     { "address", "A", "Loopback address of the DPS; hubs follow it (127.0.0.1)." },
@@ -184,25 +184,25 @@ static const struct ctl_option up_options[] = {
     { "bin-dir", "DIR", "Where berth-dps and berth-hub are." },
     { "json", NULL, "Print env.json instead of text." },
 };
-static const struct ctl_option dir_options[] = {
+static const struct cli_option dir_options[] = {
     { "dir", "D", "Folder of the sandbox." },
     { "json", NULL, "Machine-readable output." },
 };
-static const struct ctl_option down_options[] = {
+static const struct cli_option down_options[] = {
     { "dir", "D", "Folder of the sandbox." },
     { "purge", NULL, "Remove the folder and all data in it." },
     { "json", NULL, "Machine-readable output." },
 };
 /* clang-format on */
-const struct ctl_command ctl_sandbox_up = {
+const struct cli_command ctl_sandbox_up = {
     "sandbox up", "--dir D [--hubs N] [--address A] [--trust NAME=CA.pem]... [--json]",
     "Start a private cloud on loopback: a CA, one DPS, N hubs, linked.", up_options, ARRAY_LEN(up_options), 0, 0, run_up
 };
-const struct ctl_command ctl_sandbox_status = {
+const struct cli_command ctl_sandbox_status = {
     "sandbox status", "--dir D [--json]", "Say which servers of a sandbox run; status 1 when one does not.", dir_options,
     ARRAY_LEN(dir_options), 0, 0, run_status
 };
-const struct ctl_command ctl_sandbox_down = {
+const struct cli_command ctl_sandbox_down = {
     "sandbox down", "--dir D [--purge] [--json]", "End exactly what up started; data stays unless --purge.", down_options,
     ARRAY_LEN(down_options), 0, 0, run_down
 };

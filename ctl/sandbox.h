@@ -43,7 +43,7 @@ struct sandbox {
 };
 
 /* sandbox_files.c */
-MUST_USE enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create, const struct ctl_args *a, struct err_info *info);
+MUST_USE enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create, const struct cli_args *a, struct err_info *info);
 void sandbox_done(struct sandbox *sb);
 MUST_USE enum err sandbox_make_pki(const struct sandbox *sb, struct err_info *info);
 MUST_USE enum err sandbox_write_conf(const struct sandbox *sb, unsigned i, struct err_info *info);
@@ -65,7 +65,7 @@ MUST_USE enum err sandbox_wait_ready(struct sandbox *sb, unsigned i, struct err_
 void sandbox_stop(struct sandbox *sb, bool only_ours, unsigned grace_ms);
 
 /* sandbox_link.c: over public REST */
-MUST_USE enum err sandbox_link(const struct sandbox *sb, const struct ctl_args *a, struct err_info *info);
+MUST_USE enum err sandbox_link(const struct sandbox *sb, const struct cli_args *a, struct err_info *info);
 MUST_USE enum err sandbox_write_env(struct sandbox *sb, struct json **ret, struct err_info *info);
 
 #endif

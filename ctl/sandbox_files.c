@@ -95,12 +95,12 @@ static enum err write_settings(const struct sandbox *sb, unsigned hubs, struct e
     return path == NULL ? E_NOMEM : fs_write_atomic(path, buf_span(&text), 0600, info);
 }
 
-static enum err take_options(struct sandbox *sb, const struct ctl_args *a, unsigned *ret_hubs, struct err_info *info)
+static enum err take_options(struct sandbox *sb, const struct cli_args *a, unsigned *ret_hubs, struct err_info *info)
 {
     uint64_t hubs = 2, https = 443, mqtts = 8883;
-    const char *address = ctl_get(a, "address");
-    if (!ctl_number(a, "hubs", 1, SANDBOX_HUBS_MAX, &hubs) || !ctl_number(a, "https-port", 1, 65535, &https) ||
-        !ctl_number(a, "mqtts-port", 1, 65535, &mqtts)) {
+    const char *address = cli_get(a, "address");
+    if (!cli_number(a, "hubs", 1, SANDBOX_HUBS_MAX, &hubs) || !cli_number(a, "https-port", 1, 65535, &https) ||
+        !cli_number(a, "mqtts-port", 1, 65535, &mqtts)) {
         return err_set(info, E_ARG, "--hubs, --https-port or --mqtts-port is out of range");
     }
     if (!span_to_cstr(span_str(address != NULL ? address : "127.0.0.1"), sb->address, sizeof(sb->address))) {
@@ -113,7 +113,7 @@ static enum err take_options(struct sandbox *sb, const struct ctl_args *a, unsig
 }
 
 /* What the folder was made with stays; asking for something else is an error, not a surprise. */
-static enum err check_same(const struct sandbox *sb, unsigned hubs, const struct ctl_args *a, struct err_info *info)
+static enum err check_same(const struct sandbox *sb, unsigned hubs, const struct cli_args *a, struct err_info *info)
 {
     struct sandbox asked = { 0 };
     unsigned asked_hubs;
@@ -121,16 +121,16 @@ static enum err check_same(const struct sandbox *sb, unsigned hubs, const struct
     if (e != OK) {
         return e;
     }
-    if ((ctl_has(a, "hubs") && asked_hubs != hubs) || (ctl_has(a, "address") && strcmp(asked.address, sb->address) != 0) ||
-        (ctl_has(a, "https-port") && asked.https_port != sb->https_port) ||
-        (ctl_has(a, "mqtts-port") && asked.mqtts_port != sb->mqtts_port)) {
+    if ((cli_has(a, "hubs") && asked_hubs != hubs) || (cli_has(a, "address") && strcmp(asked.address, sb->address) != 0) ||
+        (cli_has(a, "https-port") && asked.https_port != sb->https_port) ||
+        (cli_has(a, "mqtts-port") && asked.mqtts_port != sb->mqtts_port)) {
         return err_set(info, E_CONFLICT, "'%s' was made with %u hubs at %s, ports %u and %u; use another folder, or take it down with --purge",
                        sb->dir, hubs, sb->address, sb->https_port, sb->mqtts_port);
     }
     return OK;
 }
 
-static enum err make_folder(struct sandbox *sb, const struct ctl_args *a, unsigned *ret_hubs, struct err_info *info)
+static enum err make_folder(struct sandbox *sb, const struct cli_args *a, unsigned *ret_hubs, struct err_info *info)
 {
     enum err e = take_options(sb, a, ret_hubs, info);
     if (e == OK) {
@@ -143,7 +143,7 @@ static enum err make_folder(struct sandbox *sb, const struct ctl_args *a, unsign
     return e;
 }
 
-enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create, const struct ctl_args *a, struct err_info *info)
+enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create, const struct cli_args *a, struct err_info *info)
 {
     struct stat st;
     unsigned hubs = 0;

@@ -131,7 +131,7 @@ static enum err trust_one(struct service *s, struct span name, const char *file,
     return e == OK ? OK : err_wrap(info, e, "--trust %.*s", SPAN_ARG(name));
 }
 
-static enum err trust_all(struct service *s, const struct ctl_args *a, struct err_info *info)
+static enum err trust_all(struct service *s, const struct cli_args *a, struct err_info *info)
 {
     for (size_t i = 0; i < a->n_set; i++) {
         if (strcmp(a->set[i].name, "trust") != 0) {
@@ -150,7 +150,7 @@ static enum err trust_all(struct service *s, const struct ctl_args *a, struct er
     return OK;
 }
 
-enum err sandbox_link(const struct sandbox *sb, const struct ctl_args *a, struct err_info *info)
+enum err sandbox_link(const struct sandbox *sb, const struct cli_args *a, struct err_info *info)
 {
     AUTO(service_free_p) struct service *dps = NULL;
     enum err e = service_of(sb, 0, &dps, info);

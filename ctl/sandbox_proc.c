@@ -267,7 +267,7 @@ enum err sandbox_wait_ready(struct sandbox *sb, unsigned i, struct err_info *inf
     if (s->ready_fd < 0) {
         return OK;
     }
-    while (!ctl_interrupted && clock_mono_ms(clock_system()) < until) {
+    while (!cli_interrupted && clock_mono_ms(clock_system()) < until) {
         struct pollfd p = { s->ready_fd, POLLIN, 0 };
         if (poll(&p, 1, 200) > 0) {
             n = read(s->ready_fd, text, sizeof(text));
@@ -276,7 +276,7 @@ enum err sandbox_wait_ready(struct sandbox *sb, unsigned i, struct err_info *inf
     }
     (void)close(s->ready_fd);
     s->ready_fd = -1;
-    if (ctl_interrupted) {
+    if (cli_interrupted) {
         return err_set(info, E_CLOSED, "interrupted");
     }
     if (n < 5 || memcmp(text, "ready", 5) != 0) {
