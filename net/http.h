@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP/1.1 server of one loop, over streams; libmicrohttpd inside, fed through an AF_UNIX pair, invisible
- * here. What libmicrohttpd would let through (smuggling forms, threat N4) is refused on the raw head before it
- * is fed: 400 and close.
+ * here. The request is read from its raw head (wire/http.h): smuggling forms (threat N4) are refused with 400 and
+ * close, and libmicrohttpd gets a head of our own writing, so that no two parsers can disagree.
  *
  * Life of a request:
  *   head complete -> route by table (404, 405 with Allow) -> hooks.admit(rq) decides authentication and right and
  *   may refuse -> body limit from the route (413) -> body collected -> route->handler(rq) -> an answer now or later.
- * The handler may return without having answered: the connection waits (suspended) until http_answer.
+ * The handler may return without having answered: the connection waits (suspended) until http_answer. A connection
+ * has one request at a time; what is pipelined behind it stays unread, so answers leave in order.
+ * A refusal reads a body of known length up to 64 KiB and keeps the connection; else it answers at once, throws away
+ * what comes for LIMIT_HTTP_LINGER_MS, and closes. A body where one could be expected (POST, PUT, PATCH on a route
+ * with a body limit) needs Content-Length or chunks: E_ARG_NULL. HEAD needs a route of its own (405): it must not do
+ * what a GET may do. POST with X-HTTP-Method-Override: PATCH is PATCH; any other value: E_ARG.
  *
  * Ownership   http_rq is freed by the server after the answer has been handed over or the client has gone. A pending
  *             operation keeps `http_rq_handle(rq)`; http_rq_of(loop, handle) gives NULL when the client has gone: then
@@ -16,7 +21,11 @@
  * Limits      LIMIT_HTTP_HEAD (431/414), LIMIT_HTTP_HEADERS, LIMIT_HTTP_HEAD_S and LIMIT_HTTP_BODY_S in total (408 and
  *             close), LIMIT_HTTP_IDLE_S between requests, the route's body limit. Content-Encoding: 415.
  *             Expect: 100-continue is honoured. No compression offered or accepted.
- * Answers     always carry Date, Content-Length (or are chunked streams), x-ms-request-id when set by the face.
+ *             A client that takes nothing of its answer for LIMIT_HTTP_IDLE_S is cut off. Work on a request has no
+ *             deadline here.
+ * Answers     always carry Date, Content-Length (or are chunked streams), x-ms-request-id when set by the face. Our own
+ *             refusals of the transport (400, 408, 415, 426, 431, 503 while draining, 505) keep these statuses whatever status
+ *             hooks.refuse gives.
  */
 #ifndef NET_HTTP_H
 #define NET_HTTP_H
@@ -26,7 +35,15 @@
 #include "net/conn.h"
 #include "net/stream.h"
 
-enum http_method { HTTP_GET, HTTP_PUT, HTTP_POST, HTTP_DELETE, HTTP_PATCH, HTTP_HEAD, HTTP_METHODS };
+enum http_method {
+    HTTP_GET,
+    HTTP_PUT,
+    HTTP_POST,
+    HTTP_DELETE,
+    HTTP_PATCH,
+    HTTP_HEAD,
+    HTTP_METHODS
+};
 struct http_server;
 struct http_rq;
 
@@ -45,12 +62,14 @@ struct http_route {
 struct http_hooks {
     /* Head is known, body not yet: api-version, authentication, right. Not OK: hooks.refuse is called with it. */
     enum err (*admit)(struct http_rq *rq, struct err_info *info);
-    /* Writes the face's error answer (http_answer) for e: unknown path, admit's refusal, too large... Paths and
-     * methods outside the table arrive with http_rq_route(rq) NULL. */
+    /* Writes the face's error answer (http_answer, before it returns) for e: unknown path, admit's refusal, too
+     * large... Paths and methods outside the table arrive with http_rq_route(rq) NULL; heads that could not be read
+     * also with an empty path and method HTTP_METHODS. */
     void (*refuse)(struct http_rq *rq, enum err e, const struct err_info *info);
     /* GET with Upgrade: websocket on a path that the program offers. Returns OK and *ret_protocol (echoed in
      * Sec-WebSocket-Protocol) to take it; then on_ws gets the open WebSocket stream. Else refused. NULL: none offered. */
-    enum err (*admit_ws)(struct http_rq *rq, struct span *ret_protocol, void **ret_user, struct err_info *info);
+    enum err (*admit_ws)(struct http_rq *rq, struct span *ret_protocol, void **ret_user,
+                         struct err_info *info);
     void (*on_ws)(struct stream *ws, void *user, void *arg);
     void *arg;
 };
@@ -63,17 +82,19 @@ struct http_conf {
     unsigned max_connections;
     bool (*is_draining)(void *arg); /* answers carry Connection: close; may be NULL */
 };
-MUST_USE enum err http_server_new(const struct http_conf *conf, struct http_server **ret, struct err_info *info);
+MUST_USE enum err http_server_new(const struct http_conf *conf, struct http_server **ret,
+                                  struct err_info *info);
 /* Answers what is suspended with 503 through hooks.refuse(E_DRAINING), closes idle connections. */
 void http_server_drain(struct http_server *s);
 void http_server_free(struct http_server *s);
-/* Takes the stream over (its handler becomes the HTTP connection). */
+/* Takes the stream over (its handler becomes the HTTP connection). E_BUSY above max_connections, E_NOMEM: the stream
+ * is still the caller's. */
 MUST_USE enum err http_attach(struct http_server *s, struct stream *st);
 
 /* --- request ------------------------------------------------------------------------------- */
-enum http_method http_rq_method(const struct http_rq *rq);
+enum http_method http_rq_method(const struct http_rq *rq); /* the effective one */
 const struct http_route *http_rq_route(const struct http_rq *rq);
-struct span http_rq_raw_path(const struct http_rq *rq);   /* as sent, without query */
+struct span http_rq_raw_path(const struct http_rq *rq); /* as sent, without query */
 /* i-th "{...}" of the route, decoded. */
 struct span http_rq_param(const struct http_rq *rq, unsigned i);
 /* First query parameter of that name (without case), decoded; found false when absent. "x" alone: empty, found. */
@@ -87,13 +108,13 @@ struct span http_rq_body(const struct http_rq *rq); /* in the handler; lives as 
 struct arena *http_rq_arena(struct http_rq *rq);
 struct conn *http_rq_conn(struct http_rq *rq); /* NULL only in tests */
 struct loop *http_rq_loop(struct http_rq *rq);
-void *http_rq_server_arg(struct http_rq *rq);  /* hooks.arg */
+void *http_rq_server_arg(struct http_rq *rq); /* hooks.arg */
 /* Per-request slot for what admit found out (caller, rights); freed never, put it in the arena. */
 void http_rq_set_user(struct http_rq *rq, void *user);
 void *http_rq_user(struct http_rq *rq);
-handle http_rq_handle(struct http_rq *rq);
+handle http_rq_handle(struct http_rq *rq); /* 0 once it is answered */
+/* NULL: the client has gone, or it is answered. */
 struct http_rq *http_rq_of(struct loop *l, handle h);
-/* Program's effective method (X-HTTP-Method-Override): routes again; E_METHOD when there is no such route. */
 
 /* --- answer -------------------------------------------------------------------------------- */
 /* Before http_answer; name and value are copied; CR, LF, NUL in either is a bug (ASSERT): callers encode. */
@@ -103,7 +124,7 @@ void http_headerf(struct http_rq *rq, const char *name, const char *fmt, ...) PR
 void http_answer(struct http_rq *rq, unsigned status, const char *content_type, struct span body);
 bool http_is_answered(const struct http_rq *rq);
 
-/* A streamed answer (chunked): begin, then write as data comes, end. on_gone: the client left (or end was reached);
+/* A streamed answer (chunked; until close for HTTP/1.0): begin in the handler or later, then write as data comes, end. on_gone: the client left (or end was reached);
  * last call, exactly once. Full: http_stream_is_full, on_drained when there is room again. */
 struct http_stream;
 struct http_stream_handler {
@@ -111,7 +132,8 @@ struct http_stream_handler {
     void (*on_gone)(struct http_stream *s, void *arg);
 };
 MUST_USE enum err http_stream_begin(struct http_rq *rq, unsigned status, const char *content_type,
-                                    const struct http_stream_handler *h, void *arg, struct http_stream **ret);
+                                    const struct http_stream_handler *h, void *arg,
+                                    struct http_stream **ret);
 void http_stream_write(struct http_stream *s, struct span b);
 bool http_stream_is_full(const struct http_stream *s);
 void http_stream_end(struct http_stream *s);

@@ -49,6 +49,10 @@ void http_conn_finish(struct http_conn *c)
     if (c->is_closing) {
         return;
     }
+    if (closes && c->has_unread) {
+        linger(c);
+        return;
+    }
     if (closes) {
         http_conn_close(c);
         return;

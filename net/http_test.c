@@ -92,6 +92,8 @@ static void run_row(const struct row *r, bool bytewise)
     } else {
         fx_say_str(&c, r->input);
     }
+    fx_advance(LIMIT_HTTP_LINGER_MS);
+    fx_hear(&c);
     if (strcmp(fx_summary(&c), r->summary) != 0 || fx.handled != r->handled) {
         print_message("row \"%s\": %.*s\n", r->name, SPAN_ARG(buf_span(&c.in)));
     }
