@@ -8,12 +8,14 @@
  *
  * Ownership   spans point into the head given (paths: decoded into the arena).
  * Threads     one owner at a time.
- * Errors      E_AGAIN more bytes needed; E_TOO_LARGE head above LIMIT_HTTP_HEAD (431); E_LIMIT more
- * than LIMIT_HTTP_HEADERS (431); E_VERSION not HTTP/1.0 or 1.1 (505); E_MALFORMED all else (400).
- * After any but E_AGAIN: answer, close, read nothing more. Refused     two Content-Length,
- * Content-Length with Transfer-Encoding, Transfer-Encoding other than "chunked" or in HTTP/1.0,
- * folded lines, space before the colon, empty names, bare CR or LF, NUL and other controls, Host
- *             missing, repeated or ill-formed, targets that do not begin with '/', chunk trailers.
+ * Errors      E_AGAIN more bytes needed; E_TOO_LARGE head above LIMIT_HTTP_HEAD (431); E_LIMIT
+ *             more than LIMIT_HTTP_HEADERS (431); E_VERSION not HTTP/1.0 or 1.1 (505); E_MALFORMED
+ *             all else (400). After any but E_AGAIN: answer, close, read nothing more.
+ * Refused     two Content-Length; Content-Length with Transfer-Encoding; Transfer-Encoding other
+ *             than "chunked" or in HTTP/1.0; folded lines; space before the colon; empty names;
+ *             bare CR or LF, NUL and other controls; Host missing, repeated or ill-formed; targets
+ *             that do not begin with '/'; chunk trailers; Expect other than 100-continue.
+ * Limits      LIMIT_HTTP_HEAD, LIMIT_HTTP_HEADERS, HTTP_CHUNK_LINE, HTTP_SEGMENTS.
  * Spec        RFC 9112 2-7; docs/threat-model.md N4; docs/protocol/hub-service-rest.md 4.2.
  */
 #ifndef WIRE_HTTP_H

@@ -5,15 +5,19 @@
  * Bytes are not nodes: 256 KiB of text can become a 20 MiB tree, so tokens and depth are counted
  * before one is built. Refused: doubled member names, bytes that are no UTF-8, U+0000 in any text,
  * integers beyond 64 bits, reals beyond double, anything behind the value. A byte-order mark is
- * skipped. Member order is kept.
+ * skipped. Member order is kept. No function here is called as one of jansson's: an executable's
+ * json_real would take the place of the library's own.
  *
  * Ownership   a tree belongs to who read or made it: json_free(). json_get and friends borrow.
- * Setters and json_add take the value, also when they fail. Spans of strings point into the tree.
+ *             Setters and json_add take the value, also when they fail. Spans of strings point
+ *             into the tree.
  * Threads     one owner of a whole tree at a time.
  * Errors      E_JSON with the place in info; E_UTF8; E_LIMIT tokens or depth; E_TOO_LARGE bytes;
- * E_NOMEM. Typed getters: E_ARG wrong type or range, E_ARG_NULL missing, both naming the member
- * path. Limits      LIMIT_JSON_TOKENS, LIMIT_JSON_DEPTH; bytes are the caller's. Spec        RFC
- * 8259, RFC 7386; docs/protocol/hub-mqtt.md 7.2, docs/protocol/hub-service-rest.md 1.
+ *             E_NOMEM. Typed getters: E_ARG wrong type or range, E_ARG_NULL missing, both naming
+ *             the member path.
+ * Limits      LIMIT_JSON_TOKENS, LIMIT_JSON_DEPTH; bytes are the caller's.
+ * Spec        RFC 8259, RFC 7386; docs/protocol/hub-mqtt.md 7.2; docs/protocol/hub-service-rest.md
+ *             1.
  */
 #ifndef WIRE_JSON_H
 #define WIRE_JSON_H
@@ -40,9 +44,8 @@ MUST_USE enum err json_count_tokens(struct span text, size_t *ret_tokens, size_t
  * Sticky error of b. */
 void json_write(struct buf *b, const struct json *j);
 /* Pieces for texts made without a tree. */
-void json_write_str(struct buf *b,
-                    struct span s);            /* with quotes; ill-formed UTF-8 becomes U+FFFD */
-void json_write_real(struct buf *b, double v); /* v is finite */
+void json_write_str(struct buf *b, struct span s); /* quoted; ill-formed UTF-8 becomes U+FFFD */
+void json_write_real(struct buf *b, double v);     /* v is finite */
 
 /* --- looking ------------------------------------------------------------------------------ */
 enum json_type {

@@ -6,8 +6,8 @@
  * Ownership   the list and its decoded texts live in the arena (bag), or point into the headers.
  * Threads     any.
  * Errors      E_UTF8 a key or value is not UTF-8 after decoding (close); E_LIMIT more than
- * LIMIT_PROPS; E_NOMEM. A bad "%" is kept literally, as the C client sends it. Spec
- * docs/protocol/hub-mqtt.md 5, 6.1; docs/protocol/hub-https.md 2, 4.1.
+ *             LIMIT_PROPS; E_NOMEM. A bad "%" is kept literally, as the C client sends it.
+ * Spec        docs/protocol/hub-mqtt.md 5, 6.1; docs/protocol/hub-https.md 2, 4.1.
  */
 #ifndef WIRE_PROPS_H
 #define WIRE_PROPS_H

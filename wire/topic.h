@@ -3,13 +3,15 @@
  * The fixed topics of hub and DPS, and the user names of their CONNECTs: read on the server's and
  * on the device's side by one table each, written by one function each.
  *
- * Ownership   spans point into the text given; user names decode their query values into the arena.
+ * Ownership   spans point into the text given; user names decode their query values into the
+ *             arena.
  * Threads     any.
- * Errors      E_NO_ROUTE no topic of ours; E_ARG_NULL a request without $rid; E_MALFORMED the rest.
- *             User names: E_MALFORMED not parseable (CONNACK 4), E_ID it disagrees with the client
- * id or the id cannot stand in a topic (CONNACK 2), E_VERSION api-version is no version. Whether
- * the ids are the link's own is the caller's comparison (exact bytes). Spec
- * docs/protocol/hub-mqtt.md 2.1, 4, 6.1, 7, 8; docs/protocol/dps-device.md 4.1, 4.2;
+ * Errors      E_NO_ROUTE no topic of ours; E_ARG_NULL a request without $rid; E_MALFORMED the
+ *             rest. User names: E_MALFORMED not parseable (CONNACK 4), E_ID it disagrees with the
+ *             client id or the id cannot stand in a topic (CONNACK 2), E_VERSION api-version is no
+ *             version. Whether the ids are the link's own is the caller's comparison (exact
+ *             bytes).
+ * Spec        docs/protocol/hub-mqtt.md 2.1, 4, 6.1, 7, 8; docs/protocol/dps-device.md 4.1, 4.2;
  *             docs/protocol/device-streams.md 3.
  */
 #ifndef WIRE_TOPIC_H

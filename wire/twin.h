@@ -3,12 +3,14 @@
  * What may stand in a twin section (tags, desired, reported): one validator for device and service
  * writes.
  *
- * Use         patch: twin_check(patch, TWIN_PATCH) -> copy of the section -> twin_merge ->
- * twin_check_size(result); whole: twin_check(doc, TWIN_WHOLE) -> twin_check_size(doc). Ownership
- * trees stay the caller's.    Threads  as json.h. Errors      E_ARG for every rule, info names the
- * path and the rule. E_NOMEM from twin_merge. Limits      LIMIT_TWIN_DEPTH, _KEY, _STRING,
- * _SECTION, _TAGS. Spec        docs/protocol/hub-mqtt.md 7.2,
- * docs/protocol/hub-service-rest.md 9.2, 9.3.
+ *   patch: twin_check(patch, TWIN_PATCH), copy of the section, twin_merge, twin_check_size(result)
+ *   whole: twin_check(doc, TWIN_WHOLE), twin_check_size(doc)
+ *
+ * Ownership   trees stay the caller's.
+ * Threads     as json.h.
+ * Errors      E_ARG for every rule, info names the path and the rule. E_NOMEM from twin_merge.
+ * Limits      LIMIT_TWIN_DEPTH, _KEY, _STRING, _SECTION, _TAGS.
+ * Spec        docs/protocol/hub-mqtt.md 7.2; docs/protocol/hub-service-rest.md 9.2, 9.3.
  */
 #ifndef WIRE_TWIN_H
 #define WIRE_TWIN_H

@@ -7,9 +7,9 @@
  *
  * Ownership   struct ws_reader is the caller's, plain memory.
  * Threads     one owner at a time.
- * Errors      E_MALFORMED; ws_reader.close_code says what to tell the peer (1002, 1007, 1009), info
- * why. Limits      nothing is collected but control payloads (125 bytes). Spec        RFC 6455 4,
- * 5, 7; docs/protocol/hub-mqtt.md 1.
+ * Errors      E_MALFORMED; ws_reader.close_code says what to tell the peer (1002, 1007), info why.
+ * Limits      nothing is collected but control payloads (125 bytes).
+ * Spec        RFC 6455 4, 5, 7; docs/protocol/hub-mqtt.md 1.
  */
 #ifndef WIRE_WS_H
 #define WIRE_WS_H
