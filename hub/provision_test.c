@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What berth-dps asks of a hub: hub/http_provision.h; docs/protocol/dps-service-rest.md B4, B5; threats C4, C6, S7. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "hub/tests/bed.h"
+
+#define V "?api-version=2026-11-01-berth"
+#define T64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define U64 "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define GROUP "0ne1/group/g1"
+#define SINGLE "0ne1/individual/d1"
+
+static void expect(const struct reply *r, const char *name, unsigned status, const char *code)
+{
+    if (r->status != status || strcmp(r->code, code) != 0) {
+        fail_msg("%s: %u %s, wanted %u %s: %s", name, r->status, r->code, status, code, r->body);
+    }
+}
+
+static struct reply put(const char *id, const char *op, const char *owner, const char *thumbprint,
+                        const char *more)
+{
+    char path[256], body[4096];
+    (void)snprintf(path, sizeof path, "/provision/devices/%s" V, id);
+    (void)snprintf(
+        body, sizeof body,
+        "{\"operationId\":\"%s\",\"owner\":\"%s\",\"authentication\":{\"type\":\"selfSigned\","
+        "\"x509Thumbprint\":{\"primaryThumbprint\":\"%s\"}}%s%s}",
+        op, owner, thumbprint, more[0] != 0 ? "," : "", more);
+    return bed_ask("dps", "PUT", path, NULL, body);
+}
+
+static void creates(void **state)
+{
+    (void)state;
+    struct reply r =
+        put("d1", "op-1", GROUP, T64,
+            "\"capabilities\":{\"iotEdge\":true},\"initialTwin\":{\"tags\":{\"site\":\"a\"},"
+            "\"properties\":{\"desired\":{\"x\":1},\"reported\":{\"y\":{\"z\":2}}}}");
+    struct reply g = bed_ask("iothubowner", "GET", "/devices/d1", NULL, NULL);
+    struct reply t = bed_ask("iothubowner", "GET", "/twins/d1", NULL, NULL);
+    expect(&r, "create", 200, "");
+    assert_string_equal(member(r.body, "deviceId"), "\"d1\"");
+    assert_string_equal(member(r.body, "created"), "true");
+    assert_string_equal(member(r.body, "status"), "\"enabled\"");
+    assert_string_equal(member(r.body, "generationId"), member(g.body, "generationId"));
+    assert_string_equal(member(r.body, "etag"), member(g.body, "etag"));
+    assert_string_equal(r.etag, g.etag);
+    assert_string_equal(member(g.body, "authentication.x509Thumbprint.primaryThumbprint"),
+                        "\"" T64 "\"");
+    assert_string_equal(member(g.body, "capabilities.iotEdge"), "true");
+    assert_string_equal(member(t.body, "tags"), "{\"site\":\"a\"}");
+    assert_string_equal(member(t.body, "properties.desired.x"), "1");
+    assert_string_equal(member(t.body, "properties.desired.$version"), "1");
+    assert_string_equal(member(t.body, "properties.reported.y"), "{\"z\":2}");
+    assert_string_equal(member(t.body, "version"), "2");
+    assert_string_equal(member(t.body, "etag"), "\"AAAAAAAAAAE=\"");
+    struct reply p = bed_ask("dps", "GET", "/provision/devices/d1" V, NULL, NULL);
+    expect(&p, "get", 200, "");
+    assert_string_equal(member(p.body, "owner"), "\"" GROUP "\"");
+    assert_string_equal(member(p.body, "status"), "\"enabled\"");
+    assert_string_equal(member(p.body, "generationId"), member(g.body, "generationId"));
+    assert_string_equal(member(p.body, "twin"),
+                        "{\"tags\":{\"site\":\"a\"},\"properties\":{\"desired\":{\"x\":1},"
+                        "\"reported\":{\"y\":{\"z\":2}}}}");
+    reply_done(&p);
+    reply_done(&r);
+    reply_done(&g);
+    reply_done(&t);
+    r = put("d2", "op-1", SINGLE, T64, "\"status\":\"disabled\"");
+    assert_string_equal(member(r.body, "status"), "\"disabled\"");
+    reply_done(&r);
+    p = bed_ask("dps", "GET", "/provision/devices/d2" V, NULL, NULL);
+    assert_string_equal(member(p.body, "twin"),
+                        "{\"properties\":{\"desired\":{},\"reported\":{}}}");
+    reply_done(&p);
+}
+
+/* Keys never leave by this door. */
+static void no_keys(void **state)
+{
+    (void)state;
+    static const char body[] =
+        "{\"operationId\":\"o\",\"owner\":\"" GROUP "\",\"authentication\":{\"symmetricKey\":"
+        "{\"primaryKey\":\"MDEyMzQ1Njc4OWFiY2RlZg==\",\"secondaryKey\":\"ZmVkY2JhOTg3NjU0MzIxMA=="
+        "\"}}}";
+    struct reply r = bed_ask("dps", "PUT", "/provision/devices/d1" V, NULL, body);
+    expect(&r, "put", 200, "");
+    assert_null(strstr(r.body, "ey\":\"MDEy"));
+    reply_done(&r);
+    r = bed_ask("dps", "GET", "/provision/devices/d1" V, NULL, NULL);
+    assert_null(strstr(r.body, "MDEy"));
+    assert_null(strstr(r.body, "Key"));
+    reply_done(&r);
+    r = bed_ask("iothubowner", "GET", "/devices/d1", NULL, NULL);
+    assert_string_equal(member(r.body, "authentication.symmetricKey.primaryKey"),
+                        "\"MDEyMzQ1Njc4OWFiY2RlZg==\"");
+    reply_done(&r);
+}
+
+static void repeats(void **state)
+{
+    (void)state;
+    struct reply a = put("d1", "op-1", GROUP, T64, "\"initialTwin\":{\"tags\":{\"n\":1}}");
+    struct reply b = put("d1", "op-1", GROUP, T64, "\"initialTwin\":{\"tags\":{\"n\":1}}");
+    assert_string_equal(a.body, b.body); /* created: true again */
+    reply_done(&b);
+    struct reply c = put("d1", "op-2", GROUP, U64, "\"initialTwin\":{\"tags\":{\"n\":2}}");
+    expect(&c, "second", 200, "");
+    assert_string_equal(member(c.body, "created"), "false");
+    assert_string_equal(member(c.body, "generationId"), member(a.body, "generationId"));
+    assert_string_not_equal(member(c.body, "etag"), member(a.body, "etag"));
+    bed_restart();
+    b = put("d1", "op-2", GROUP, U64, "\"resetTwin\":true,\"initialTwin\":{\"tags\":{\"n\":3}}");
+    assert_string_equal(c.body, b.body);
+    reply_done(&b);
+    struct reply t = bed_ask("iothubowner", "GET", "/twins/d1", NULL, NULL);
+    assert_string_equal(member(t.body, "tags"),
+                        "{\"n\":1}"); /* initialTwin only when made or reset */
+    reply_done(&a);
+    reply_done(&c);
+    reply_done(&t);
+}
+
+static void same_owner(void **state)
+{
+    (void)state;
+    struct reply r = put("d1", "op-1", GROUP, T64, "");
+    reply_done(&r);
+    AUTO(arena_done) struct arena a = ARENA_INIT(65536);
+    struct device d;
+    assert_ok(registry_get(&bed.worker, &a, SPAN_LIT("d1"), &d));
+    bed_connect(d.identity);
+    r = bed_ask("iothubowner", "PUT", "/devices/d1", "*",
+                "{\"deviceId\":\"d1\",\"status\":\"disabled\",\"authentication\":"
+                "{\"type\":\"selfSigned\",\"x509Thumbprint\":{\"primaryThumbprint\":\"" T64
+                "\"}}}");
+    expect(&r, "disable by hand", 200, "");
+    reply_done(&r);
+    bed_idle();
+    bed.changes = 0;
+    r = put("d1", "op-2", GROUP, T64,
+            "\"status\":\"enabled\""); /* status is for created devices only */
+    assert_string_equal(member(r.body, "status"), "\"disabled\"");
+    bed_idle();
+    assert_int_equal(bed.changes, 0); /* the same credential ends nothing */
+    reply_done(&r);
+    r = put("d1", "op-3", GROUP, U64, "");
+    bed_idle();
+    assert_int_equal(bed.changes, 1);
+    assert_int_equal(bed.last_change, DIR_CREDENTIAL);
+    reply_done(&r);
+}
+
+static void ownership(void **state)
+{
+    (void)state;
+    (void)bed_device("hand", NULL);
+    struct reply r = put("d1", "op-1", GROUP, T64, "");
+    reply_done(&r);
+    static const struct {
+        const char *name, *id, *owner, *more;
+        unsigned status;
+    } rows[] = {
+        {"another group", "d1", "0ne1/group/g2", "", 409},
+        {"another scope", "d1", "0ne2/group/g1", "", 409},
+        {"an individual enrollment without mayAdopt", "d1", SINGLE, "", 409},
+        {"mayAdopt false", "d1", SINGLE, "\"mayAdopt\":false", 409},
+        {"made by hand", "hand", GROUP, "", 409},
+        {"adopts what is a group's", "d1", SINGLE, "\"mayAdopt\":true", 200},
+        {"now the group is refused", "d1", GROUP, "", 409},
+        {"adopts what was made by hand", "hand", SINGLE, "\"mayAdopt\":true", 200},
+        {"and keeps it", "hand", SINGLE, "", 200},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char op[16];
+        (void)snprintf(op, sizeof op, "op-%zu", i + 2);
+        struct reply g =
+            bed_ask("iothubowner", "GET", rows[i].id[0] == 'd' ? "/devices/d1" : "/devices/hand",
+                    NULL, NULL);
+        r = put(rows[i].id, op, rows[i].owner, U64, rows[i].more);
+        expect(&r, rows[i].name, rows[i].status,
+               rows[i].status == 409 ? "DeviceAlreadyExists" : "");
+        struct reply h =
+            bed_ask("iothubowner", "GET", rows[i].id[0] == 'd' ? "/devices/d1" : "/devices/hand",
+                    NULL, NULL);
+        assert_int_equal(strcmp(g.body, h.body) == 0,
+                         rows[i].status == 409); /* refused: the old device is unharmed */
+        assert_string_equal(member(g.body, "generationId"), member(h.body, "generationId"));
+        reply_done(&g);
+        reply_done(&h);
+        reply_done(&r);
+    }
+}
+
+static void others_doors(void **state)
+{
+    (void)state;
+    (void)bed_device("hand", NULL);
+    struct reply r = put("d1", "op-1", GROUP, T64, "");
+    reply_done(&r);
+#define P "/provision/devices/"
+#define STATUS(op, owner, s)                                                                       \
+    "{\"operationId\":\"" op "\",\"owner\":\"" owner "\",\"status\":\"" s "\"}"
+    static const struct {
+        const char *name, *who, *method, *path, *body;
+        unsigned status;
+        const char *code;
+    } rows[] = {
+        {"registryReadWrite alone", "registryReadWrite", "GET", P "d1" V, NULL, 401,
+         "IotHubUnauthorizedAccess"},
+        {"service alone", "service", "GET", P "d1" V, NULL, 401, "IotHubUnauthorizedAccess"},
+        {"device", "device", "DELETE", P "d1" V "&owner=0ne1/group/g1", NULL, 401,
+         "IotHubUnauthorizedAccess"},
+        {"nobody", NULL, "GET", P "d1" V, NULL, 401, "IotHubUnauthorizedAccess"},
+        {"both rights", "iothubowner", "GET", P "d1" V, NULL, 200, ""},
+        {"version of the service plane", "dps", "GET", P "d1?api-version=2021-04-12", NULL, 400,
+         "InvalidProtocolVersion"},
+        {"no mark", "dps", "GET", P "hand" V, NULL, 409, "DeviceAlreadyExists"},
+        {"another mark", "dps", "GET", P "d1" V "&owner=0ne1/group/g2", NULL, 409,
+         "DeviceAlreadyExists"},
+        {"its mark", "dps", "GET", P "d1" V "&owner=0ne1%2Fgroup%2Fg1", NULL, 200, ""},
+        {"absent", "dps", "GET", P "none" V, NULL, 404, "DeviceNotFound"},
+        {"bad id", "dps", "GET", P "a%20b" V, NULL, 400, "ArgumentInvalid"},
+        {"status of another's", "dps", "PATCH", P "d1" V, STATUS("o", "0ne1/group/g2", "disabled"),
+         409, "DeviceAlreadyExists"},
+        {"status of nobody's", "dps", "PATCH", P "hand" V, STATUS("o", GROUP, "disabled"), 409,
+         "DeviceAlreadyExists"},
+        {"status of none", "dps", "PATCH", P "none" V, STATUS("o", GROUP, "disabled"), 404,
+         "DeviceNotFound"},
+        {"status missing", "dps", "PATCH", P "d1" V,
+         "{\"operationId\":\"o\",\"owner\":\"" GROUP "\"}", 400, "ArgumentNull"},
+        {"status unknown", "dps", "PATCH", P "d1" V, STATUS("o", GROUP, "maybe"), 400,
+         "ArgumentInvalid"},
+        {"delete another's", "dps", "DELETE", P "d1" V "&owner=0ne1/group/g2", NULL, 409,
+         "DeviceAlreadyExists"},
+        {"delete nobody's", "dps", "DELETE", P "hand" V "&owner=0ne1/group/g1", NULL, 409,
+         "DeviceAlreadyExists"},
+        {"delete without a mark", "dps", "DELETE", P "d1" V, NULL, 400, "ArgumentNull"},
+        {"delete none", "dps", "DELETE", P "none" V "&owner=0ne1/group/g1", NULL, 404,
+         "DeviceNotFound"},
+        {"delete", "dps", "DELETE", P "d1" V "&owner=0ne1/group/g1", NULL, 204, ""},
+        {"delete again", "dps", "DELETE", P "d1" V "&owner=0ne1/group/g1", NULL, 404,
+         "DeviceNotFound"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        r = bed_ask(rows[i].who, rows[i].method, rows[i].path, NULL, rows[i].body);
+        expect(&r, rows[i].name, rows[i].status, rows[i].code);
+        reply_done(&r);
+    }
+}
+
+static void bad_bodies(void **state)
+{
+    (void)state;
+#define AUTHN "\"authentication\":{\"type\":\"sas\"}"
+    static const struct {
+        const char *name, *body, *code;
+    } rows[] = {
+        {"empty", "", "ArgumentNull"},
+        {"broken", "{", "IotHubFormatError"},
+        {"array", "[]", "ArgumentInvalid"},
+        {"no operationId", "{\"owner\":\"" GROUP "\"," AUTHN "}", "ArgumentNull"},
+        {"bad operationId", "{\"operationId\":\"a b\",\"owner\":\"" GROUP "\"," AUTHN "}",
+         "ArgumentInvalid"},
+        {"empty operationId", "{\"operationId\":\"\",\"owner\":\"" GROUP "\"," AUTHN "}",
+         "ArgumentInvalid"},
+        {"no owner", "{\"operationId\":\"o\"," AUTHN "}", "ArgumentNull"},
+        {"owner of two parts", "{\"operationId\":\"o\",\"owner\":\"0ne1/group\"," AUTHN "}",
+         "ArgumentInvalid"},
+        {"owner of four parts", "{\"operationId\":\"o\",\"owner\":\"0ne1/group/g/h\"," AUTHN "}",
+         "ArgumentInvalid"},
+        {"owner of another kind", "{\"operationId\":\"o\",\"owner\":\"0ne1/team/g\"," AUTHN "}",
+         "ArgumentInvalid"},
+        {"empty enrollment", "{\"operationId\":\"o\",\"owner\":\"0ne1/group/\"," AUTHN "}",
+         "ArgumentInvalid"},
+        {"no authentication", "{\"operationId\":\"o\",\"owner\":\"" GROUP "\"}", "ArgumentNull"},
+        {"one key",
+         "{\"operationId\":\"o\",\"owner\":\"" GROUP
+         "\",\"authentication\":{\"symmetricKey\":{\"primaryKey\":\"MDEyMzQ1Njc4OWFiY2RlZg==\"}}}",
+         "ArgumentInvalid"},
+        {"bad twin",
+         "{\"operationId\":\"o\",\"owner\":\"" GROUP "\"," AUTHN
+         ",\"initialTwin\":{\"tags\":{\"a.b\":1}}}",
+         "ArgumentInvalid"},
+        {"null in twin",
+         "{\"operationId\":\"o\",\"owner\":\"" GROUP "\"," AUTHN
+         ",\"initialTwin\":{\"properties\":{\"desired\":{\"a\":null}}}}",
+         "ArgumentInvalid"},
+        {"mayAdopt no bool",
+         "{\"operationId\":\"o\",\"owner\":\"" GROUP "\"," AUTHN ",\"mayAdopt\":1}",
+         "ArgumentInvalid"},
+        {"status unknown",
+         "{\"operationId\":\"o\",\"owner\":\"" GROUP "\"," AUTHN ",\"status\":\"x\"}",
+         "ArgumentInvalid"},
+    };
+#undef AUTHN
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct reply r = bed_ask("dps", "PUT", P "d1" V, NULL, rows[i].body);
+        expect(&r, rows[i].name, 400, rows[i].code);
+        reply_done(&r);
+    }
+    struct reply r = bed_ask("iothubowner", "GET", "/devices/d1", NULL, NULL);
+    expect(&r, "nothing was stored", 404, "DeviceNotFound");
+    reply_done(&r);
+}
+
+static void reset_twin(void **state)
+{
+    (void)state;
+    struct reply r =
+        put("d1", "op-1", GROUP, T64,
+            "\"initialTwin\":{\"tags\":{\"a\":1},\"properties\":{\"desired\":{\"a\":1}}}");
+    reply_done(&r);
+    AUTO(arena_done) struct arena a = ARENA_INIT(65536);
+    struct device d;
+    assert_ok(registry_get(&bed.worker, &a, SPAN_LIT("d1"), &d));
+    bed_connect(d.identity);
+    r = put("d1", "op-2", GROUP, T64,
+            "\"resetTwin\":true,\"initialTwin\":{\"properties\":{\"desired\":{\"b\":2}}}");
+    expect(&r, "reset", 200, "");
+    reply_done(&r);
+    bed_idle();
+    assert_int_equal(bed.desired, 1);
+    assert_string_equal(bed.desired_text, "{\"b\":2,\"$version\":2}");
+    r = bed_ask("iothubowner", "GET", "/twins/d1", NULL, NULL);
+    assert_string_equal(member(r.body, "tags"), "{}");
+    assert_string_equal(member(r.body, "version"), "3");
+    assert_string_equal(member(r.body, "properties.reported.$version"), "2");
+    assert_string_equal(member(r.body, "properties.desired.b"), "2");
+    assert_string_equal(member(r.body, "properties.desired.a"), "");
+    reply_done(&r);
+}
+
+static void status(void **state)
+{
+    (void)state;
+    struct reply r = put("d1", "op-1", GROUP, T64, "");
+    reply_done(&r);
+    AUTO(arena_done) struct arena a = ARENA_INIT(65536);
+    struct device d;
+    assert_ok(registry_get(&bed.worker, &a, SPAN_LIT("d1"), &d));
+    bed_connect(d.identity);
+    struct reply off = bed_ask("dps", "PATCH", P "d1" V, NULL, STATUS("op-2", GROUP, "disabled"));
+    expect(&off, "disable", 200, "");
+    bed_idle();
+    assert_int_equal(bed.changes, 1);
+    assert_int_equal(bed.last_change, DIR_GONE);
+    assert_string_equal(member(off.body, "status"), "\"disabled\"");
+    struct reply on = bed_ask("dps", "PATCH", P "d1" V, NULL, STATUS("op-3", GROUP, "enabled"));
+    assert_string_equal(member(on.body, "status"), "\"enabled\"");
+    struct reply again = bed_ask("dps", "PATCH", P "d1" V, NULL, STATUS("op-3", GROUP, "enabled"));
+    assert_string_equal(again.body, on.body);
+    bed_idle();
+    assert_int_equal(bed.changes, 1);
+    reply_done(&off);
+    reply_done(&on);
+    reply_done(&again);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)
+        T(creates),      T(no_keys),    T(repeats),    T(same_owner), T(ownership),
+        T(others_doors), T(bad_bodies), T(reset_twin), T(status),
+#undef T
+    };
+    return cmocka_run_group_tests_name("provision", tests, NULL, NULL);
+}
