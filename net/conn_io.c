@@ -274,6 +274,9 @@ void conn_io_write(struct stream *s, struct span b)
 void conn_flush(struct conn *c)
 {
     size_t sent;
+    if (conn_out_pending(c) == 0) {
+        return;
+    }
     if (!send_some(c, span_of(c->out + c->out_at, conn_out_pending(c)), &sent)) {
         return;
     }

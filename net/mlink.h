@@ -32,8 +32,8 @@ struct mlink_handler {
     /* Spans live for the call only. Answer with mlink_connack, now or later. */
     void (*on_connect)(struct mlink *l, void *arg, const struct mqtt_connect *c);
     /* QoS 0 and 1. p is borrowed for the call. An error closes the link with that reason. */
-    enum err (*on_publish)(struct mlink *l, void *arg, const struct mqtt_publish *p, mlink_slot slot,
-                           struct err_info *info);
+    enum err (*on_publish)(struct mlink *l, void *arg, const struct mqtt_publish *p,
+                           mlink_slot slot, struct err_info *info);
     /* One filter at a time, in order: gives the SUBACK code (0, 1, 0x80). E_CLOSED: send the SUBACK with
      * 0x80 for this entry, then close. */
     enum err (*on_subscribe)(struct mlink *l, void *arg, struct span filter, uint8_t qos,
@@ -63,8 +63,8 @@ void mlink_connack_v5_refuse(struct mlink *l);
 void mlink_ack(struct mlink *l, mlink_slot slot);
 /* topic and payload are copied. qos 1: *ret_packet_id (not in flight, 1..65535); E_QUEUE_FULL when
  * LIMIT_MQTT_INFLIGHT_OUT are unacknowledged. */
-MUST_USE enum err mlink_publish(struct mlink *l, struct span topic, struct span payload, uint8_t qos,
-                                bool dup, uint16_t *ret_packet_id);
+MUST_USE enum err mlink_publish(struct mlink *l, struct span topic, struct span payload,
+                                uint8_t qos, bool dup, uint16_t *ret_packet_id);
 /* Same, but not before the PUBACK of slot has been written (MLINK_NO_SLOT: at once). */
 MUST_USE enum err mlink_publish_after(struct mlink *l, mlink_slot slot, struct span topic,
                                       struct span payload, uint8_t qos);
