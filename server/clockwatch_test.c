@@ -15,8 +15,8 @@
 #define START 1800000000LL /* seconds since 1970 */
 
 struct fake {
-    int64_t wall_s;
-    uint64_t mono_s;
+    _Atomic int64_t wall_s; /* the writer reads them too */
+    _Atomic uint64_t mono_s;
 };
 static int64_t fake_wall(void *arg)
 {
@@ -60,7 +60,8 @@ static void end(struct world *w)
 static void make(struct world *w)
 {
     memset(w, 0, sizeof(*w));
-    w->time = (struct fake){START, 1000};
+    w->time.wall_s = START;
+    w->time.mono_s = 1000;
     (void)snprintf(w->dir, sizeof(w->dir), "/tmp/berth-clock-XXXXXX");
     assert_non_null(mkdtemp(w->dir));
     (void)snprintf(w->db, sizeof(w->db), "%s/r.db", w->dir);

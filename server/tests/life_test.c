@@ -8,7 +8,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -468,6 +470,112 @@ static void test_drain_deadline(void **state)
     fix_teardown(&f);
 }
 
+/* --- the service manager ------------------------------------------------------------------------- */
+
+static int open_notify(struct fix *f)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s/notify", f->dir);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_int_equal(setenv("NOTIFY_SOCKET", a.sun_path, 1), 0);
+    return fd;
+}
+
+static void wait_notify(int fd, const char *want)
+{
+    char text[256];
+    ssize_t n = recv(fd, text, sizeof(text) - 1, 0);
+    assert_true(n > 0);
+    text[n] = '\0';
+    if (strncmp(text, want, strlen(want)) != 0) {
+        fail_msg("notified \"%s\", not \"%s\"", text, want);
+    }
+}
+
+static void test_notify(void **state)
+{
+    (void)state;
+    struct fix f;
+    fix_setup(&f);
+    fix_init(&f);
+    int fd = open_notify(&f);
+    fix_start(&f, NULL);
+    wait_notify(fd, "READY=1");
+    assert_int_equal(kill(f.pid, SIGHUP), 0);
+    wait_notify(fd, "RELOADING=1\nMONOTONIC_USEC=");
+    wait_notify(fd, "READY=1");
+    assert_int_equal(kill(f.pid, SIGTERM), 0);
+    wait_notify(fd, "STOPPING=1");
+    assert_int_equal(fix_stop(&f, 0), 0);
+    assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
+    (void)close(fd);
+    fix_teardown(&f);
+}
+
+/* --- bounds ------------------------------------------------------------------------------------------ */
+
+static void test_low_disk(void **state)
+{
+    (void)state;
+    struct fix f;
+    struct answer a;
+    char url[256], token[512];
+    const char *const args[] = {"--set", "store.disk-reserve=9000000G", NULL};
+    fix_setup(&f);
+    fix_init(&f);
+    fix_start(&f, args);
+    static const char *const paths[] = {"/readyz", "/healthz"};
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        metrics_url(&f, paths[i], url, sizeof(url));
+        fix_get_plain(url, &a);
+        assert_int_equal(a.status, 503);
+        has(buf_span(&a.body), "disk");
+        answer_done(&a);
+    }
+    /* Nothing new is written, but taking a right away must still work. */
+    (void)fix_token(f.address, f.key[0], "owner", 60, token);
+    struct ask q = {.method = "PUT",
+                    .path = "/admin/policies/x?api-version=2026-11-01-berth",
+                    .token = token,
+                    .body = "{\"rights\":\"Read\"}"};
+    fix_ask(&f, &q, &a);
+    assert_int_equal(a.status, 500);
+    answer_done(&a);
+    q = (struct ask){.method = "DELETE",
+                     .path = "/admin/policies/service?api-version=2026-11-01-berth",
+                     .token = token,
+                     .if_match = "*"};
+    fix_ask(&f, &q, &a);
+    assert_int_equal(a.status, 204);
+    answer_done(&a);
+    assert_int_equal(fix_stop(&f, SIGTERM), 0);
+    fix_teardown(&f);
+}
+
+static void test_max_connections(void **state)
+{
+    (void)state;
+    struct fix f;
+    size_t seen = 0;
+    const char *const args[] = {
+        "--set", "server.workers=1",       "--set", "server.max-connections=2",
+        "--set", "server.drain-seconds=0", NULL};
+    fix_setup(&f);
+    fix_init(&f);
+    fix_start(&f, args);
+    CURL *link = open_link(&f);
+    ask_hello(&f, 200); /* the second */
+    CURL *more = open_link(&f);
+    ask_hello(&f, 0); /* one too many */
+    fix_wait_log(&f, "server.connections.limit", &seen);
+    curl_easy_cleanup(link);
+    curl_easy_cleanup(more);
+    assert_int_equal(fix_stop(&f, SIGTERM), 0);
+    fix_teardown(&f);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "mini-server") == 0) {
@@ -479,7 +587,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_init),           cmocka_unit_test(test_init_half_way),
         cmocka_unit_test(test_start),          cmocka_unit_test(test_reload),
         cmocka_unit_test(test_reload_fixed),   cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_drain_deadline),
+        cmocka_unit_test(test_drain_deadline), cmocka_unit_test(test_notify),
+        cmocka_unit_test(test_low_disk),       cmocka_unit_test(test_max_connections),
     };
     return cmocka_run_group_tests_name("server life", tests, NULL, NULL);
 }
