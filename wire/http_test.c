@@ -181,6 +181,9 @@ static void test_heads(void **state)
         print_message("%s\n", rows[i].name);
         assert_err(http_head_read(rows[i].head, &h, &info), rows[i].want);
         assert_int_equal(h.n_headers == 77, rows[i].want != OK);
+        if (span_starts(span_str(rows[i].name), S("folded"))) {
+            assert_non_null(strstr(info.why, "folded"));
+        }
     }
 }
 

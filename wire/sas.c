@@ -84,8 +84,7 @@ static enum err sig_read(struct span text, uint8_t ret[SAS_SIG_SIZE], struct err
         return bad(info, "sig is too long");
     }
     struct span base64 = span_of(decoded, decode_percent_to(text, decoded, &clean));
-    if (!clean || base64.n != SIG_TEXT || base64_decode_to(base64, ret, &n) != OK ||
-        n != SAS_SIG_SIZE) {
+    if (!clean || base64_decode_to(base64, ret, &n) != OK || n != SAS_SIG_SIZE) {
         return bad(info, "sig is not the base64 of 32 bytes");
     }
     return OK;
@@ -175,9 +174,6 @@ static bool prefix_fits(const struct target *t, struct span sr)
 {
     while (sr.n > 0 && sr.p[sr.n - 1] == '/') {
         sr.n--;
-    }
-    if (sr.n == 0) {
-        return false; /* names nothing, so it covers nothing */
     }
     if (t->n_hosts > 0 && !host_fits(t, span_cut(&sr, '/'))) {
         return false;
