@@ -281,6 +281,11 @@ void admin_answer_none(struct http_rq *rq)
     http_answer(rq, 204, NULL, SPAN_NONE);
 }
 
+void admin_answer_deleted(struct http_rq *rq, struct admin_op *op UNUSED)
+{
+    admin_answer_none(rq);
+}
+
 /* --- lists --------------------------------------------------------------------------------------- */
 
 static bool read_number(struct http_rq *rq, const char *name, uint64_t min, uint64_t max,

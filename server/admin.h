@@ -106,6 +106,8 @@ struct admin_op {
 /* Zeroed memory of `size` bytes that begins with a struct admin_op; NULL: rq has been refused already. */
 void *admin_op_new(struct http_rq *rq, size_t size);
 void admin_submit(struct http_rq *rq, struct admin_op *op);
+/* The answer of a DELETE: 204. */
+void admin_answer_deleted(struct http_rq *rq, struct admin_op *op);
 /* For one that was made and shall not be submitted after all (the body was bad): refuses rq and frees. */
 void admin_op_drop(struct http_rq *rq, struct admin_op *op, enum err e,
                    const struct err_info *info);

@@ -302,17 +302,12 @@ static enum err tx_delete(struct store_tx *tx, struct admin_op *op)
     return trust_tx_changed(tx, op->w->s);
 }
 
-static void answer_none(struct http_rq *rq, struct admin_op *op UNUSED)
-{
-    admin_answer_none(rq);
-}
-
 static void cert_delete(struct http_rq *rq)
 {
     struct cert_op *o = cert_op_new(rq);
     if (o != NULL) {
         o->op.tx = tx_delete;
-        o->op.answer = answer_none;
+        o->op.answer = admin_answer_deleted;
         o->op.is_urgent = true;
         admin_submit(rq, &o->op);
     }

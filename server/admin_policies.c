@@ -3,34 +3,11 @@
  * The resources /admin/policies (dps-service-rest.md C3). Nobody gains a right here (threat S3): a policy is given only
  * rights that the caller holds, and keys are told only of policies whose rights the caller holds.
  */
-#include "server/admin.h"
+#include "server/admin_policies.h"
 
 #include <stdlib.h>
 
 #include "base/text.h"
-#include "server/server_int.h"
-#include "server/server_sql.h"
-
-#define NEW_KEY_BYTES 32u
-#define POLICY_JSON_MAX 4096u
-
-enum rotation { ROTATE_PRIMARY, ROTATE_SECONDARY, ROTATE_BOTH, ROTATE_SWAP };
-
-struct policy_op {
-    struct admin_op op;
-    char name[LIMIT_ADMIN_NAME + 1];
-    uint32_t caller_rights;
-    uint32_t given;
-    bool has_key[2]; /* PUT: named by the caller */
-    enum rotation rotation;
-    struct secret key[2]; /* new ones; for listKeys and regenerateKey the ones told */
-    struct policy_row row;
-};
-
-static struct policy_op *as_policy_op(struct admin_op *op)
-{
-    return CONTAINER_OF(op, struct policy_op, op);
-}
 
 static void policy_op_done(struct admin_op *op)
 {
@@ -39,7 +16,7 @@ static void policy_op_done(struct admin_op *op)
     secret_done(&o->key[1]);
 }
 
-static struct policy_op *policy_op_new(struct http_rq *rq)
+struct policy_op *policy_op_new(struct http_rq *rq)
 {
     struct span name;
     if (!admin_name(rq, 0, &name)) {
@@ -67,7 +44,7 @@ static uint32_t hidden_bits(const struct server_program *p)
 
 /* Without the closing brace. The text form leaves Berth's own rights out; a member of their own
  * names them, or a reader would not see who may administrate. */
-static void add_policy(struct buf *b, const struct server_program *p, const struct policy_row *row)
+void policy_add_json(struct buf *b, const struct server_program *p, const struct policy_row *row)
 {
     AUTO(buf_done) struct buf text = BUF_INIT(1024);
     AUTO(buf_done) struct buf hidden = BUF_INIT(1024);
@@ -88,7 +65,7 @@ static void answer_row(struct http_rq *rq, const struct policy_row *row, unsigne
 {
     AUTO(buf_done) struct buf b = BUF_INIT(POLICY_JSON_MAX);
     const struct server_program *p = worker_of_rq(rq)->s->program;
-    add_policy(&b, p, row);
+    policy_add_json(&b, p, row);
     buf_add_u8(&b, '}');
     if (buf_err(&b) != OK) {
         p->refuse(rq, buf_err(&b), NULL);
@@ -102,28 +79,6 @@ static void answer_row(struct http_rq *rq, const struct policy_row *row, unsigne
 static void answer_put(struct http_rq *rq, struct admin_op *op)
 {
     answer_row(rq, &as_policy_op(op)->row, op->created ? 201 : 200);
-}
-
-static void answer_keys(struct http_rq *rq, struct admin_op *op)
-{
-    const struct policy_op *o = as_policy_op(op);
-    const struct server_program *p = op->w->s->program;
-    struct buf b = BUF_INIT(POLICY_JSON_MAX);
-    (void)buf_reserve(&b, POLICY_JSON_MAX); /* at once, so that no copy of the keys stays behind */
-    add_policy(&b, p, &o->row);
-    buf_add_str(&b, ",\"primaryKey\":\"");
-    base64_add(&b, secret_span(&o->key[0]));
-    buf_add_str(&b, "\",\"secondaryKey\":\"");
-    base64_add(&b, secret_span(&o->key[1]));
-    buf_add_str(&b, "\"}");
-    if (buf_err(&b) == OK) {
-        http_header(rq, "Cache-Control", SPAN_LIT("no-store"));
-        admin_answer_json(rq, 200, o->row.etag, NULL, buf_span(&b));
-        mem_wipe(b.p, b.cap);
-    } else {
-        p->refuse(rq, buf_err(&b), NULL);
-    }
-    buf_done(&b);
 }
 
 /* --- reading ---------------------------------------------------------------------------------------- */
@@ -158,7 +113,7 @@ static void policy_list(struct http_rq *rq)
     admin_list_begin(&list, &b, &page);
     for (size_t i = 0; e == OK && i < n; i++) {
         if (admin_list_next(&list)) {
-            add_policy(&b, w->s->program, &rows[i]);
+            policy_add_json(&b, w->s->program, &rows[i]);
             buf_add_u8(&b, '}');
         }
     }
@@ -192,7 +147,7 @@ static enum err keep_an_admin(struct store_tx *tx, const struct policy_op *o, st
     return e != OK ? e : err_set(info, E_CONFLICT, "the last policy that may administrate");
 }
 
-static enum err read_row(struct store_tx *tx, struct policy_op *o, bool *ret_exists)
+enum err policy_op_read_row(struct store_tx *tx, struct policy_op *o, bool *ret_exists)
 {
     enum err e = sql_policy_get(tx->db, span_str(o->name), &o->row);
     *ret_exists = e == OK;
@@ -237,7 +192,7 @@ static enum err tx_put(struct store_tx *tx, struct admin_op *op)
     struct policy_op *o = as_policy_op(op);
     bool exists;
     enum err e;
-    if ((e = read_row(tx, o, &exists)) != OK ||
+    if ((e = policy_op_read_row(tx, o, &exists)) != OK ||
         (e = admin_match_put(&op->match, exists, o->row.etag)) != OK ||
         (e = exists ? tx_update(tx, o) : tx_create(tx, o)) != OK) {
         return e;
@@ -250,93 +205,11 @@ static enum err tx_delete(struct store_tx *tx, struct admin_op *op)
     struct policy_op *o = as_policy_op(op);
     bool exists;
     enum err e;
-    if ((e = read_row(tx, o, &exists)) != OK ||
+    if ((e = policy_op_read_row(tx, o, &exists)) != OK ||
         (e = admin_match_change(&op->match, exists, o->row.etag)) != OK ||
         (is_admin(op->w->s->program, o->row.given) &&
          (e = keep_an_admin(tx, o, &op->info)) != OK) ||
         (e = sql_policy_del(tx->db, o->row.id)) != OK) {
-        return e;
-    }
-    return policy_tx_changed(tx, op->w->s);
-}
-
-static enum err may_see_keys(struct policy_op *o)
-{
-    uint32_t all = rights_closure(o->op.w->s->program, o->row.given);
-    return (all & ~o->caller_rights) == 0
-               ? OK
-               : err_set(&o->op.info, E_UNAUTHORIZED, "the caller lacks rights of that policy");
-}
-
-static enum err unseal_keys(struct policy_op *o, struct secret ret[2])
-{
-    const struct keyring *k = o->op.w->s->keyring;
-    enum err e = OK;
-    for (unsigned i = 0; e == OK && i < 2; i++) {
-        e = keyring_unseal(k, sql_policy_place(&o->row, i),
-                           span_of(o->row.key[i].b, o->row.key[i].n), &ret[i]);
-    }
-    return e;
-}
-
-/* Changes nothing but the audit trail. */
-static enum err tx_list_keys(struct store_tx *tx, struct admin_op *op)
-{
-    struct policy_op *o = as_policy_op(op);
-    enum err e = sql_policy_get(tx->db, span_str(o->name), &o->row);
-    if (e != OK || (e = may_see_keys(o)) != OK) {
-        return e;
-    }
-    return unseal_keys(o, o->key);
-}
-
-/* The generation goes with the key, so that live links of either live on. */
-static enum err swap_keys(struct store_tx *tx, struct policy_op *o, const struct secret old[2])
-{
-    const struct keyring *k = o->op.w->s->keyring;
-    const uint64_t gen[2] = {o->row.key[0].gen, o->row.key[1].gen};
-    enum err e = OK;
-    for (unsigned i = 0; e == OK && i < 2; i++) {
-        e = policy_tx_set_key(tx, k, &o->row, i, &old[1 - i]);
-        o->row.key[i].gen = gen[1 - i];
-    }
-    return e;
-}
-
-static enum err rotate(struct store_tx *tx, struct policy_op *o, const struct secret old[2])
-{
-    const struct keyring *k = o->op.w->s->keyring;
-    enum err e = OK;
-    if (o->rotation == ROTATE_SWAP) {
-        return swap_keys(tx, o, old);
-    }
-    if (o->rotation != ROTATE_SECONDARY) {
-        e = policy_tx_set_key(tx, k, &o->row, 0, &o->key[0]);
-    }
-    if (e == OK && o->rotation != ROTATE_PRIMARY) {
-        e = policy_tx_set_key(tx, k, &o->row, 1, &o->key[1]);
-    }
-    return e;
-}
-
-static enum err tx_regenerate(struct store_tx *tx, struct admin_op *op)
-{
-    struct policy_op *o = as_policy_op(op);
-    struct secret old[2] = {{.n = 0}, {.n = 0}};
-    bool exists;
-    enum err e;
-    if ((e = read_row(tx, o, &exists)) != OK ||
-        (e = admin_match_change(&op->match, exists, o->row.etag)) != OK ||
-        (e = may_see_keys(o)) != OK) {
-        return e;
-    }
-    if ((e = unseal_keys(o, old)) == OK) {
-        e = rotate(tx, o, old);
-    }
-    secret_done(&old[0]);
-    secret_done(&old[1]);
-    if (e != OK || (e = admin_tx_next(tx, &o->row.etag)) != OK ||
-        (e = sql_policy_set(tx->db, &o->row)) != OK) {
         return e;
     }
     return policy_tx_changed(tx, op->w->s);
@@ -412,78 +285,15 @@ static void policy_put(struct http_rq *rq)
     admin_submit(rq, &o->op);
 }
 
-static void answer_none(struct http_rq *rq, struct admin_op *op UNUSED)
-{
-    admin_answer_none(rq);
-}
-
 static void policy_delete(struct http_rq *rq)
 {
     struct policy_op *o = policy_op_new(rq);
     if (o != NULL) {
         o->op.tx = tx_delete;
-        o->op.answer = answer_none;
+        o->op.answer = admin_answer_deleted;
         o->op.is_urgent = true;
         admin_submit(rq, &o->op);
     }
-}
-
-static void policy_list_keys(struct http_rq *rq)
-{
-    static const char *const none[] = {NULL};
-    AUTO(json_free_p) struct json *body = NULL;
-    struct policy_op *o = policy_op_new(rq);
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, none, true, &body)) {
-        admin_op_forget(&o->op);
-        return;
-    }
-    o->op.tx = tx_list_keys;
-    o->op.answer = answer_keys;
-    admin_submit(rq, &o->op);
-}
-
-/* The answer tells both keys, the changed and the kept. */
-static enum err tx_regenerate_and_tell(struct store_tx *tx, struct admin_op *op)
-{
-    struct policy_op *o = as_policy_op(op);
-    enum err e = tx_regenerate(tx, op);
-    return e != OK ? e : unseal_keys(o, o->key);
-}
-
-static void policy_regenerate(struct http_rq *rq)
-{
-    static const char *const known[] = {"policyKey", NULL};
-    static const char *const words[] = {[ROTATE_PRIMARY] = "primaryKey",
-                                        [ROTATE_SECONDARY] = "secondaryKey",
-                                        [ROTATE_BOTH] = "both",
-                                        [ROTATE_SWAP] = "swap"};
-    AUTO(json_free_p) struct json *body = NULL;
-    struct err_info info = {0};
-    size_t word = 0;
-    struct policy_op *o = policy_op_new(rq);
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, known, false, &body)) {
-        admin_op_forget(&o->op);
-        return;
-    }
-    enum err e;
-    if ((e = json_get_word(body, "policyKey", JSON_F_NEED, words, ARRAY_LEN(words), &word,
-                           &info)) != OK ||
-        (e = secret_random(&o->key[0], NEW_KEY_BYTES)) != OK ||
-        (e = secret_random(&o->key[1], NEW_KEY_BYTES)) != OK) {
-        admin_op_drop(rq, &o->op, e, &info);
-        return;
-    }
-    o->rotation = (enum rotation)word;
-    o->op.tx = tx_regenerate_and_tell;
-    o->op.answer = answer_keys;
-    o->op.is_urgent = true;
-    admin_submit(rq, &o->op);
 }
 
 const struct http_route admin_policy_routes[] = {
@@ -493,9 +303,9 @@ const struct http_route admin_policy_routes[] = {
     { HTTP_PUT,    "/admin/policies/{name}", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, policy_put },
     { HTTP_DELETE, "/admin/policies/{name}", AUTH_ADMIN, 0, 0,                policy_delete },
     { HTTP_POST,   "/admin/policies/{name}/listKeys",
-                                             AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, policy_list_keys },
+                                             AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, admin_policy_list_keys },
     { HTTP_POST,   "/admin/policies/{name}/regenerateKey",
-                                             AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, policy_regenerate },
+                                             AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, admin_policy_regenerate },
     /* clang-format on */
 };
 const size_t n_admin_policy_routes = ARRAY_LEN(admin_policy_routes);

@@ -129,6 +129,21 @@ enum chain_verdict trust_verify(struct worker *w, const struct cert_peer *peer,
                               ret_path, info);
 }
 
+bool trust_path_still_good(struct worker *w, const struct chain_path *path)
+{
+    struct trust_set *t = NULL;
+    if (path->n == 0 || snapshot(w, &t, NULL) != OK) {
+        return false;
+    }
+    struct span anchor = span_of(path->sha256[path->n - 1], CERT_SHA256);
+    bool is_there = false;
+    for (size_t i = 0; i < t->n; i++) {
+        is_there = is_there || (t->ca[i].is_verified &&
+                                span_eq(anchor, span_of(cert_sha256(t->ca[i].cert), CERT_SHA256)));
+    }
+    return is_there;
+}
+
 enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret,
                             struct err_info *info)
 {

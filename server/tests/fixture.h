@@ -19,7 +19,7 @@
 #define FIX_MQTTS_PORT 28883
 
 struct fix {
-    char dir[96]; /* certificates; short enough for a socket in it */
+    char dir[96];   /* certificates; short enough for a socket in it */
     char data[160]; /* data folder */
     char address[32];
     char ca_file[192], cert_file[192], key_file[192];

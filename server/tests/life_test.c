@@ -566,11 +566,12 @@ static void test_max_connections(void **state)
     fix_init(&f);
     fix_start(&f, args);
     CURL *link = open_link(&f);
-    ask_hello(&f, 200); /* the second */
     CURL *more = open_link(&f);
     ask_hello(&f, 0); /* one too many */
     fix_wait_log(&f, "server.connections.limit", &seen);
     curl_easy_cleanup(link);
+    wait_requests(&f, "berth_connections_open 1\n");
+    ask_hello(&f, 200);
     curl_easy_cleanup(more);
     assert_int_equal(fix_stop(&f, SIGTERM), 0);
     fix_teardown(&f);
