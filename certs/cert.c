@@ -48,6 +48,17 @@ static enum err describe(struct cert *c, struct err_info *info)
     return OK;
 }
 
+/* One certificate, one encoding, one thumbprint: no BER around the signed part, which is kept as it
+ * came (and refused by its signature when it was touched). */
+static bool is_own_encoding(const struct cert *c)
+{
+    unsigned char *again = NULL;
+    int n = i2d_X509(c->x, &again);
+    bool same = n > 0 && span_eq(span_of(again, (size_t)n), span_of(c->der, c->der_n));
+    OPENSSL_free(again);
+    return same;
+}
+
 enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info)
 {
     AUTO(cert_free_p) struct cert *c = NULL;
@@ -67,9 +78,7 @@ enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info
     if (c->x == NULL) {
         return crypto_err(info, E_MALFORMED, "certificate");
     }
-    /* One certificate, one encoding, one thumbprint: no bytes behind, no BER in the frame. */
-    int again = i2d_X509(c->x, NULL);
-    if (at != c->der + der.n || again < 0 || (size_t)again != der.n) {
+    if (at != c->der + der.n || !is_own_encoding(c)) {
         ERR_clear_error();
         return err_set(info, E_MALFORMED, "certificate: not DER, or bytes behind it");
     }

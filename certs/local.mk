@@ -7,7 +7,8 @@ noinst_LIBRARIES += %D%/libcerts.a
 	%D%/private_file.h %D%/private_file.c \
 	%D%/keyring.h %D%/keyring.c %D%/mac.c \
 	%D%/signer.h %D%/signer_int.h %D%/signer.c %D%/signer_key.c %D%/csr.c \
-	%D%/signer_pool.h %D%/signer_pool.c
+	%D%/signer_pool.h %D%/signer_pool.c \
+	%D%/tls.h %D%/tls.c
 
 certs_test_libs = %D%/libcerts.a base/libbase.a $(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
 certs_zoo = %D%/zoo.h %D%/zoo.c
@@ -20,3 +21,6 @@ check_PROGRAMS += %D%/keyring_test
 check_PROGRAMS += %D%/signer_test
 %C%_signer_test_SOURCES = %D%/signer_test.c $(certs_zoo)
 %C%_signer_test_LDADD = $(certs_test_libs)
+check_PROGRAMS += %D%/cert_test
+%C%_cert_test_SOURCES = %D%/cert_test.c $(certs_zoo)
+%C%_cert_test_LDADD = $(certs_test_libs)

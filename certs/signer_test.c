@@ -310,8 +310,8 @@ static void test_csr(void **state)
 {
     struct ca *f = *state;
     AUTO(buf_done)
-    struct buf der = BUF_INIT(4096),
-               pem = BUF_INIT(8192), b64 = BUF_INIT(8192), b64pem = BUF_INIT(16384);
+    struct buf der = BUF_INIT(4096), pem = BUF_INIT(8192), b64 = BUF_INIT(8192),
+               b64pem = BUF_INIT(16384);
     assert_ok(signer_make_csr(f->key, SPAN_LIT("dev-1"), &der, NULL));
     csr_add_pem(buf_span(&der), &pem);
     base64_add(&b64, buf_span(&der));
