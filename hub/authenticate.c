@@ -342,9 +342,8 @@ enum err registry_still_good(struct worker *w, const struct admitted *ad, struct
     if (d.slot_gen[ad->slot] != ad->cred_gen) {
         return err_set(info, E_UNAUTHORIZED, "credential was replaced");
     }
-    /* The chain itself is not kept on an idle link: after any change of trust the device proves itself again. */
-    if (ad->by_ca && ad->trust_epoch != trust_epoch(worker_server(w))) {
-        return err_set(info, E_UNAUTHORIZED, "trusted certificates changed");
+    if (ad->by_ca && !trust_path_still_good(w, &ad->path)) {
+        return err_set(info, E_UNAUTHORIZED, "the CA certificate is trusted no more");
     }
     return OK;
 }

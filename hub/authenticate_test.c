@@ -221,6 +221,30 @@ static enum err ca_tx(struct store_tx *tx, struct store_op *op)
     return sql_ca_add(tx->db, &row);
 }
 
+static enum err set_verified(struct store_tx *tx, bool is_verified)
+{
+    struct ca_row row;
+    enum err e = sql_ca_get(tx->db, SPAN_LIT("ca"), &row);
+    if (e == OK) {
+        row.is_verified = is_verified;
+        e = sql_ca_set(tx->db, &row);
+        ca_row_done(&row);
+    }
+    return e;
+}
+
+static enum err distrust_tx(struct store_tx *tx, struct store_op *op)
+{
+    (void)op;
+    return set_verified(tx, false);
+}
+
+static enum err trust_again_tx(struct store_tx *tx, struct store_op *op)
+{
+    (void)op;
+    return set_verified(tx, true);
+}
+
 static int tls_setup(void **state)
 {
     struct identity_files f;
@@ -460,8 +484,15 @@ static void authorities(void **state) /* M6 */
     assert_err(try("thumb", "", k.conn, NULL, NULL), E_UNAUTHORIZED); /* the other type */
     assert_err(try("unknown", "", k.conn, NULL, NULL), E_UNAUTHORIZED);
     assert_ok(registry_still_good(&bed.worker, &ad, NULL));
+    atomic_fetch_add(&bed.server.trust_epoch, 1); /* some other certificate came or went */
+    assert_ok(registry_still_good(&bed.worker, &ad, NULL));
+    assert_ok(bed_tx(distrust_tx));
     atomic_fetch_add(&bed.server.trust_epoch, 1);
     assert_err(registry_still_good(&bed.worker, &ad, NULL), E_UNAUTHORIZED);
+    assert_err(try("dev-1", "", k.conn, NULL, NULL), E_UNAUTHORIZED);
+    assert_ok(bed_tx(trust_again_tx));
+    atomic_fetch_add(&bed.server.trust_epoch, 1);
+    assert_ok(try("dev-1", "", k.conn, NULL, NULL));
     hang_up(&k);
     for (unsigned i = 1; i < 4; i++) { /* wrong CN, expired, chain that ends nowhere */
         dial(&k, &f[i]);

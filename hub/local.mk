@@ -65,3 +65,6 @@ check_PROGRAMS += %D%/provision_test
 check_PROGRAMS += %D%/authenticate_test
 %C%_authenticate_test_SOURCES = %D%/authenticate_test.c $(hub_test_bed)
 %C%_authenticate_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/face_test
+%C%_face_test_SOURCES = %D%/face_test.c
+%C%_face_test_LDADD = $(hub_test_libs)
