@@ -64,7 +64,9 @@ static enum err admit(struct http_rq *rq, struct err_info *info)
 
 static void refuse(struct http_rq *rq, enum err e, const struct err_info *info UNUSED)
 {
-    http_answer(rq, e == E_NO_ROUTE ? 404 : 400, "text/plain", span_str(err_name(e)));
+    /* Whoever counts the answers does not know which of them is for a HEAD, and so without its body. */
+    struct span text = http_rq_method(rq) == HTTP_HEAD ? SPAN_NONE : span_str(err_name(e));
+    http_answer(rq, e == E_NO_ROUTE ? 404 : 400, "text/plain", text);
 }
 
 static void on_open(struct conn *c, void *arg UNUSED)
