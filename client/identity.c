@@ -172,8 +172,12 @@ static enum err fill(const char *factory, const struct burn *b, struct err_info 
     }
     if (b->kind == ATTEST_SYMMETRIC_KEY) {
         e = write_in(factory, "key", b->key_base64, 0600, info);
-    } else if ((e = write_in(factory, "device.key", b->private_key_pem, 0600, info)) == OK) {
-        e = write_in(factory, "device.pem", b->cert_chain_pem, 0644, info);
+    } else {
+        AUTO(mem_free_p) char *path = fs_join(factory, "device.key");
+        e = path == NULL ? E_NOMEM : signer_key_save(b->private_key, path, info);
+        if (e == OK) {
+            e = write_in(factory, "device.pem", b->cert_chain_pem, 0644, info);
+        }
     }
     /* Last, so that a folder with a description is a whole one. */
     return e != OK ? e : write_in(factory, "identity.json", buf_span(&text), 0644, info);

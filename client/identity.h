@@ -26,6 +26,7 @@
 #include "base/err.h"
 #include "base/secret.h"
 #include "base/span.h"
+#include "certs/signer.h"
 
 enum attestation_kind { ATTEST_SYMMETRIC_KEY, ATTEST_X509 };
 struct identity {
@@ -44,7 +45,7 @@ struct burn {
     enum attestation_kind kind;
     uint16_t mqtts_port, https_port; /* 0: 8883, 443 */
     struct span key_base64;          /* ATTEST_SYMMETRIC_KEY */
-    struct span private_key_pem;     /* ATTEST_X509 */
+    const struct signer_key *private_key; /* ATTEST_X509 */
     struct span cert_chain_pem;
     struct span ca_pem;
 };

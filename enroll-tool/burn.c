@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/limits.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "certs/keyring.h"
+#include "certs/signer.h"
+#include "client/identity.h"
+#include "client/service.h"
+#include "enroll-tool/ledger.h"
+#include "enroll-tool/tool.h"
+
+#define LEAF_DAYS_DEFAULT 3650u
+#define DAY_US (INT64_C(86400) * 1000000)
+
+/* Everything about one burn. */
+struct job {
+    const struct cli_args *a;
+    char *serial, *rid, *target;
+    char *id_scope, *dps_host;
+    uint16_t mqtts_port, https_port;
+    struct buf ca_pem;
+    enum attestation_kind kind;
+    struct secret key;
+    struct signer_key *private_key;
+    struct buf key_text, chain_pem;
+};
+
+static void job_done(struct job *j)
+{
+    char **texts[] = { &j->serial, &j->rid, &j->target, &j->id_scope, &j->dps_host };
+    struct buf *bufs[] = { &j->ca_pem, &j->key_text, &j->chain_pem };
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        free(*texts[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bufs); i++) {
+        if (bufs[i]->p != NULL) {
+            mem_wipe(bufs[i]->p, bufs[i]->n);
+        }
+        buf_done(bufs[i]);
+    }
+    secret_done(&j->key);
+    signer_key_free(j->private_key);
+}
+
+/* --- where the unit will register -------------------------------------------------------------------------- */
+
+/* A file named in env.json stands beside it. */
+static char *beside(const char *file, struct span name)
+{
+    AUTO(buf_done) struct buf b = BUF_INIT(8192);
+    struct span dir = span_str(file);
+    while (dir.n > 0 && dir.p[dir.n - 1] != '/') {
+        dir.n--;
+    }
+    if (name.n == 0 || name.p[0] != '/') {
+        buf_add(&b, dir);
+    }
+    buf_add(&b, name);
+    return buf_take_str(&b);
+}
+
+static enum err from_env(struct job *j, const char *file, struct err_info *info)
+{
+    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
+    AUTO(json_free_p) struct json *env = NULL;
+    enum err e = tool_read(file, LIMIT_FILE_SMALL, &text, info);
+    if (e == OK) {
+        e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &env, info);
+    }
+    if (text.p != NULL) {
+        mem_wipe(text.p, text.n);
+    }
+    if (e != OK) {
+        return err_wrap(info, e, "%s", file);
+    }
+    int64_t mqtts = json_int(json_get(env, "mqttsPort")), https = json_int(json_get(env, "httpsPort"));
+    j->mqtts_port = mqtts > 0 && mqtts < 65536 ? (uint16_t)mqtts : 0;
+    j->https_port = https > 0 && https < 65536 ? (uint16_t)https : 0;
+    j->id_scope = span_dup(json_str(json_get(env, "idScope")));
+    j->dps_host = span_dup(json_str(json_get(env, "dpsHost")));
+    AUTO(mem_free_p) char *ca_file = beside(file, json_str(json_get(env, "caFile")));
+    if (j->id_scope == NULL || j->dps_host == NULL || ca_file == NULL) {
+        return E_NOMEM;
+    }
+    return cli_has(j->a, "server-ca") ? OK : tool_read(ca_file, LIMIT_FILE_SMALL, &j->ca_pem, info);
+}
+
+static enum err read_place(struct job *j, struct err_info *info)
+{
+    const char *env = cli_get(j->a, "env"), *scope = cli_get(j->a, "id-scope"), *host = cli_get(j->a, "dps-host");
+    const char *ca = cli_get(j->a, "server-ca");
+    enum err e = OK;
+    if (env != NULL) {
+        e = from_env(j, env, info);
+    }
+    if (e == OK && scope != NULL) {
+        free(j->id_scope);
+        j->id_scope = span_dup(span_str(scope));
+    }
+    if (e == OK && host != NULL) {
+        free(j->dps_host);
+        j->dps_host = span_dup(span_str(host));
+    }
+    if (e == OK && ca != NULL) {
+        e = tool_read(ca, LIMIT_FILE_SMALL, &j->ca_pem, info);
+    }
+    if (e == OK && (j->id_scope == NULL || j->id_scope[0] == '\0' || j->dps_host == NULL || j->dps_host[0] == '\0' || j->ca_pem.n == 0)) {
+        e = err_set(info, E_ARG, "say where the unit registers: --env FILE, or --id-scope, --dps-host and --server-ca");
+    }
+    return e;
+}
+
+/* --- credentials ------------------------------------------------------------------------------------------------ */
+
+static enum err make_symmetric(struct job *j, const char *file, struct err_info *info)
+{
+    AUTO(buf_done) struct buf text = BUF_INIT(512);
+    AUTO(secret_done) struct secret group = { 0 };
+    uint8_t mac[MAC_SIZE];
+    enum err e = tool_read(file, 512, &text, info);
+    if (e != OK) {
+        return e;
+    }
+    e = secret_from_base64(&group, span_trim(span_sub(buf_span(&text), 0, span_find(buf_span(&text), '\n'))));
+    mem_wipe(text.p, text.n);
+    if (e != OK || group.n < LIMIT_KEY_MIN) {
+        return err_set(info, E_ARG, "'%s' holds no base64 key of %u to %u bytes", file, LIMIT_KEY_MIN, LIMIT_KEY_MAX);
+    }
+    mac_sha256(secret_span(&group), span_str(j->rid), mac);
+    e = secret_set(&j->key, span_of(mac, sizeof(mac)));
+    mem_wipe(mac, sizeof(mac));
+    base64_add(&j->key_text, secret_span(&j->key));
+    buf_add_u8(&j->key_text, '\n');
+    j->kind = ATTEST_SYMMETRIC_KEY;
+    return e != OK ? e : buf_err(&j->key_text);
+}
+
+static enum err load_ca(const char *dir, struct signer_key **ret_key, struct cert **ret_cert, struct err_info *info)
+{
+    AUTO(mem_free_p) char *key_path = fs_join(dir, "intermediate.key");
+    AUTO(mem_free_p) char *cert_path = fs_join(dir, "intermediate.pem");
+    AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
+    if (key_path == NULL || cert_path == NULL) {
+        return E_NOMEM;
+    }
+    enum err e = tool_read(cert_path, LIMIT_FILE_SMALL, &pem, info);
+    if (e != OK || (e = cert_from_text(buf_span(&pem), ret_cert, info)) != OK || (e = signer_key_load(key_path, ret_key, info)) != OK) {
+        return e;
+    }
+    return signer_key_fits(*ret_key, *ret_cert) ? OK : err_set(info, E_CERT, "key and certificate in '%s' do not belong together", dir);
+}
+
+static enum err make_x509(struct job *j, const char *dir, struct err_info *info)
+{
+    AUTO(signer_key_free_p) struct signer_key *ca_key = NULL, *key = NULL;
+    AUTO(cert_free_p) struct cert *ca = NULL, *leaf = NULL;
+    AUTO(csr_free_p) struct csr *csr = NULL;
+    AUTO(buf_done) struct buf der = BUF_INIT(LIMIT_CERT_DER);
+    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
+    uint64_t days = LEAF_DAYS_DEFAULT;
+    int64_t now = clock_wall_us(clock_system());
+    if (!cli_number(j->a, "days", 1, 36500, &days)) {
+        return err_set(info, E_ARG, "--days wants 1 to 36500");
+    }
+    if (span_str(j->rid).n > LIMIT_X509_RID) {
+        return err_set(info, E_ARG, "a registration id in a certificate has at most %u characters", LIMIT_X509_RID);
+    }
+    enum err e = load_ca(dir, &ca_key, &ca, info);
+    if (e != OK || (e = signer_key_generate(KEY_P256, &key)) != OK || (e = signer_make_csr(key, span_str(j->rid), &der, info)) != OK) {
+        return e;
+    }
+    base64_add(&text, buf_span(&der));
+    const struct cert_request rq = {
+        .profile = PROFILE_DEVICE, .cn = span_str(j->rid), .not_before_us = now - DAY_US,
+        .not_after_us = MIN(now + (int64_t)days * DAY_US, cert_not_after_us(ca)),
+    };
+    if ((e = csr_from_text(buf_span(&text), &csr, info)) != OK ||
+        (e = signer_issue_now(ca_key, ca, csr, NULL, &rq, &leaf, info)) != OK) {
+        return e;
+    }
+    cert_add_pem(leaf, &j->chain_pem);
+    cert_add_pem(ca, &j->chain_pem);
+    j->kind = ATTEST_X509;
+    j->private_key = TAKE(key);
+    return buf_err(&j->chain_pem);
+}
+
+/* --- an individual enrollment, when asked for --------------------------------------------------------------------- */
+
+/* Both slots are wanted; the unit has one key, so the second is random and told to nobody. */
+static enum err symmetric_body(const struct job *j, struct json *att)
+{
+    AUTO(secret_done) struct secret second = { 0 };
+    AUTO(buf_done) struct buf b = BUF_INIT(256);
+    struct json *keys = json_new_object();
+    struct span key = buf_span(&j->key_text);
+    enum err e = json_set(att, "symmetricKey", keys);
+    key.n--; /* the line's end */
+    if (e == OK && (e = secret_random(&second, 32)) == OK) {
+        base64_add(&b, secret_span(&second));
+        e = json_set_str(att, "type", SPAN_LIT("symmetricKey"));
+    }
+    if (e == OK && (e = json_set_str(keys, "primaryKey", key)) == OK) {
+        e = json_set_str(keys, "secondaryKey", buf_span(&b));
+    }
+    return e;
+}
+
+static enum err x509_body(const struct job *j, struct json *att)
+{
+    struct json *x509 = json_new_object(), *clients = json_new_object(), *primary = json_new_object();
+    enum err all[] = {
+        json_set(att, "x509", x509),
+        json_set(x509, "clientCertificates", clients),
+        json_set(clients, "primary", primary),
+        json_set_str(att, "type", SPAN_LIT("x509")),
+        json_set_str(primary, "certificate", buf_span(&j->chain_pem)),
+    };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (all[i] != OK) {
+            return all[i];
+        }
+    }
+    return OK;
+}
+
+static enum err individual_body(const struct job *j, struct json **ret)
+{
+    AUTO(json_free_p) struct json *o = json_new_object();
+    struct json *att = json_new_object();
+    enum err e = o == NULL ? E_NOMEM : json_set(o, "attestation", att);
+    if (e == OK) {
+        e = j->kind == ATTEST_SYMMETRIC_KEY ? symmetric_body(j, att) : x509_body(j, att);
+    }
+    if (e == OK && (e = json_set_str(o, "registrationId", span_str(j->rid))) == OK) {
+        *ret = TAKE(o);
+    }
+    return e;
+}
+
+static enum err enroll_individual(const struct job *j, struct err_info *info)
+{
+    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
+    AUTO(buf_done) struct buf path = BUF_INIT(1024);
+    AUTO(json_free_p) struct json *env = NULL, *body = NULL;
+    AUTO(service_free_p) struct service *s = NULL;
+    const char *file = cli_get(j->a, "env");
+    if (file == NULL) {
+        return err_set(info, E_ARG, "--individual needs --env, for the service's credentials");
+    }
+    enum err e = tool_read(file, LIMIT_FILE_SMALL, &text, info);
+    AUTO(mem_free_p) char *ca = NULL;
+    if (e == OK && (e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &env, info)) == OK) {
+        ca = beside(file, json_str(json_get(env, "caFile")));
+        e = service_new(json_str(json_get(env, "dpsServiceConnectionString")), ca, j->https_port, &s, info);
+    }
+    if (e != OK || (e = individual_body(j, &body)) != OK) {
+        return e;
+    }
+    buf_add_str(&path, "/enrollments/");
+    service_path_add(&path, span_str(j->rid));
+    buf_add_u8(&path, '\0');
+    struct service_answer ans = { 0 };
+    const struct service_call c = { .method = "PUT", .path = (const char *)path.p, .api_version = SERVICE_DPS_VERSION, .body = body };
+    e = service_do(s, &c, &ans, info);
+    service_answer_done(&ans);
+    return e;
+}
+
+/* --- the command ---------------------------------------------------------------------------------------------------- */
+
+static enum err read_names(struct job *j, struct err_info *info)
+{
+    const char *serial = cli_get(j->a, "serial"), *rid = cli_get(j->a, "registration-id"), *target = cli_get(j->a, "identity");
+    if (serial == NULL || target == NULL || serial[0] == '\0' || target[0] == '\0') {
+        return err_set(info, E_ARG, "burn wants --serial S and --identity DIR");
+    }
+    j->serial = span_dup(span_str(serial));
+    j->rid = span_dup(span_str(rid != NULL ? rid : serial));
+    j->target = span_dup(span_str(target));
+    if (j->serial == NULL || j->rid == NULL || j->target == NULL) {
+        return E_NOMEM;
+    }
+    text_lower(j->rid, span_str(j->rid).n);
+    if (!id_registration_ok(span_str(j->rid))) {
+        return err_set(info, E_ARG, "'%s' is no registration id (letters, digits, - . _ :); say --registration-id", j->rid);
+    }
+    return OK;
+}
+
+/* What the ledger says of this serial: E_EXISTS refuses. */
+static enum err may_burn(const struct job *j, const struct ledger *l, bool *ret_reserved, struct err_info *info)
+{
+    const char *target = "";
+    enum ledger_state st = ledger_find(l, j->serial, &target);
+    const char *other = ledger_find_registration(l, j->rid);
+    if (st == LEDGER_DONE) {
+        return err_set(info, E_EXISTS, "serial '%s' was burned before, into '%s'; a serial is used once", j->serial, target);
+    }
+    if (st == LEDGER_RESERVED && !span_is(span_str(target), j->target)) {
+        return err_set(info, E_EXISTS, "a burn of serial '%s' into '%s' was interrupted; finish that one first", j->serial, target);
+    }
+    if (other != NULL && !span_is(span_str(other), j->serial)) {
+        return err_set(info, E_EXISTS, "registration id '%s' belongs to serial '%s'", j->rid, other);
+    }
+    if (st == LEDGER_UNKNOWN && fs_exists(j->target)) {
+        return err_set(info, E_EXISTS, "'%s' exists already; an identity is never burned over", j->target);
+    }
+    *ret_reserved = st == LEDGER_RESERVED;
+    return OK;
+}
+
+static enum err burn(struct job *j, struct ledger *l, struct err_info *info)
+{
+    static const char *const kinds[] = { [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509" };
+    const char *group = cli_get(j->a, "group-key-file"), *ca = cli_get(j->a, "ca-dir");
+    bool reserved = false;
+    enum err e = may_burn(j, l, &reserved, info);
+    if (e != OK) {
+        return e;
+    }
+    if ((group != NULL) == (ca != NULL)) {
+        return err_set(info, E_ARG, "say one of --group-key-file FILE and --ca-dir DIR");
+    }
+    const char *kind = kinds[group != NULL ? ATTEST_SYMMETRIC_KEY : ATTEST_X509];
+    if (reserved && fs_exists(j->target)) {
+        /* The rename had happened and only the last line of the ledger is missing. */
+        struct identity id;
+        if ((e = identity_load(j->target, &id, info)) == OK) {
+            identity_done(&id);
+            return ledger_add(l, j->serial, j->rid, LEDGER_DONE, j->target, kind, info);
+        }
+        return e;
+    }
+    if ((e = read_place(j, info)) != OK || (e = group != NULL ? make_symmetric(j, group, info) : make_x509(j, ca, info)) != OK) {
+        return e;
+    }
+    if (!reserved && (e = ledger_add(l, j->serial, j->rid, LEDGER_RESERVED, j->target, kind, info)) != OK) {
+        return e;
+    }
+    if (cli_has(j->a, "individual") && (e = enroll_individual(j, info)) != OK) {
+        return e;
+    }
+    const struct burn b = {
+        .serial = j->serial, .registration_id = j->rid, .id_scope = j->id_scope, .dps_host = j->dps_host, .kind = j->kind,
+        .mqtts_port = j->mqtts_port, .https_port = j->https_port, .key_base64 = buf_span(&j->key_text),
+        .private_key = j->private_key, .cert_chain_pem = buf_span(&j->chain_pem), .ca_pem = buf_span(&j->ca_pem),
+    };
+    e = identity_burn(j->target, &b, info);
+    return e != OK ? e : ledger_add(l, j->serial, j->rid, LEDGER_DONE, j->target, kind, info);
+}
+
+static int run_burn(struct cli_args *a)
+{
+    struct job j = { .a = a, .ca_pem = BUF_INIT(LIMIT_FILE_SMALL), .key_text = BUF_INIT(512),
+                     .chain_pem = BUF_INIT(LIMIT_FILE_SMALL) };
+    AUTO(ledger_close_p) struct ledger *l = NULL;
+    AUTO(mem_free_p) char *station = tool_station(a);
+    struct err_info info = { 0 };
+    enum err e = station == NULL ? E_NOMEM : read_names(&j, &info);
+    if (e == OK && (e = ledger_open(station, &l, &info)) == OK) {
+        e = burn(&j, l, &info);
+    }
+    int status = EXIT_DONE;
+    if (e != OK) {
+        (void)cli_fail(e, &info);
+        status = e == E_EXISTS ? EXIT_REFUSED : e == E_ARG ? EXIT_USAGE : EXIT_FAILED;
+    } else if (a->is_json) {
+        AUTO(buf_done) struct buf b = BUF_INIT(8192);
+        buf_add_str(&b, "{\"serial\":");
+        json_write_str(&b, span_str(j.serial));
+        buf_add_str(&b, ",\"registrationId\":");
+        json_write_str(&b, span_str(j.rid));
+        buf_add_str(&b, ",\"identity\":");
+        json_write_str(&b, span_str(j.target));
+        printf("%.*s}\n", SPAN_ARG(buf_span(&b)));
+    } else {
+        printf("burned %s into %s (registration id %s)\n", j.serial, j.target, j.rid);
+    }
+    job_done(&j);
+    return status;
+}
+
+/* clang-format off */
+static const struct cli_option burn_options[] = {
+    { "serial", "S", "Serial number of the unit; used once in the life of this station." },
+    { "identity", "DIR", "Where the identity goes; must not exist." },
+    { "registration-id", "ID", "Default: the serial in lower case." },
+    { "env", "FILE", "Where the unit registers: env.json of a sandbox." },
+    { "id-scope", "SCOPE", "The same by hand: id scope," },
+    { "dps-host", "HOST", "host of the DPS," },
+    { "server-ca", "FILE", "and the CA that its certificate comes from, PEM." },
+    { "group-key-file", "FILE", "Derive the unit's key from this group key (base64 in a file)." },
+    { "ca-dir", "DIR", "Issue the unit's certificate from intermediate.pem and intermediate.key here." },
+    { "days", "N", "Validity of the certificate (3650, never beyond the CA's)." },
+    { "individual", NULL, "Also create an individual enrollment at the DPS of --env." },
+    { "station", "DIR", "Folder of this station's ledger." },
+    { "json", NULL, "Machine-readable output." },
+};
+/* clang-format on */
+const struct cli_command tool_burn = {
+    "burn", "--serial S --identity DIR (--group-key-file FILE | --ca-dir DIR) --env FILE", "Make a unit's identity and write it, once.",
+    burn_options, ARRAY_LEN(burn_options), 0, 0, run_burn
+};

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * enroll-tool: burns the identity into a unit, once per unit, on the factory line. One file per command.
+ *
+ * Exit status  0 done; 1 failed; 2 the command line is not valid; 3 refused: the serial was used before, or an identity is there.
+ * Secrets      group keys come from files, never from the command line; private keys are made here and go only into the identity.
+ */
+#ifndef ENROLL_TOOL_TOOL_H
+#define ENROLL_TOOL_TOOL_H
+
+#include "base/buf.h"
+#include "base/cli.h"
+
+extern const struct cli_command tool_burn, tool_ca_create, tool_verify, tool_ledger_list;
+/* The station folder of the options or the default of this user; heap. NULL: cannot be told (message printed). */
+char *tool_station(const struct cli_args *a);
+MUST_USE enum err tool_read(const char *path, size_t max, struct buf *ret, struct err_info *info);
+
+#endif
