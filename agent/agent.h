@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * berth-agent: provisions the unit at first boot and keeps it connected.
+ *
+ *   BOOT -> (assignment stored?) --no--> PROVISION --assigned--> CONNECT --up--> ONLINE
+ *                 |yes                      ^   |failed: wait        | refused: PROVISION
+ *                 +-------------> CONNECT   +---+                    | trouble: wait, CONNECT
+ *   ONLINE --link lost--> wait -> CONNECT        ONLINE --refused (key changed, device deleted)--> PROVISION
+ *
+ * Only a server's refusal sends it back to the DPS, never the local clock and never silence: a hub that does not answer is asked
+ * again, and after AGENT_HUB_TRIES failures in a row the DPS is asked whether the unit belongs elsewhere now. The stored assignment is
+ * replaced by the new one only after the DPS has given it; the identity is never written.
+ *
+ * Waits       decorrelated jitter: next = random(base, 3 x last), at most AGENT_WAIT_MAX_MS.
+ * Telemetry   numbered; kept in memory until the hub has it on disk, at most AGENT_QUEUE messages (then the oldest go, counted).
+ * Threads     one; registration blocks it (nothing else is to be done meanwhile).
+ * Exit status 0 after SIGTERM; 1 cannot run (identity missing or damaged, configuration); 2 command line.
+ */
+#ifndef AGENT_AGENT_H
+#define AGENT_AGENT_H
+
+#include "client/hub_client.h"
+
+#define AGENT_WAIT_BASE_MS 1000u
+#define AGENT_WAIT_MAX_MS 300000u
+#define AGENT_HUB_TRIES 8u
+#define AGENT_QUEUE 512u
+#define AGENT_REGISTER_MS 120000u
+
+struct agent_conf {
+    char *identity_dir;
+    char *state_dir;
+    uint64_t telemetry_s;
+    char *log_level, *log_format;
+};
+
+struct agent_message {
+    uint64_t n;
+    bool is_sent; /* on this link */
+    size_t size;
+    char *body;
+};
+
+struct agent {
+    const struct agent_conf *conf;
+    struct identity id;
+    struct assignment at;
+    struct loop *loop;
+    struct hub_client *hub;
+    bool is_up;
+    bool is_down; /* HUB_DOWN came: to be freed by the main loop */
+    enum err down_why;
+    unsigned tries;
+    uint64_t wait_ms;
+    uint64_t boot; /* counted in the state folder */
+    uint64_t interval_s;
+    uint64_t next_n;
+    uint64_t dropped;
+    struct timer tick;
+    struct agent_message queue[AGENT_QUEUE];
+    size_t first, count;
+};
+
+/* One telemetry body: {"n":1,"uptime":12.3,"load1":0.5,"memoryFreeKb":1234}. Heap, NULL when memory is short. */
+char *agent_measure(uint64_t n);
+/* Reported properties: version, boots, system. Heap. */
+char *agent_describe(const struct agent *a);
+/* The next wait. */
+uint64_t agent_next_wait(uint64_t last_ms);
+
+#endif
