@@ -367,8 +367,8 @@ static void *run_ask(void *arg)
     return NULL;
 }
 
-/* The server counts it as open once its head has come. */
-static void wait_requests(struct fix *f, const char *want)
+/* Until the server counts so; it publishes once a second. */
+static void wait_metric(struct fix *f, const char *want)
 {
     char url[256];
     metrics_url(f, "/metrics", url, sizeof(url));
@@ -386,7 +386,7 @@ static void begin_ask(struct asking *x, struct fix *f, const char *path)
 {
     *x = (struct asking){.f = f, .path = path};
     assert_int_equal(pthread_create(&x->thread, NULL, run_ask, x), 0);
-    wait_requests(f, "berth_http_open 1\n");
+    wait_metric(f, "berth_http_open 1\n");
 }
 
 static void end_ask(struct asking *x, long want)
@@ -447,7 +447,7 @@ static void test_drain_deadline(void **state)
     const char *const one[] = {"--set", "server.drain-seconds=1", NULL};
     fix_start(&f, one);
     CURL *link = open_link(&f);
-    wait_requests(&f, "berth_tls_handshakes_total{result=\"ok\"} 1\n");
+    wait_metric(&f, "berth_tls_handshakes_total{result=\"ok\"} 1\n");
     assert_int_equal(fix_stop(&f, SIGTERM), 0);
     fix_wait_log(&f, "in_time=false", &seen);
     curl_easy_cleanup(link);
@@ -455,7 +455,7 @@ static void test_drain_deadline(void **state)
     const char *const hour[] = {"--set", "server.drain-seconds=3600", NULL};
     fix_start(&f, hour);
     link = open_link(&f);
-    wait_requests(&f, "berth_tls_handshakes_total{result=\"ok\"} 1\n");
+    wait_metric(&f, "berth_tls_handshakes_total{result=\"ok\"} 1\n");
     metrics_url(&f, "/readyz", url, sizeof(url));
     assert_int_equal(kill(f.pid, SIGTERM), 0);
     fix_wait_log(&f, "server.draining", &seen);
@@ -567,10 +567,12 @@ static void test_max_connections(void **state)
     fix_start(&f, args);
     CURL *link = open_link(&f);
     CURL *more = open_link(&f);
+    /* Both are in, as the server sees it: a client is done before the server has read its last. */
+    wait_metric(&f, "berth_tls_handshakes_total{result=\"ok\"} 2\n");
     ask_hello(&f, 0); /* one too many */
     fix_wait_log(&f, "server.connections.limit", &seen);
     curl_easy_cleanup(link);
-    wait_requests(&f, "berth_connections_open 1\n");
+    wait_metric(&f, "berth_connections_open 1\n");
     ask_hello(&f, 200);
     curl_easy_cleanup(more);
     assert_int_equal(fix_stop(&f, SIGTERM), 0);
