@@ -9,6 +9,7 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,10 +54,11 @@ static void no_log(void *arg, struct span line)
 
 /* --- store --------------------------------------------------------------------------------- */
 
-enum { SQL_ADD, SQL_HAS, SQL_FILL };
+enum { SQL_ADD, SQL_HAS, SQL_FILL, SQL_BIG };
 static const char *const sql[] = {
     [SQL_ADD] = "INSERT INTO thing(id, doc) VALUES(?1, zeroblob(300))",
     [SQL_HAS] = "SELECT count(*) FROM thing WHERE id = ?1",
+    [SQL_BIG] = "INSERT INTO thing(id, doc) VALUES(?1, zeroblob(65536)), (-?1, NULL)",
     [SQL_FILL] = "INSERT INTO thing(id, doc) SELECT -?1, zeroblob(9000)",
 };
 static const char *const migrations[] = {
@@ -116,11 +118,8 @@ static enum err open_store(const char *path, const char *vfs, struct store **ret
     return store_open(&cfg, ret, NULL);
 }
 
-static void check_store(struct store *s, const struct add *a, size_t n, const char *what)
+static void check_reader(struct db *db, const struct add *a, size_t n, const char *what)
 {
-    struct db *db = NULL;
-
-    assert_ok(store_reader_open(s, &db, NULL));
     for (size_t i = 0; i < n; i++) {
         bool is_there = has(db, a[i].id);
 
@@ -130,6 +129,14 @@ static void check_store(struct store *s, const struct add *a, size_t n, const ch
                      is_there);
         }
     }
+}
+
+static void check_store(struct store *s, const struct add *a, size_t n, const char *what)
+{
+    struct db *db = NULL;
+
+    assert_ok(store_reader_open(s, &db, NULL));
+    check_reader(db, a, n, what);
     store_reader_close(db);
 }
 
@@ -171,15 +178,19 @@ static void try_store_fault(const struct fault *f, int nth, struct mailbox *mb, 
     char *dir = fixture_dir();
     char *path = fs_join(dir, "s.db");
     struct store *s = NULL;
+    struct db *db = NULL; /* a reader that lives through it all */
     size_t done = 0;
     char what[96];
 
     (void)snprintf(what, sizeof(what), "%s, call %d", f->name, nth);
     assert_ok(open_store(path, FAILVFS_NAME, &s));
+    assert_ok(store_reader_open(s, &db, NULL));
     failvfs_arm(f->which, f->code, nth, f->times);
     run_adds(s, mb, a, &done);
     *ret_hit = failvfs_disarm() != 0;
     wait_well(s, mb, what);
+    check_reader(db, a, OPS, what);
+    store_reader_close(db);
     check_store(s, a, OPS, what);
     store_close(s);
     s = NULL;
@@ -204,6 +215,77 @@ static void test_store_faults(void **state)
             try_store_fault(&faults[i], nth, mb, &hit);
         }
         assert_true(nth > 4); /* the plan does hit something */
+    }
+    log_set_sink(NULL, NULL);
+    mailbox_free(mb);
+}
+
+/* --- checkpoints --------------------------------------------------------------------------- */
+
+static enum err big_tx(struct store_tx *tx, struct store_op *op)
+{
+    struct add *a = CONTAINER_OF(op, struct add, op);
+    AUTO(q_end) struct q q = q_begin(tx->db, &things, SQL_BIG);
+
+    q_i64(&q, 1, a->id);
+    return q_run(&q, NULL);
+}
+
+/* Enough for the WAL to be over its mark. */
+enum { BIGS = 300 };
+
+static void run_bigs(struct store *s, struct mailbox *mb, struct add *a, int64_t from)
+{
+    size_t done = 0;
+
+    for (size_t i = 0; i < BIGS; i++) {
+        a[i] = (struct add){
+            {.msg = {NULL, add_home}, .home = mb, .tx = big_tx}, &done, from + (int64_t)i};
+        assert_ok(store_submit(s, &a[i].op));
+        if (i % 50 == 49) {
+            fixture_wait(mb, &done, i + 1);
+        }
+    }
+    for (size_t i = 0; i < BIGS; i++) {
+        assert_ok(a[i].op.result);
+    }
+}
+
+/* A checkpoint that fails harms nobody, and the next one makes good. */
+static void test_checkpoint_faults(void **state)
+{
+    static struct add a[3][BIGS];
+    static const int kinds[] = {FAIL_WRITE, FAIL_TORN, FAIL_SYNC};
+    struct mailbox *mb = NULL;
+
+    (void)state;
+    assert_ok(mailbox_new(&mb));
+    log_set_sink(no_log, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        char *dir = fixture_dir();
+        char *path = fs_join(dir, "s.db");
+        char *wal = fs_join(dir, "s.db-wal");
+        struct store *s = NULL;
+        struct stat st;
+
+        assert_ok(open_store(path, FAILVFS_NAME, &s));
+        failvfs_arm(kinds[i] | FAIL_DB_ONLY, SQLITE_IOERR, 1, INT_MAX);
+        run_bigs(s, mb, a[0], 1);
+        check_store(s, a[0], BIGS, "while checkpoints fail");
+        assert_int_not_equal(failvfs_disarm(), 0);
+        run_bigs(s, mb, a[1], 1001);
+        run_bigs(s, mb, a[2], 2001);
+        assert_int_equal(stat(wal, &st), 0);
+        assert_in_range(st.st_size, 16 << 20, 48 << 20); /* it began from the start again */
+        store_close(s);
+        assert_ok(open_store(path, NULL, &s));
+        for (size_t k = 0; k < ARRAY_LEN(a); k++) {
+            check_store(s, a[k], BIGS, "after checkpoints failed");
+        }
+        store_close(s);
+        fixture_dir_done(dir);
+        free(path);
+        free(wal);
     }
     log_set_sink(NULL, NULL);
     mailbox_free(mb);
@@ -740,6 +822,7 @@ int main(void)
         cmocka_unit_test(test_store_faults),
         cmocka_unit_test(test_store_open_faults),
         cmocka_unit_test(test_log_faults),
+        cmocka_unit_test(test_checkpoint_faults),
         cmocka_unit_test(test_no_sync_no_answer),
     };
     /* clang-format on */

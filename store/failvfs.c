@@ -3,7 +3,7 @@
 
 #include <sqlite3.h>
 #include <stdatomic.h>
-#include <stddef.h>
+#include <stdbool.h>
 
 #include "base/cdefs.h"
 
@@ -17,6 +17,7 @@ static sqlite3_vfs *real_vfs;
 struct file {
     sqlite3_file base;
     sqlite3_file *real;
+    int flags;
 };
 
 static sqlite3_file *real_of(sqlite3_file *f)
@@ -25,9 +26,13 @@ static sqlite3_file *real_of(sqlite3_file *f)
 }
 
 /* 0, or the code that the call must fail with. */
-static int verdict(int kind)
+static int verdict(const sqlite3_file *f, int kind)
 {
-    if ((atomic_load(&plan_which) & kind) == 0 || atomic_fetch_sub(&plan_wait, 1) > 1) {
+    int which = atomic_load(&plan_which);
+    bool is_db = (((const struct file *)(const void *)f)->flags & SQLITE_OPEN_MAIN_DB) != 0;
+
+    if ((which & kind) == 0 || ((which & FAIL_DB_ONLY) != 0 && !is_db) ||
+        atomic_fetch_sub(&plan_wait, 1) > 1) {
         return SQLITE_OK;
     }
     if (atomic_fetch_sub(&plan_times, 1) <= 0) {
@@ -49,29 +54,29 @@ static int f_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 
 static int f_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
-    int rc = verdict(FAIL_WRITE);
+    int rc = verdict(f, FAIL_WRITE);
 
     if (rc != SQLITE_OK) {
         return rc;
     }
-    if ((rc = verdict(FAIL_TORN)) != SQLITE_OK) {
+    if ((rc = verdict(f, FAIL_TORN)) != SQLITE_OK) {
         (void)real_of(f)->pMethods->xWrite(real_of(f), p, n / 2, at);
         return rc;
     }
     rc = real_of(f)->pMethods->xWrite(real_of(f), p, n, at);
-    return rc != SQLITE_OK ? rc : verdict(FAIL_LATE);
+    return rc != SQLITE_OK ? rc : verdict(f, FAIL_LATE);
 }
 
 static int f_truncate(sqlite3_file *f, sqlite3_int64 size)
 {
-    int rc = verdict(FAIL_TRUNCATE);
+    int rc = verdict(f, FAIL_TRUNCATE);
 
     return rc != SQLITE_OK ? rc : real_of(f)->pMethods->xTruncate(real_of(f), size);
 }
 
 static int f_sync(sqlite3_file *f, int flags)
 {
-    int rc = verdict(FAIL_SYNC);
+    int rc = verdict(f, FAIL_SYNC);
 
     return rc != SQLITE_OK ? rc : real_of(f)->pMethods->xSync(real_of(f), flags);
 }
@@ -154,10 +159,12 @@ static const sqlite3_io_methods methods = {
 static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *ret_flags)
 {
     struct file *file = (struct file *)(void *)f;
-    int rc = verdict(FAIL_OPEN);
+    int rc;
 
     (void)v;
     f->pMethods = NULL;
+    file->flags = flags;
+    rc = verdict(f, FAIL_OPEN);
     if (rc != SQLITE_OK) {
         return rc;
     }

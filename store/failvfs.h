@@ -19,7 +19,8 @@ enum {
     FAIL_SYNC = 4,  /* what was written stays in the page cache */
     FAIL_TRUNCATE = 8,
     FAIL_OPEN = 16,
-    FAIL_LATE = 32, /* all of it is written, and then it is said to have failed */
+    FAIL_DB_ONLY = 64, /* with others: only of databases, that is, while checkpointing */
+    FAIL_LATE = 32,    /* all of it is written, and then it is said to have failed */
 };
 
 /* Registers it; once for the process. */

@@ -16,9 +16,10 @@
 /* How long a statement waits for a lock that somebody else has (a checkpoint, a backup, the shell).
  */
 #define BUSY_MS 2000
-/* The WAL restarts when no reader is in the way. If readers always are, it grows; from here on the
- * writer waits for them. */
+/* The WAL restarts when no reader is in the way. If readers always are, it grows; from here on a
+ * checkpoint waits for them, each time this long. */
 #define WAL_PAGES_FORCE (16 * LITE_WAL_PAGES)
+#define FORCE_MS 50
 
 enum err lite_err(int rc)
 {
@@ -358,12 +359,20 @@ enum err lite_writer_cut(struct lite_writer *w, struct err_info *info)
 
 enum err lite_writer_tidy(struct lite_writer *w, struct err_info *info)
 {
+    bool force = w->wal_pages >= WAL_PAGES_FORCE;
     enum err e;
 
     if (w->h == NULL || w->wal_pages < LITE_WAL_PAGES) {
+        w->due_pages = LITE_WAL_PAGES; /* it has begun from the start */
         return OK;
     }
-    e = lite_checkpoint(w->h, w->wal_pages >= WAL_PAGES_FORCE, info);
+    if (w->wal_pages < w->due_pages) {
+        return OK;
+    }
+    w->due_pages = w->wal_pages + LITE_WAL_PAGES;
+    (void)sqlite3_busy_timeout(w->h, FORCE_MS); /* cannot fail */
+    e = lite_checkpoint(w->h, force, info);
+    (void)sqlite3_busy_timeout(w->h, BUSY_MS);
     return e == E_BUSY ? OK : e; /* a reader is in the way: next time */
 }
 

@@ -66,6 +66,7 @@ struct lite_writer {
     sqlite3 *h; /* NULL: closed */
     sqlite3_stmt *verb[LITE_VERBS];
     int wal_pages; /* in the WAL after the last commit */
+    int due_pages; /* when to checkpoint next */
 };
 /* Opens and empties the WAL, so that nothing is read that is not on disk. Must not move while open.
  */
@@ -85,7 +86,8 @@ MUST_USE enum lite_outcome lite_commit(struct lite_writer *w, enum err *ret_err,
 /* After IN DOUBT: cuts the WAL and closes. On failure the connection stays open and forgets
  * nothing; call again later. */
 MUST_USE enum err lite_writer_cut(struct lite_writer *w, struct err_info *info);
-/* Checkpoints when the WAL has grown over LITE_WAL_PAGES; call it after the answers have left. */
+/* Checkpoints after each LITE_WAL_PAGES that the WAL has grown; call it after the answers have
+ * left. Waits for readers only when the WAL is very long, and then not for long. */
 MUST_USE enum err lite_writer_tidy(struct lite_writer *w, struct err_info *info);
 
 /* pthread_create with all signals blocked (they are the main thread's) and a name. */

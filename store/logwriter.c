@@ -90,8 +90,8 @@ static void roll(struct logwriter *lw, int64_t now_us)
     bool made = false;
     enum err e;
 
-    /* The old one is emptied of its WAL first: what is in the file then is all there is. */
-    if ((e = lite_checkpoint(lw->sw.w.h, true, &info)) == OK || e == E_BUSY) {
+    /* Little or nothing stays in the WAL of the old one. Readers are not waited for. */
+    if ((e = lite_checkpoint(lw->sw.w.h, false, &info)) == OK) {
         e = make_segment(lw, old->number + 1, &made, &info);
     }
     if (!made) { /* go on with the old one, which only grows */

@@ -2,6 +2,7 @@
 #include "store/seglog.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -656,6 +657,89 @@ static void test_low_disk(void **state)
     assert_int_equal(seq, 1);
 }
 
+/* --- many threads -------------------------------------------------------------------------- */
+
+enum { APPENDERS = 3, APPENDS = 300 };
+
+struct worker {
+    struct fx *f;
+    struct fx own; /* its mailbox and its count of results */
+    pthread_t thread;
+    unsigned partition;
+    unsigned failed;
+};
+
+/* One partition for each, so that the text of a row says its number. */
+static void *append_many(void *arg)
+{
+    struct worker *w = arg;
+    struct put p[10];
+
+    for (unsigned i = 0; i < APPENDS; i += 10) {
+        for (unsigned k = 0; k < 10; k++) {
+            put_init(&w->own, &p[k], w->partition, i + k + 1);
+            w->failed += seglog_append(w->f->l, &p[k].op) != OK;
+        }
+        fixture_wait(w->own.mb, &w->own.done, i + 10);
+        for (unsigned k = 0; k < 10; k++) {
+            w->failed += p[k].op.result != OK || p[k].op.seq != i + k + 1;
+        }
+    }
+    return NULL;
+}
+
+/* Follows a partition: reads what is there, then waits for more. */
+static void *follow(void *arg)
+{
+    struct worker *w = arg;
+    struct seen s = {.next = 1};
+    uint64_t next = 1;
+
+    while (next <= APPENDS) {
+        struct watcher more = watcher_new(&w->own, w->partition, next);
+        seglog_watch(w->f->l, &more.w);
+        while (more.woken == 0) {
+            struct pollfd p = {.fd = mailbox_fd(w->own.mb), .events = POLLIN};
+            (void)poll(&p, 1, -1);
+            (void)mailbox_run(w->own.mb);
+        }
+        if (seglog_read(w->f->l, w->partition, next, 7, 1000, see, &s, &next) != OK ||
+            next != s.next) {
+            w->failed++;
+            break;
+        }
+    }
+    return NULL;
+}
+
+static void test_many_threads(void **state)
+{
+    struct fx *f = *state;
+    struct worker w[2 * APPENDERS];
+    struct seglog_stats st;
+
+    f->cfg.segment_bytes = 2000;
+    open_log(f);
+    for (unsigned i = 0; i < 2 * APPENDERS; i++) {
+        w[i] = (struct worker){.f = f, .partition = i % APPENDERS};
+        assert_ok(mailbox_new(&w[i].own.mb));
+    }
+    for (unsigned i = 0; i < 2 * APPENDERS; i++) {
+        assert_int_equal(
+            pthread_create(&w[i].thread, NULL, i < APPENDERS ? append_many : follow, &w[i]), 0);
+    }
+    for (unsigned i = 0; i < 2 * APPENDERS; i++) {
+        assert_int_equal(pthread_join(w[i].thread, NULL), 0);
+        assert_int_equal(w[i].failed, 0);
+        mailbox_free(w[i].own.mb);
+    }
+    seglog_stats(f->l, &st);
+    assert_true(st.segments > 5);
+    for (unsigned p = 0; p < APPENDERS; p++) {
+        assert_int_equal(read_all(f, p, 1), APPENDS);
+    }
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -672,6 +756,7 @@ int main(void)
         T(test_watch),
         T(test_full_queue_and_drain),
         T(test_low_disk),
+        T(test_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "store/store.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -779,6 +780,114 @@ static void test_backup(void **state)
     free(copy);
 }
 
+/* --- many threads -------------------------------------------------------------------------- */
+
+enum { SUBMITTERS = 4, ADDS = 150 };
+
+struct submitter {
+    struct fx *f;
+    struct fx own; /* its mailbox and its count of results */
+    pthread_t thread;
+    unsigned failed;
+};
+
+static enum err bump_tx(struct store_tx *tx, struct store_op *op)
+{
+    struct job *j = CONTAINER_OF(op, struct job, op);
+    int64_t before = -1;
+    char text[32];
+    {
+        AUTO(q_end) struct q q = q_begin(tx->db, &things, SQL_GET);
+        q_text(&q, 1, SPAN_LIT("old"));
+        if (!q_step(&q)) {
+            return q_err(&q);
+        }
+        before = q_col_i64(&q, 1);
+    }
+    (void)snprintf(text, sizeof(text), "%lld", (long long)before);
+    j->id = SPAN_LIT("old");
+    j->doc = span_str(text);
+    j->etag = before; /* nobody comes between reading and writing */
+    return job_set(tx, op);
+}
+
+static void *submit_many(void *arg)
+{
+    struct submitter *s = arg;
+    static const unsigned in_flight = 10;
+    struct job j[10];
+
+    for (unsigned i = 0; i < ADDS; i += in_flight) {
+        for (unsigned k = 0; k < in_flight; k++) {
+            j[k] = job_new(&s->own, bump_tx, "", "");
+            j[k].op.bulk = k % 3 == 0;
+            s->failed += store_submit(s->f->s, &j[k].op) != OK;
+        }
+        fixture_wait(s->own.mb, &s->own.done, i + in_flight);
+        for (unsigned k = 0; k < in_flight; k++) {
+            s->failed += j[k].op.result != OK;
+        }
+    }
+    return NULL;
+}
+
+/* What a reader sees only grows, and is never more than what was submitted. */
+static void *read_many(void *arg)
+{
+    struct submitter *s = arg;
+    struct db *db = NULL;
+    int64_t last = 0;
+
+    if (store_reader_open(s->f->s, &db, NULL) != OK) {
+        s->failed++;
+        return NULL;
+    }
+    while (last < 7 + SUBMITTERS * ADDS && s->failed == 0) {
+        AUTO(q_end) struct q q = q_begin(db, &things, SQL_GET);
+        int64_t now;
+        q_text(&q, 1, SPAN_LIT("old"));
+        s->failed += !q_step(&q);
+        now = q_col_i64(&q, 1);
+        s->failed += now < last || now > 7 + SUBMITTERS * ADDS;
+        last = now;
+    }
+    store_reader_close(db);
+    return NULL;
+}
+
+static void test_many_threads(void **state)
+{
+    struct fx *f = *state;
+    struct submitter s[SUBMITTERS + 1];
+    struct look a = {.scan = {{NULL, look_home}, f->mb, look_run, UINT64_MAX, OK, NULL},
+                     .f = f,
+                     .sql = SQL_COUNT};
+    size_t scans = 0;
+
+    open_store(f);
+    for (unsigned i = 0; i <= SUBMITTERS; i++) {
+        s[i] = (struct submitter){.f = f};
+        assert_ok(mailbox_new(&s[i].own.mb));
+    }
+    for (unsigned i = 0; i <= SUBMITTERS; i++) {
+        assert_int_equal(
+            pthread_create(&s[i].thread, NULL, i < SUBMITTERS ? submit_many : read_many, &s[i]), 0);
+    }
+    for (; scans < 50; scans++) {
+        assert_ok(store_scan(f->s, &a.scan));
+        fixture_wait(f->mb, &f->done, scans + 1);
+        assert_ok(a.scan.result);
+    }
+    for (unsigned i = 0; i <= SUBMITTERS; i++) {
+        assert_int_equal(pthread_join(s[i].thread, NULL), 0);
+        assert_int_equal(s[i].failed, 0);
+        mailbox_free(s[i].own.mb);
+    }
+    close_store(f);
+    assert_int_equal(outside_i64(f, "SELECT etag FROM thing WHERE id = 'old'"),
+                     7 + SUBMITTERS * ADDS);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -799,6 +908,7 @@ int main(void)
         T(test_low_disk),
         T(test_scan),
         T(test_backup),
+        T(test_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
