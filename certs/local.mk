@@ -24,3 +24,12 @@ check_PROGRAMS += %D%/signer_test
 check_PROGRAMS += %D%/cert_test
 %C%_cert_test_SOURCES = %D%/cert_test.c $(certs_zoo)
 %C%_cert_test_LDADD = $(certs_test_libs)
+
+# As in wire/local.mk, where the engine and the replay's main are chosen.
+if FUZZING
+noinst_PROGRAMS += tests/fuzz/fuzz_cert
+else
+check_PROGRAMS += tests/fuzz/fuzz_cert
+endif
+tests_fuzz_fuzz_cert_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_cert.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_cert_LDADD = $(FUZZ_ENGINE) %D%/libcerts.a base/libbase.a $(SSL_LIBS) $(CRYPTO_LIBS)

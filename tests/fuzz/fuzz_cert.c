@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Certificates, requests and chains as a peer or an upload may send them. The same bytes are taken
+ * as one certificate, one request, a text of either, and a list of certificates (16-bit length
+ * each): what is trusted, the leaf, what was presented behind it.
+ */
+#include "tests/fuzz/fuzz.h"
+
+#include "base/rd.h"
+#include "certs/chain_cache.h"
+#include "certs/proof.h"
+#include "certs/signer.h"
+
+#define NOW_US (1700000000LL * 1000000)
+#define CODE "0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF"
+
+static void check_cn(enum err e, struct span cn)
+{
+    if (e == OK) {
+        ASSERT(cn.n >= 1 && cn.n <= LIMIT_X509_RID && span_is_utf8(cn) && !span_has_nul(cn));
+    } else {
+        ASSERT(e == E_CERT);
+    }
+}
+
+static void use_cert(struct cert *c)
+{
+    AUTO(buf_done) struct buf b = BUF_INIT(1 << 20), pem = BUF_INIT(1 << 16);
+    AUTO(cert_free_p) struct cert *again = NULL;
+    struct span cn = SPAN_NONE;
+    enum err e = cert_cn(c, &cn, NULL);
+    check_cn(e, cn);
+    cert_add_subject(c, &b);
+    cert_add_issuer(c, &b);
+    cert_add_serial_hex(c, &b);
+    ASSERT(buf_err(&b) == OK && (b.n == 0 || span_is_utf8(buf_span(&b))));
+    (void)cert_version(c);
+    (void)cert_is_ca(c);
+    (void)cert_is_self_issued(c);
+    if (cert_check_strength(c, NULL) == OK) {
+        (void)cert_issued_by(c, c);
+        ASSERT(cert_same_key(c, c));
+        (void)!proof_verify(c, c, SPAN_LIT(CODE), NOW_US, NULL); /* either is right */
+    }
+    (void)!proof_check_upload(c, NOW_US, NULL);
+    cert_add_pem(c, &pem);
+    ASSERT(cert_from_text(buf_span(&pem), &again, NULL) == OK);
+    ASSERT(span_eq(cert_der(again), cert_der(c)));
+}
+
+static void use_csr(struct csr *c)
+{
+    struct span cn = SPAN_NONE;
+    enum err e = csr_cn(c, &cn, NULL);
+    check_cn(e, cn);
+    csr_free(c);
+}
+
+static void one(struct span s)
+{
+    struct cert *c = NULL;
+    struct csr *q = NULL;
+    struct cert *list[3] = {NULL, NULL, NULL};
+    size_t n = 0;
+    if (cert_from_der(s, &c, NULL) == OK) {
+        ASSERT(span_eq(cert_der(c), s));
+        use_cert(c);
+        cert_free(TAKE(c));
+    }
+    if (cert_from_text(s, &c, NULL) == OK) {
+        use_cert(c);
+        cert_free(TAKE(c));
+    }
+    if (cert_list_from_pem(s, list, ARRAY_LEN(list), &n, NULL) == OK) {
+        ASSERT(n >= 1 && n <= ARRAY_LEN(list));
+        while (n > 0) {
+            cert_free(list[--n]);
+        }
+    }
+    if (csr_from_der(s, &q, NULL) == OK) {
+        use_csr(TAKE(q));
+    }
+    if (csr_from_text(s, &q, NULL) == OK) {
+        use_csr(TAKE(q));
+    }
+}
+
+static void judge(struct cert *trusted, const struct cert_peer *peer)
+{
+    struct chain_anchors *a = NULL;
+    struct chain_cache *cache = NULL;
+    struct chain_path path = {.n = 0}, cached = {.n = 0};
+    struct err_info info = {.err = OK};
+    ASSERT(chain_anchors_new(&trusted, 1, &trusted, 1, &a) == OK && chain_cache_new(&cache) == OK);
+    enum chain_verdict v = chain_verify(a, peer, NOW_US, &path, &info);
+    if (v == CHAIN_OK) {
+        ASSERT(path.n >= 2 && path.n <= LIMIT_CHAIN_CERTS + 2);
+        ASSERT(chain_path_has_issuer(&path, cert_sha256(trusted)));
+        ASSERT(path.not_before_us <= NOW_US && path.not_after_us > NOW_US);
+    } else {
+        ASSERT(path.n == 0 && info.why[0] != '\0');
+    }
+    for (int i = 0; i < 2; i++) {
+        ASSERT(chain_cache_verify(cache, a, 1, peer, NOW_US, &cached, NULL) == v);
+        ASSERT(cached.n == path.n);
+    }
+    chain_cache_free(cache);
+    chain_anchors_free(a);
+}
+
+static void list(struct span s)
+{
+    AUTO(cert_free_p) struct cert *trusted = NULL;
+    struct cert_peer peer = {.n_chain = 0};
+    struct rd r = rd_init(s);
+    if (cert_from_der(rd_lv16(&r), &trusted, NULL) != OK) {
+        return;
+    }
+    peer.leaf_der = rd_lv16(&r);
+    while (rd_err(&r) == OK && r.n > 0 && peer.n_chain < LIMIT_CHAIN_CERTS) {
+        peer.chain_der[peer.n_chain++] = rd_lv16(&r);
+    }
+    judge(trusted, &peer);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    one(span_of(data, n));
+    list(span_of(data, n));
+    return 0;
+}
