@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/text.h"
+#include "certs/keyring.h"
 #include "server/tests/mini.h"
 #include "wire/json.h"
 
@@ -299,6 +301,26 @@ static void test_policy_limit(void **state)
 
 /* --- audit ------------------------------------------------------------------------------------------------- */
 
+/* Anybody can check a line: its hash is the SHA-256 of its text without the member hash. */
+static void check_line_hash(struct span list, unsigned seq)
+{
+    char start[32], hex[65];
+    uint8_t digest[32];
+    struct buf line = BUF_INIT(4096);
+    (void)snprintf(start, sizeof(start), "{\"seq\":%u,", seq);
+    const uint8_t *from = memmem(list.p, list.n, start, strlen(start));
+    assert_non_null(from);
+    struct span rest = span_from(list, (size_t)(from - list.p));
+    const uint8_t *end = memmem(rest.p, rest.n, ",\"hash\":\"", 9);
+    assert_non_null(end);
+    buf_add(&line, span_of(from, (size_t)(end - from)));
+    buf_add_u8(&line, '}');
+    sha256(buf_span(&line), digest);
+    hex_to_cstr(span_of(digest, sizeof(digest)), false, hex);
+    assert_memory_equal(end + 9, hex, 64);
+    buf_done(&line);
+}
+
 static void test_audit(void **state)
 {
     (void)state;
@@ -317,6 +339,8 @@ static void test_audit(void **state)
     assert_true(body_has("\"act\":\"DELETE /admin/policies/audited\",\"result\":\"OK\""));
     assert_true(body_has("\"who\":\"owner\",\"from\":\"127."));
     assert_false(body_has("AAAAAAAAAAAAAAAAAAAAAA=="));
+    check_line_hash(buf_span(&last.body), 1);
+    check_line_hash(buf_span(&last.body), 3);
     /* The chain holds: each line's hash is the next one's prev. */
     assert_ok(json_read(buf_span(&last.body), last.body.n, &j, &info));
     struct json *lines = json_get(j, "value");
