@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dps/admission.h"
+
+#include "base/text.h"
+#include "server/metrics.h"
+
+/* Guessing at one device's credential from one address: ten at once, then one in five seconds. An attacker elsewhere does not
+ * slow the device itself. */
+static const struct throttle_rule failed_rule = {THROTTLE_FAILED, 10, 5000};
+
+static struct throttle_rule rule_of(const struct dps_worker *dw, enum throttle_what what)
+{
+    const struct dps_conf *c = dps_conf_of(dw);
+    if (what == THROTTLE_REGISTER) {
+        return (struct throttle_rule){what, c->register_burst, 1000};
+    }
+    uint64_t n = c->poll_burst;
+    return (struct throttle_rule){what, n, n != 0 ? 10000 / n : 0};
+}
+
+struct span admission_fold(struct span rid, char *dst)
+{
+    ASSERT(rid.n <= LIMIT_ID);
+    memcpy(dst, rid.p, rid.n);
+    dst[rid.n] = '\0';
+    text_lower(dst, rid.n);
+    return span_of(dst, rid.n);
+}
+
+enum err admission_rate(struct dps_worker *dw, enum throttle_what what, struct span fold,
+                        struct err_info *info)
+{
+    struct throttle_rule rule = rule_of(dw, what);
+    if (throttle_take(dw->throttle, &rule, fold, SPAN_NONE, loop_now_ms(worker_loop(dw->w)))) {
+        return OK;
+    }
+    metric_add(dw->w, DPS_M_THROTTLED, 1);
+    return err_set(info, E_THROTTLED, "this device asks too often");
+}
+
+enum err admission_check(struct dps_worker *dw, struct arena *a, const struct device_ask *ask,
+                         struct attested *ret, struct err_info *info)
+{
+    uint64_t now_ms = loop_now_ms(worker_loop(dw->w));
+    if (!throttle_may(dw->throttle, &failed_rule, ask->fold, ask->peer, now_ms)) {
+        metric_add(dw->w, DPS_M_THROTTLED, 1);
+        return err_set(info, E_THROTTLED,
+                       "too many failed attempts of this device from this address");
+    }
+    enum err e = attestation_check(dw, a, ask->rid, ask->fold, ask->cred, ret, info);
+    if (e == E_UNAUTHORIZED) {
+        metric_add(dw->w, DPS_M_REG_REFUSED, 1);
+        (void)throttle_take(dw->throttle, &failed_rule, ask->fold, ask->peer, now_ms);
+    }
+    /* Only the device itself uses up its own rate. */
+    return e != OK ? e : admission_rate(dw, ask->what, ask->fold, info);
+}

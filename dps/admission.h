@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request of a device, judged the same whatever the transport: how often it may ask, then who it is.
+ *
+ * Errors      E_THROTTLED; else those of attestation_check().
+ * Threads     the worker's.   Spec  docs/protocol/limits.md 4; dps-device.md D33.
+ */
+#ifndef DPS_ADMISSION_H
+#define DPS_ADMISSION_H
+
+#include "dps/attestation.h"
+#include "dps/throttle.h"
+
+struct device_ask {
+    enum throttle_what what; /* THROTTLE_REGISTER or THROTTLE_POLL */
+    struct span rid, fold;
+    const struct credential *cred;
+    struct span peer; /* address */
+};
+MUST_USE enum err admission_check(struct dps_worker *dw, struct arena *a,
+                                  const struct device_ask *ask, struct attested *ret,
+                                  struct err_info *info);
+/* The rate alone. */
+MUST_USE enum err admission_rate(struct dps_worker *dw, enum throttle_what what, struct span fold,
+                                 struct err_info *info);
+/* rid in lower case; dst has LIMIT_ID + 1 bytes. rid is a valid id. */
+struct span admission_fold(struct span rid, char *dst);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dps/assignment.h"
+
+#include <math.h>
+
+bool assignment_names(struct span hubs, struct span host)
+{
+    while (hubs.p != NULL && hubs.n != 0) {
+        if (span_eq_nocase(span_cut(&hubs, ','), host)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The hub with the greatest -weight / ln(u), u uniform in (0, 1) by hub and device: each wins in proportion to its weight. */
+static double score(const struct hub_row *h, struct span rid_fold)
+{
+    uint8_t text[LIMIT_HOST + LIMIT_ID], digest[32];
+    uint64_t v = 0;
+    ASSERT(h->fold.n <= LIMIT_HOST && rid_fold.n <= LIMIT_ID);
+    memcpy(text, h->fold.p, h->fold.n);
+    memcpy(text + h->fold.n, rid_fold.p, rid_fold.n);
+    sha256(span_of(text, h->fold.n + rid_fold.n), digest);
+    for (unsigned i = 0; i < 8; i++) {
+        v = v << 8 | digest[i];
+    }
+    /* 53 bits, and half a step so that neither 0 nor 1 is reached. */
+    double u = ((double)(v >> 11) + 0.5) / 9007199254740992.0;
+    return -(double)h->weight / log(u);
+}
+
+static struct pick pick_hashed(const struct snapshot *s, struct span hubs, struct span rid_fold,
+                               bool by_latency)
+{
+    struct pick p = {SPAN_NONE, 400208, "no linked hub takes part in the allocation"};
+    int64_t best_ms = INT64_MAX;
+    double best = -1.0;
+    for (size_t i = 0; i < s->n_hubs; i++) {
+        const struct hub_row *h = &s->hub[i].row;
+        if (!h->applies || (hubs.n != 0 && !assignment_names(hubs, h->host))) {
+            continue;
+        }
+        int64_t ms = !by_latency ? 0 : h->latency_ms < 0 ? INT64_MAX - 1 : h->latency_ms;
+        double v = score(h, rid_fold);
+        if (ms < best_ms || (ms == best_ms && v > best)) {
+            best_ms = ms;
+            best = v;
+            p.host = h->host;
+        }
+    }
+    return p;
+}
+
+static struct pick pick_static(struct snapshot *s, struct span host)
+{
+    if (host.n == 0) {
+        return (struct pick){SPAN_NONE, 400208,
+                             "static allocation, and the enrollment names no hub"};
+    }
+    const struct linked_hub *h = snapshot_hub(s, host);
+    return h != NULL ? (struct pick){h->row.host, 0, NULL}
+                     : (struct pick){SPAN_NONE, 400208,
+                                     "the hub that the enrollment names is not linked"};
+}
+
+struct pick assignment_pick(struct snapshot *s, const struct enr_row *e, struct span rid_fold)
+{
+    struct span rest = e->hubs;
+    struct span first = e->hubs.n != 0 ? span_cut(&rest, ',') : e->hub_host;
+    enum enr_alloc alloc = e->alloc != ALLOC_NONE ? e->alloc
+                           : e->hub_host.n != 0   ? ALLOC_STATIC
+                                                  : s->alloc;
+    switch (alloc) {
+    case ALLOC_STATIC:
+        return pick_static(s, first);
+    case ALLOC_CUSTOM:
+        return (struct pick){SPAN_NONE, 400207, "custom allocation is not offered by this version"};
+    case ALLOC_GEO:
+        return pick_hashed(s, e->hubs, rid_fold, true);
+    case ALLOC_NONE:
+    case ALLOC_HASHED:
+        break;
+    }
+    return pick_hashed(s, e->hubs, rid_fold, false);
+}

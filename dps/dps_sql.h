@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Typed functions over dps/sql.def: the only place of the provisioning service that sees statements. No rules here.
+ *
+ * Ownership   what is read is copied into the arena given; what is written is borrowed for the call.
+ * Threads     that of the struct db: a worker's reader, a scan, or the writer inside a transaction.
+ * Errors      E_NOT_FOUND for a key that is not there, E_NOMEM over the arena's cap, else as store/store.h.
+ */
+#ifndef DPS_DPS_SQL_H
+#define DPS_DPS_SQL_H
+
+#include "base/arena.h"
+#include "base/limits.h"
+#include "store/store.h"
+
+/* Small named values. */
+MUST_USE enum err sql_setting_get(struct db *db, struct arena *a, const char *name,
+                                  struct span *ret);
+MUST_USE enum err sql_setting_put(struct db *db, const char *name, struct span value);
+
+struct hub_row {
+    int64_t id;
+    struct span fold, host;
+    uint16_t port;
+    uint64_t etag;
+    struct span policy;
+    struct span key; /* sealed */
+    struct span location;
+    bool applies;
+    uint16_t weight;
+    int64_t latency_ms; /* -1: not known */
+};
+MUST_USE enum err sql_hub_get(struct db *db, struct arena *a, struct span fold,
+                              struct hub_row *ret);
+/* All, by fold; ret has LIMIT_DPS_LINKED_HUBS places. */
+MUST_USE enum err sql_hub_all(struct db *db, struct arena *a, struct hub_row *ret, size_t *ret_n);
+MUST_USE enum err sql_hub_put(struct db *db, const struct hub_row *row);
+MUST_USE enum err sql_hub_del(struct db *db, struct span fold);
+MUST_USE enum err sql_hub_count(struct db *db, int64_t *ret);
+
+enum enr_kind { ENR_INDIVIDUAL, ENR_GROUP };
+enum enr_att {
+    ATT_SYMMETRIC,
+    ATT_CERT /* client or signing certificates */,
+    ATT_CA /* caReferences */
+};
+enum enr_alloc { ALLOC_NONE, ALLOC_HASHED, ALLOC_GEO, ALLOC_STATIC, ALLOC_CUSTOM };
+/* reprovision */
+enum { REPRO_GIVEN = 1, REPRO_UPDATE_HUB = 2, REPRO_MIGRATE = 4 };
+struct enr_row {
+    int64_t id;
+    enum enr_kind kind;
+    struct span name, fold;
+    uint64_t etag;
+    bool is_enabled;
+    enum enr_att att;
+    struct span key[2];  /* sealed; empty: none */
+    struct span cert[2]; /* DER */
+    struct span ca[2];   /* names */
+    struct span device_id;
+    bool is_edge;
+    struct span initial_twin; /* JSON text; empty: none */
+    unsigned reprovision;
+    enum enr_alloc alloc;
+    struct span hubs; /* comma separated */
+    struct span hub_host;
+    struct span doc;
+    int64_t created_us, updated_us;
+};
+MUST_USE enum err sql_enr_get(struct db *db, struct arena *a, enum enr_kind kind, struct span fold,
+                              struct enr_row *ret);
+MUST_USE enum err sql_enr_by_id(struct db *db, struct arena *a, int64_t id, struct enr_row *ret);
+/* In order of fold, behind `after`; the row is borrowed for the call of fn, whose error ends it and is returned. */
+typedef enum err (*sql_enr_fn)(void *arg, const struct enr_row *row);
+MUST_USE enum err sql_enr_page(struct db *db, enum enr_kind kind, struct span after, uint64_t limit,
+                               sql_enr_fn fn, void *arg);
+MUST_USE enum err sql_enr_state(struct db *db, int64_t id, uint64_t *ret_etag, bool *ret_enabled);
+MUST_USE enum err sql_enr_count(struct db *db, enum enr_kind kind, bool is_symmetric, int64_t *ret);
+/* id 0: inserts and sets it. */
+MUST_USE enum err sql_enr_put(struct db *db, struct enr_row *row);
+MUST_USE enum err sql_enr_del(struct db *db, int64_t id);
+
+enum use_what { USE_HUB, USE_CA };
+MUST_USE enum err sql_use_add(struct db *db, enum use_what what, struct span fold,
+                              int64_t enrollment);
+MUST_USE enum err sql_use_del(struct db *db, enum use_what what, struct span fold,
+                              int64_t enrollment);
+MUST_USE enum err sql_use_any(struct db *db, enum use_what what, struct span fold, bool *ret);
+
+enum reg_status {
+    REG_UNASSIGNED,
+    REG_ASSIGNING,
+    REG_ASSIGNED,
+    REG_FAILED,
+    REG_DISABLED,
+    REG_STATUSES
+};
+enum reg_substatus { SUB_NONE, SUB_INITIAL, SUB_MIGRATED, SUB_RESET, SUB_BACK, REG_SUBSTATUSES };
+struct reg_row {
+    struct span fold, rid;
+    int64_t enrollment;
+    struct span group_id; /* p NULL: individual */
+    enum enr_att att;
+    uint64_t etag;
+    int64_t created_us, updated_us;
+    enum reg_status status; /* of the last registration */
+    enum reg_substatus substatus;
+    struct span
+        hub; /* where the device is; empty: nowhere yet. Stays when a later registration fails. */
+    struct span first_hub;
+    struct span device_id;
+    unsigned error_code;
+    struct span error_text;
+    struct span op_id;
+    bool op_open;
+    struct span op_hub, op_device_id; /* of the intent */
+    /* X.509: SHA-256 of the leaf. Symmetric group: the form of the id from which the device derived its keys. */
+    struct span op_cred;
+    bool op_reset;
+    enum reg_substatus op_substatus;
+};
+/* A record whose enrollment is gone is not there. */
+MUST_USE enum err sql_reg_get(struct db *db, struct arena *a, struct span fold,
+                              struct reg_row *ret);
+typedef enum err (*sql_reg_fn)(void *arg, const struct reg_row *row);
+MUST_USE enum err sql_reg_page(struct db *db, int64_t enrollment, struct span after, uint64_t limit,
+                               sql_reg_fn fn, void *arg);
+MUST_USE enum err sql_reg_open_page(struct db *db, struct span after, uint64_t limit, sql_reg_fn fn,
+                                    void *arg);
+MUST_USE enum err sql_reg_put(struct db *db, const struct reg_row *row);
+/* The members of the result; closes the intent. */
+MUST_USE enum err sql_reg_finish(struct db *db, const struct reg_row *row);
+MUST_USE enum err sql_reg_del(struct db *db, struct span fold);
+MUST_USE enum err sql_reg_del_of(struct db *db, int64_t enrollment, uint64_t limit,
+                                 int64_t *ret_deleted);
+
+MUST_USE enum err sql_past_add(struct db *db, struct span id, struct span fold, struct span body,
+                               int64_t until_us);
+MUST_USE enum err sql_past_get(struct db *db, struct arena *a, struct span id, struct span fold,
+                               struct span *ret_body);
+MUST_USE enum err sql_past_trim(struct db *db, int64_t now_us);
+
+MUST_USE enum err sql_dead_add(struct db *db, int64_t id);
+MUST_USE enum err sql_dead_first(struct db *db, int64_t *ret);
+MUST_USE enum err sql_dead_del(struct db *db, int64_t id);
+
+#endif

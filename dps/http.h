@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the HTTP endpoints of the provisioning service share. */
+#ifndef DPS_HTTP_H
+#define DPS_HTTP_H
+
+#include "dps/dps.h"
+#include "dps/enrollment.h"
+
+/* docs/protocol/dps-device.md 1, 3: scope, id and form of the credential. */
+MUST_USE enum err http_device_admit(struct http_rq *rq, struct err_info *info);
+/* docs/protocol/dps-service-rest.md A1, A2: policy, right, api-version. */
+MUST_USE enum err http_service_admit(struct http_rq *rq, struct err_info *info);
+/* E_MEDIA for a body of another type than JSON. */
+MUST_USE enum err http_want_json(const struct http_rq *rq, struct err_info *info);
+/* If-Match of this plane. */
+MUST_USE enum err http_enr_match(const struct http_rq *rq, struct enr_match *ret,
+                                 struct err_info *info);
+static inline enum dps_subject http_subject(enum enr_kind kind)
+{
+    return kind == ENR_GROUP ? ABOUT_GROUP : ABOUT_ENROLLMENT;
+}
+
+#endif

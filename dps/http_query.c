@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Queries of the service API, in pages: docs/protocol/dps-service-rest.md A8. */
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "dps/http.h"
+#include "dps/registration.h"
+
+#define PAGE_BYTES (8u << 20) /* a page ends before it grows over this */
+#define QUERY_DEADLINE_MS 10000u
+#define TOKEN_MAC 16u
+
+enum query_of { OF_ENROLLMENTS, OF_GROUPS, OF_REGISTRATIONS };
+static const char *const item_types[] = {
+    [OF_ENROLLMENTS] = "Enrollment",
+    [OF_GROUPS] = "EnrollmentGroup",
+    [OF_REGISTRATIONS] = "DeviceRegistration",
+};
+
+struct query {
+    struct store_scan scan;
+    struct dps_worker *dw;
+    handle rq;
+    enum query_of of;
+    uint64_t limit;
+    char group[LIMIT_ID + 1]; /* OF_REGISTRATIONS: folded */
+    char after[LIMIT_ID + 1];
+    char last[LIMIT_ID + 1];
+    uint64_t n;
+    bool has_more;
+    struct buf out;
+};
+
+/* --- continuation tokens: the last id, under a MAC, so that nobody can make one ------------------------- */
+
+static void token_mac(const struct query *q, struct span id, uint8_t ret[MAC_SIZE])
+{
+    AUTO(buf_done) struct buf text = BUF_INIT(4u * LIMIT_ID);
+    buf_addf(&text, "page/%u/%s/", (unsigned)q->of, q->group);
+    buf_add(&text, id);
+    mac_sha256(secret_span(&q->dw->dps->page_key), buf_span(&text), ret);
+}
+
+static void token_write(const struct query *q, struct buf *b)
+{
+    AUTO(buf_done) struct buf raw = BUF_INIT(2u * LIMIT_ID);
+    uint8_t mac[MAC_SIZE];
+    token_mac(q, span_str(q->last), mac);
+    buf_add(&raw, span_of(mac, TOKEN_MAC));
+    buf_add_str(&raw, q->last);
+    base64_add(b, buf_span(&raw));
+}
+
+static bool token_read(struct query *q, struct span text)
+{
+    uint8_t raw[TOKEN_MAC + LIMIT_ID], mac[MAC_SIZE];
+    size_t n = sizeof(raw);
+    if (base64_decode_to(text, raw, &n) != OK || n <= TOKEN_MAC ||
+        !span_to_cstr(span_of(raw + TOKEN_MAC, n - TOKEN_MAC), q->after, sizeof(q->after))) {
+        return false;
+    }
+    token_mac(q, span_str(q->after), mac);
+    return mem_equal_ct(span_of(mac, TOKEN_MAC), span_of(raw, TOKEN_MAC));
+}
+
+/* --- the text of the query ------------------------------------------------------------------------------- */
+
+static struct span next_word(struct span *rest)
+{
+    while (rest->n != 0 &&
+           (rest->p[0] == ' ' || rest->p[0] == '\t' || rest->p[0] == '\r' || rest->p[0] == '\n')) {
+        *rest = span_from(*rest, 1);
+    }
+    size_t n = 0;
+    while (n < rest->n && rest->p[n] > ' ' &&
+           (n == 0 || (rest->p[n] != '*' && rest->p[0] != '*'))) {
+        n++;
+    }
+    struct span word = span_sub(*rest, 0, n);
+    *rest = span_from(*rest, n);
+    return word;
+}
+
+/* SELECT * [FROM source]; empty is the same. */
+static enum err check_text(struct span text, enum query_of of, struct err_info *info)
+{
+    struct span rest = text;
+    struct span word = next_word(&rest);
+    if (word.n == 0) {
+        return OK;
+    }
+    if (!span_is_nocase(word, "SELECT") || !span_is(next_word(&rest), "*")) {
+        return err_set(info, E_ARG, "query: SELECT * is what can be asked");
+    }
+    if ((word = next_word(&rest)).n == 0) {
+        return OK;
+    }
+    if (span_is_nocase(word, "FROM")) {
+        if (!span_is_nocase(next_word(&rest),
+                            of == OF_GROUPS ? "enrollmentGroups" : "enrollments")) {
+            return err_set(info, E_ARG, "query: unknown source");
+        }
+        word = next_word(&rest);
+    }
+    if (span_is_nocase(word, "WHERE")) {
+        return err_set(info, E_UNSUPPORTED, "query: WHERE is not offered by this version");
+    }
+    return word.n == 0 ? OK
+                       : err_set(info, E_ARG, "query: unexpected \"%.*s\"",
+                                 SPAN_ARG(span_sub(word, 0, 64)));
+}
+
+static enum err read_text(struct http_rq *rq, struct query *q, struct err_info *info)
+{
+    AUTO(json_free_p) struct json *body = NULL;
+    struct span text = SPAN_NONE;
+    enum err e = http_want_json(rq, info);
+    /* Records are asked for with any body at all. */
+    if (e != OK || q->of == OF_REGISTRATIONS || span_trim(http_rq_body(rq)).n == 0) {
+        return e;
+    }
+    if ((e = json_read_object(http_rq_body(rq), LIMIT_DPS_BODY, &body, info)) != OK ||
+        (e = json_get_str(body, "query", JSON_F_OPT, &text, info)) != OK) {
+        return e;
+    }
+    return check_text(text, q->of, info);
+}
+
+static enum err read_page(struct http_rq *rq, struct query *q, struct err_info *info)
+{
+    struct span count = http_rq_header(rq, "x-ms-max-item-count");
+    struct span token = http_rq_header(rq, "x-ms-continuation");
+    q->limit = LIMIT_QUERY_PAGE_DEFAULT;
+    if (count.n != 0 && (!span_to_u64(count, &q->limit) || q->limit == 0)) {
+        return err_set(info, E_ARG, "x-ms-max-item-count is not a number from 1 to %u",
+                       LIMIT_QUERY_PAGE);
+    }
+    q->limit = MIN(q->limit, LIMIT_QUERY_PAGE);
+    return token.n == 0 || token_read(q, token) ? OK
+                                                : err_set(info, E_STALE, "bad continuation token");
+}
+
+/* --- on a scan thread --------------------------------------------------------------------------------------- */
+
+/* E_LIMIT ends the page. */
+static enum err begin_row(struct query *q, struct span fold)
+{
+    if (q->n == q->limit || q->out.n > PAGE_BYTES) {
+        q->has_more = true;
+        return E_LIMIT;
+    }
+    if (!span_to_cstr(fold, q->last, sizeof(q->last))) {
+        return E_CORRUPT;
+    }
+    buf_add_str(&q->out, q->n++ == 0 ? "" : ",");
+    return OK;
+}
+
+static enum err add_enrollment(void *arg, const struct enr_row *row)
+{
+    struct query *q = arg;
+    enum err e = begin_row(q, row->fold);
+    return e != OK ? e : enrollment_write(&q->out, row, NULL, false, NULL);
+}
+
+static enum err add_registration(void *arg, const struct reg_row *row)
+{
+    struct query *q = arg;
+    enum err e = begin_row(q, row->fold);
+    if (e == OK) {
+        registration_write_state(&q->out, row);
+        e = buf_err(&q->out);
+    }
+    return e;
+}
+
+static enum err query_run(struct db *db, struct store_scan *scan)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(ENR_ARENA);
+    struct query *q = CONTAINER_OF(scan, struct query, scan);
+    struct enr_row group;
+    enum err e;
+    buf_add_u8(&q->out, '[');
+    if (q->of != OF_REGISTRATIONS) {
+        e = sql_enr_page(db, q->of == OF_GROUPS ? ENR_GROUP : ENR_INDIVIDUAL, span_str(q->after),
+                         q->limit + 1, add_enrollment, q);
+    } else if ((e = sql_enr_get(db, &a, ENR_GROUP, span_str(q->group), &group)) == OK) {
+        e = sql_reg_page(db, group.id, span_str(q->after), q->limit + 1, add_registration, q);
+    }
+    buf_add_u8(&q->out, ']');
+    e = e == E_LIMIT ? OK : e;
+    return e != OK ? e : buf_err(&q->out);
+}
+
+/* --- on the worker ---------------------------------------------------------------------------------------------- */
+
+static void query_free(struct query *q)
+{
+    buf_done(&q->out);
+    free(q);
+}
+
+static void query_home(struct msg *m)
+{
+    AUTO(buf_done) struct buf token = BUF_INIT(1024);
+    struct query *q = CONTAINER_OF(CONTAINER_OF(m, struct store_scan, msg), struct query, scan);
+    struct http_rq *rq = http_rq_of(worker_loop(q->dw->w), q->rq);
+    enum err e = q->scan.result;
+    q->dw->n_pending--;
+    if (rq != NULL && e != OK) {
+        dps_refuse_about(rq, ABOUT_GROUP, e == E_TIMEOUT ? E_BUSY : e, NULL);
+    } else if (rq != NULL) {
+        http_header(rq, "x-ms-item-type", span_str(item_types[q->of]));
+        http_headerf(rq, "x-ms-max-item-count", "%llu", (unsigned long long)q->limit);
+        http_header(rq, "X-Content-Type-Options", SPAN_LIT("nosniff"));
+        if (q->has_more) {
+            token_write(q, &token);
+            http_header(rq, "x-ms-continuation", buf_span(&token));
+        }
+        dps_answer_json(rq, 200, buf_span(&q->out));
+    }
+    query_free(q);
+}
+
+static enum err query_begin(struct http_rq *rq, struct query *q, struct err_info *info)
+{
+    struct span fold;
+    enum err e = OK;
+    if (q->of == OF_REGISTRATIONS) {
+        e = enrollment_fold(http_rq_arena(rq), http_rq_param(rq, 0), &fold, info);
+        if (e == OK) {
+            (void)span_to_cstr(fold, q->group, sizeof(q->group)); /* an id fits */
+        }
+    }
+    if (e != OK || (e = read_text(rq, q, info)) != OK || (e = read_page(rq, q, info)) != OK) {
+        return e;
+    }
+    q->scan.home = loop_mailbox(worker_loop(q->dw->w));
+    q->scan.msg.run = query_home;
+    q->scan.run = query_run;
+    q->scan.deadline_ms = clock_mono_ms(server_clock(q->dw->dps->server)) + QUERY_DEADLINE_MS;
+    e = store_scan(server_store(q->dw->dps->server), &q->scan);
+    q->dw->n_pending += e == OK;
+    return e;
+}
+
+static void handle_query(struct http_rq *rq, enum query_of of)
+{
+    struct err_info info = {0};
+    struct query *q = NEW(struct query);
+    enum err e = E_NOMEM;
+    if (q != NULL) {
+        q->dw = dps_worker_of(worker_of_rq(rq));
+        q->rq = http_rq_handle(rq);
+        q->of = of;
+        q->out = (struct buf)BUF_INIT(2 * PAGE_BYTES);
+        e = query_begin(rq, q, &info);
+    }
+    if (e == OK) {
+        return;
+    }
+    if (e == E_STALE) {
+        dps_refuse_code(rq, 400, 400000, "Bad Request");
+    } else {
+        dps_refuse_about(rq, ABOUT_GROUP, e, &info);
+    }
+    if (q != NULL) {
+        query_free(q);
+    }
+}
+
+static void query_enrollments(struct http_rq *rq)
+{
+    handle_query(rq, OF_ENROLLMENTS);
+}
+
+static void query_groups(struct http_rq *rq)
+{
+    handle_query(rq, OF_GROUPS);
+}
+
+static void query_registrations(struct http_rq *rq)
+{
+    handle_query(rq, OF_REGISTRATIONS);
+}
+
+/* clang-format off */
+const struct http_route dps_query_routes[] = {
+    { HTTP_POST, "/enrollments/query",        AUTH_SERVICE, R_ENROLLMENT_READ,   LIMIT_DPS_BODY, query_enrollments },
+    { HTTP_POST, "/enrollmentGroups/query",   AUTH_SERVICE, R_ENROLLMENT_READ,   LIMIT_DPS_BODY, query_groups },
+    { HTTP_POST, "/registrations/{id}/query", AUTH_SERVICE, R_REGISTRATION_READ, LIMIT_DPS_BODY, query_registrations },
+};
+/* clang-format on */
+const size_t n_dps_query_routes = ARRAY_LEN(dps_query_routes);

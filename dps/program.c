@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dps/program.h"
+
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "dps/driver.h"
+#include "dps/enrollment.h"
+#include "dps/http.h"
+#include "dps/instance.h"
+#include "dps/mqtt.h"
+#include "dps/snapshot.h"
+#include "dps/throttle.h"
+#include "server/metrics.h"
+
+#define D(member) offsetof(struct dps_conf, member)
+/* clang-format off */
+static const struct conf_row rows[] = {
+    { "dps", "register-burst", CONF_U64, D(register_burst), 0, 1000, "8",
+      "Registrations that one device may ask for at once; one more each second. 0: no bound." },
+    { "dps", "poll-burst", CONF_U64, D(poll_burst), 0, 1000, "5",
+      "Polls of one device in ten seconds. 0: no bound." },
+    { "dps", "hub-timeout-ms", CONF_U64, D(hub_timeout_ms), 100, 120000, "10000",
+      "How long one call to a linked hub may take." },
+};
+
+static const struct right_def rights[] = {
+    { "ServiceConfig", R_SERVICE_CONFIG,
+      R_ENROLLMENT_READ | R_ENROLLMENT_WRITE | R_REGISTRATION_READ | R_REGISTRATION_WRITE, false },
+    { "DeviceConnect",           R_DEVICE_CONNECT,     0,                    false },
+    { "EnrollmentRead",          R_ENROLLMENT_READ,    0,                    false },
+    { "EnrollmentWrite",         R_ENROLLMENT_WRITE,   R_ENROLLMENT_READ,    false },
+    { "RegistrationStatusRead",  R_REGISTRATION_READ,  0,                    false },
+    { "RegistrationStatusWrite", R_REGISTRATION_WRITE, R_REGISTRATION_READ,  false },
+};
+static const struct policy_def policies[] = {
+    { "provisioningserviceowner", "ServiceConfig, DeviceConnect, EnrollmentWrite" },
+};
+
+static const struct metric_def metrics[DPS_METRICS] = {
+    [DPS_M_REG_STARTED]    = { "berth_dps_registrations_total", NULL, METRIC_COUNTER, "Registrations begun." },
+    [DPS_M_REG_ASSIGNED]   = { "berth_dps_registrations_ended_total", "result=\"assigned\"", METRIC_COUNTER, "Registrations that ended." },
+    [DPS_M_REG_FAILED]     = { "berth_dps_registrations_ended_total", "result=\"failed\"", METRIC_COUNTER, "Registrations that ended." },
+    [DPS_M_REG_REFUSED]    = { "berth_dps_attestations_refused_total", NULL, METRIC_COUNTER, "Devices whose credential did not fit." },
+    [DPS_M_POLLS]          = { "berth_dps_polls_total", NULL, METRIC_COUNTER, "Questions for the state of an operation." },
+    [DPS_M_THROTTLED]      = { "berth_dps_throttled_total", NULL, METRIC_COUNTER, "Requests of devices that asked too often." },
+    [DPS_M_HUB_CALLS]      = { "berth_dps_hub_calls_total", NULL, METRIC_COUNTER, "Calls to linked hubs." },
+    [DPS_M_HUB_RETRIES]    = { "berth_dps_hub_call_failures_total", NULL, METRIC_COUNTER, "Calls to linked hubs that will be repeated." },
+    [DPS_M_MQTT_CONNECTS]  = { "berth_dps_mqtt_connects_total", "result=\"accepted\"", METRIC_COUNTER, "MQTT CONNECTs." },
+    [DPS_M_MQTT_REFUSED]   = { "berth_dps_mqtt_connects_total", "result=\"refused\"", METRIC_COUNTER, "MQTT CONNECTs." },
+};
+/* clang-format on */
+
+/* --- requests ------------------------------------------------------------------------------------ */
+
+static enum err admit(struct http_rq *rq, struct err_info *info)
+{
+    return http_rq_route(rq)->auth == AUTH_DEVICE ? http_device_admit(rq, info)
+                                                  : http_service_admit(rq, info);
+}
+
+static void on_mqtt(struct worker *w, struct stream *s)
+{
+    mqtt_accept(dps_worker_of(w), s);
+}
+
+/* docs/protocol/dps-device.md 4.4: without case, echoed as it was spelled (D32). */
+static enum err admit_ws(struct worker *w UNUSED, struct http_rq *rq, struct span *ret_protocol,
+                         void **ret_kind, struct err_info *info)
+{
+    struct span path = http_rq_raw_path(rq);
+    struct span rest = http_rq_header(rq, "Sec-WebSocket-Protocol");
+    if (!span_is_nocase(path, "/$iothub/websocket") &&
+        !span_is_nocase(path, "/%24iothub/websocket")) {
+        return E_NO_ROUTE;
+    }
+    while (rest.n != 0) {
+        struct span word = span_trim(span_cut(&rest, ','));
+        if (span_is_nocase(word, "mqtt")) {
+            *ret_protocol = word;
+            *ret_kind = NULL;
+            return OK;
+        }
+    }
+    return err_set(info, E_ARG, "the WebSocket sub-protocol must be mqtt");
+}
+
+static void on_ws(struct worker *w, struct stream *s, void *kind UNUSED)
+{
+    mqtt_accept(dps_worker_of(w), s);
+}
+
+/* --- life -------------------------------------------------------------------------------------------- */
+
+static enum err init(struct server *s, struct err_info *info)
+{
+    struct dps *d = NEW(struct dps);
+    if (d == NULL) {
+        return E_NOMEM;
+    }
+    d->server = s;
+    atomic_init(&d->epoch, 1);
+    server_set_user(s, d);
+    metrics_define(s, metrics, ARRAY_LEN(metrics));
+    return instance_load(d, info);
+}
+
+static enum err init_names(struct server *s, struct buf *json, struct err_info *info)
+{
+    struct dps d = {.server = s};
+    enum err e = instance_load(&d, info);
+    if (e == OK) {
+        buf_addf(json, ",\"idScope\":\"%s\"", d.id_scope);
+    }
+    secret_done(&d.page_key);
+    return e;
+}
+
+static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
+{
+    struct dps_worker *dw = NEW(struct dps_worker);
+    enum err e;
+    if (dw == NULL) {
+        return E_NOMEM;
+    }
+    dw->w = w;
+    dw->dps = dps_of(w);
+    list_init(&dw->links);
+    worker_set_user(w, dw);
+    if ((e = throttle_new(&dw->throttle)) != OK) {
+        return e;
+    }
+    return driver_new(dw, &dw->driver);
+}
+
+static void worker_ready(struct worker *w)
+{
+    struct dps_worker *dw = dps_worker_of(w);
+    driver_start(dw->driver);
+    if (worker_index(w) == 0) {
+        enrollment_sweep(dw);
+    }
+}
+
+static void worker_drain(struct worker *w, uint64_t deadline_ms)
+{
+    struct dps_worker *dw = dps_worker_of(w);
+    dw->is_draining = true;
+    driver_drain(dw->driver);
+    mqtt_drain(dw, deadline_ms);
+}
+
+static bool worker_busy(struct worker *w)
+{
+    const struct dps_worker *dw = dps_worker_of(w);
+    return dw->n_links != 0 || dw->n_pending != 0 || driver_is_busy(dw->driver);
+}
+
+/* dw itself stays until done(): what comes home in the last turns still looks at it. */
+static void worker_done(struct worker *w)
+{
+    struct dps_worker *dw = dps_worker_of(w);
+    driver_close(dw->driver);
+    dw->driver = NULL;
+    mqtt_drain(dw, 0);
+}
+
+static void done(struct server *s)
+{
+    struct dps *d = server_user(s);
+    if (d != NULL) {
+        secret_done(&d->page_key);
+        free(d);
+    }
+}
+
+static enum err cert_in_use(struct store_tx *tx, struct span name)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(1024);
+    struct span fold;
+    bool used = false;
+    char *text = arena_str(&a, name);
+    if (text == NULL) {
+        return E_NOMEM;
+    }
+    text_lower(text, name.n);
+    fold = span_of(text, name.n);
+    enum err e = sql_use_any(tx->db, USE_CA, fold, &used);
+    return e != OK ? e : used ? E_CONFLICT : OK;
+}
+
+/* One table for the frame; the parts stand in their endpoints' files. */
+static struct http_route routes[64];
+
+const struct server_program *dps_program(void)
+{
+    static struct server_program p = {
+        .name = "berth-dps",
+        .config_path = "/etc/berth/dps.conf",
+        .default_data_dir = "/var/lib/berth/dps",
+        .rows = rows,
+        .n_rows = ARRAY_LEN(rows),
+        .conf_size = sizeof(struct dps_conf),
+        .module = &dps_module,
+        .rights = rights,
+        .n_rights = ARRAY_LEN(rights),
+        .admin_right = R_SERVICE_CONFIG,
+        .policies = policies,
+        .n_policies = ARRAY_LEN(policies),
+        .routes = routes,
+        .refuse = dps_refuse,
+        .admit = admit,
+        .on_mqtt = on_mqtt,
+        .admit_ws = admit_ws,
+        .on_ws = on_ws,
+        .init = init,
+        .worker_init = worker_init,
+        .worker_ready = worker_ready,
+        .worker_drain = worker_drain,
+        .worker_busy = worker_busy,
+        .worker_done = worker_done,
+        .done = done,
+        .init_names = init_names,
+        .cert_in_use = cert_in_use,
+    };
+    const struct {
+        const struct http_route *v;
+        size_t n;
+    } parts[] = {
+        {dps_device_routes, n_dps_device_routes},
+        {dps_service_routes, n_dps_service_routes},
+        {dps_query_routes, n_dps_query_routes},
+        {dps_admin_routes, n_dps_admin_routes},
+    };
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        ASSERT(n + parts[i].n <= ARRAY_LEN(routes));
+        memcpy(routes + n, parts[i].v, parts[i].n * sizeof(routes[0]));
+        n += parts[i].n;
+    }
+    p.n_routes = n;
+    return &p;
+}

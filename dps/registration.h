@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The registration of one device: which operation runs, what came of the last one, what a device and an administrator are told.
+ *
+ *   none --register--> ASSIGNING(op) --hub answered--> ASSIGNED | FAILED --register--> ASSIGNING(op') ...
+ *                      ASSIGNING --register--> the same op
+ *   any  --register, enrollment disabled--> DISABLED(op)
+ *
+ * registration_begin() writes the intent; done is called once it is on disk, and dps/driver.h drives it on: the operation belongs to
+ * no connection. Where a device is (hub) stays in its record when a later registration fails.
+ *
+ * Ownership   ctx is the caller's; from a registration_begin() that returned OK until done it must live.
+ * Threads     begin, poll, done: the worker's. tx functions: the writer.
+ * Errors      done: E_STALE the enrollment changed meanwhile; E_OWNED the record belongs to another enrollment; those of the store.
+ * Limits      finished operations stay readable for PAST_OPERATION_S after a later one replaced them.
+ * Spec        docs/protocol/dps-device.md 2.2, 8, 9; docs/protocol/dps-service-rest.md A9, B5.
+ */
+#ifndef DPS_REGISTRATION_H
+#define DPS_REGISTRATION_H
+
+#include "dps/attestation.h"
+
+#define OPERATION_ID_SIZE 56u /* "5.16 hex.guid" and a zero */
+#define PAST_OPERATION_S 1800
+
+/* What a registration wants, as the endpoint read it. */
+struct registration_wish {
+    struct span rid;  /* as the device sent it */
+    struct span fold; /* in lower case */
+    const struct attested *who;
+    bool is_sticky;         /* api-version up to 2018-04-01 (dps-device.md 9) */
+    bool wants_certificate; /* a CSR came with it */
+};
+/* op_id is empty unless e is OK. */
+typedef void (*registration_done_fn)(struct dps_worker *dw, void *ctx, enum err e,
+                                     struct span op_id, const struct err_info *info);
+MUST_USE enum err registration_begin(struct dps_worker *dw, const struct registration_wish *wish,
+                                     registration_done_fn done, void *ctx, struct err_info *info);
+
+/* The answer to a poll, JSON appended to b; *ret_final: 200, else 202. E_NOT_FOUND. */
+MUST_USE enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span fold,
+                                    struct span op_id, struct buf *b, bool *ret_final);
+/* The record alone. */
+void registration_write_state(struct buf *b, const struct reg_row *row);
+void registration_write_assigning(struct buf *b, struct span op_id);
+extern const char *const reg_status_words[REG_STATUSES];
+
+/* docs/protocol/dps-device.md 2.1: body of register, as far as the service looks at it. E_JSON, E_ARG (other id). */
+struct registration_body {
+    bool wants_certificate;
+    bool has_tpm;
+};
+MUST_USE enum err registration_body_read(struct span body, struct span rid,
+                                         struct registration_body *ret, struct err_info *info);
+/* "2018-04-01" and older. */
+bool registration_is_sticky(struct span api_version);
+
+/* --- on the writer ------------------------------------------------------------------------------ */
+struct reg_outcome {
+    bool is_assigned;
+    unsigned code; /* when it failed */
+    struct span text;
+};
+/* Ends that operation; nothing happens when it is not the open one any more (the record was deleted meanwhile). */
+MUST_USE enum err registration_tx_finish(struct store_tx *tx, struct span fold, struct span op_id,
+                                         const struct reg_outcome *o);
+/* E_NOT_FOUND, E_ETAG. has_etag false: whatever it is. */
+MUST_USE enum err registration_tx_delete(struct store_tx *tx, struct span fold, bool has_etag,
+                                         uint64_t etag);
+
+/* Etags of this plane: base64 of a quoted, GUID-like text (dps-service-rest.md A4). */
+#define DPS_ETAG_SIZE 57u
+void dps_etag_text(uint64_t etag, char dst[DPS_ETAG_SIZE]);
+/* 0: none of ours. */
+uint64_t dps_etag_read(struct span text);
+
+#endif
