@@ -160,7 +160,7 @@ static void test_S4_S5_sig_spellings(void **state)
 static void test_S6_every_order(void **state)
 {
     (void)state;
-    static const char *const fields[] = {"sr=hub1.example.net", "sig=" V5_SIG, "se=4102444800",
+    static const char *const fields[] = {"sr=hub1.example.net", ("sig=" V5_SIG), "se=4102444800",
                                          "skn=iothubowner"};
     unsigned orders = 0;
     for (unsigned k = 0; k < 256; k++) {
