@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -158,6 +159,7 @@ static pid_t spawn(struct fix *f, const char *const *args, int out_fd, int err_f
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no server */
         (void)dup2(out_fd, 1);
         (void)dup2(err_fd, 2);
         (void)execv("/proc/self/exe", (char *const *)(uintptr_t)l.v);
