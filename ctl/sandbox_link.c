@@ -90,7 +90,7 @@ static enum err link_hub(const struct sandbox *sb, struct service *dps, unsigned
     }
     /* The sandbox's own port goes along when it is not the standard one. */
     if (e == OK && sb->https_port != 443) {
-        e = json_set(body, "httpsPort", json_new_int(sb->https_port));
+        e = json_set(body, "port", json_new_int(sb->https_port));
     }
     if (e == OK) {
         e = call(dps, "PUT", path, body, &a, info);
