@@ -48,8 +48,8 @@ static enum err describe(struct cert *c, struct err_info *info)
     return OK;
 }
 
-/* One certificate, one encoding, one thumbprint: no BER around the signed part, which is kept as it
- * came (and refused by its signature when it was touched). */
+/* One certificate, one encoding, one thumbprint: no bytes behind it, no BER around the signed part,
+ * which is kept as it came (and refused by its signature when it was touched). */
 static bool is_own_encoding(const struct cert *c)
 {
     unsigned char *again = NULL;
@@ -78,7 +78,7 @@ enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info
     if (c->x == NULL) {
         return crypto_err(info, E_MALFORMED, "certificate");
     }
-    if (at != c->der + der.n || !is_own_encoding(c)) {
+    if (!is_own_encoding(c)) {
         ERR_clear_error();
         return err_set(info, E_MALFORMED, "certificate: not DER, or bytes behind it");
     }

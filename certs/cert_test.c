@@ -93,7 +93,7 @@ static const struct {
     { "line end",               {{ CN, UTF8, SPAN_LIT("dev-1\n"), false }}, E_CERT, SPAN_NONE, false },
     { "escape",                 {{ CN, IA5, SPAN_LIT("\x1b[2J"), false }}, E_CERT, SPAN_NONE, false },
     { "delete",                 {{ CN, UTF8, SPAN_LIT("dev\x7f"), false }}, E_CERT, SPAN_NONE, false },
-    { "high bytes in IA5",      {{ CN, IA5, SPAN_LIT("dev\xe9"), false }}, E_CERT, SPAN_NONE, false },
+    { "high bytes in IA5",      {{ CN, IA5, SPAN_LIT("d\xc3\xa9v"), false }}, E_CERT, SPAN_NONE, false },
     { "BMP",                    {{ CN, BMP, SPAN_LIT("\0d\0e\0v"), false }}, E_CERT, SPAN_NONE, false },
     { "T61",                    {{ CN, T61, SPAN_LIT("dev-1"), false }}, E_CERT, SPAN_NONE, false },
     { "universal",              {{ CN, UNIVERSAL, SPAN_LIT("\0\0\0d"), false }}, E_CERT, SPAN_NONE, false },

@@ -269,33 +269,13 @@ static enum chain_verdict refuse_code(X509_STORE_CTX *ctx, struct err_info *info
 
 /* --- the walk ------------------------------------------------------------------------------- */
 
-struct walk {
-    int n_good; /* links from the leaf of which nothing is known to be wrong */
-};
-
-/*
- * Called for each finding. The anchor is the first certificate of the store from the leaf up
- * (num_untrusted); by RFC 5280 6.1 the path ends there, and OpenSSL going on to the root is its
- * habit: what it finds above only ends the path that is reported.
- */
 static int on_finding(int ok, X509_STORE_CTX *ctx)
 {
-    if (ok) {
+    if (!ok && is_admitted(X509_STORE_CTX_get_error(ctx))) {
+        X509_STORE_CTX_set_error(ctx, X509_V_OK);
         return 1;
     }
-    struct walk *w = X509_STORE_CTX_get_app_data(ctx);
-    int code = X509_STORE_CTX_get_error(ctx);
-    int at = X509_STORE_CTX_get_error_depth(ctx);
-    int anchor = X509_STORE_CTX_get_num_untrusted(ctx);
-    if (at > anchor) {
-        w->n_good = MIN(w->n_good, at);
-    } else if (at == anchor && code == X509_V_ERR_CERT_SIGNATURE_FAILURE) {
-        w->n_good = MIN(w->n_good, at + 1); /* trusted for itself; what stands above is no issuer */
-    } else if (!is_admitted(code)) {
-        return 0;
-    }
-    X509_STORE_CTX_set_error(ctx, X509_V_OK);
-    return 1;
+    return ok;
 }
 
 static const struct cert *owner_of(const struct chain_anchors *a, struct cert *const *presented,
@@ -314,26 +294,67 @@ static const struct cert *owner_of(const struct chain_anchors *a, struct cert *c
     return NULL;
 }
 
+static bool path_holds(const struct chain_path *p, const struct cert *c)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (span_eq(span_of(p->sha256[i], CERT_SHA256), span_of(c->sha256, CERT_SHA256))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void path_add(struct chain_path *p, const struct cert *c)
+{
+    memcpy(p->sha256[p->n++], c->sha256, CERT_SHA256);
+    p->not_before_us = MAX(p->not_before_us, c->not_before_us);
+    p->not_after_us = MIN(p->not_after_us, c->not_after_us);
+}
+
+static bool may_stand_above(const struct chain_path *p, const struct cert *c,
+                            const struct cert *below, int64_t now_us)
+{
+    return c->not_before_us <= now_us && now_us < c->not_after_us && cert_is_ca(c) &&
+           !path_holds(p, c) && cert_issued_by(below, c);
+}
+
+/* OpenSSL ends a partial chain at the first trusted certificate; who wants to know whether the path
+ * runs under some CA wants the rest too. It is proven by signatures, and decides nothing here. */
+static void path_ascend(const struct chain_anchors *a, struct cert *const *presented, size_t n,
+                        const struct cert *top, int64_t now_us, struct chain_path *p)
+{
+    while (top != NULL && !cert_is_self_issued(top) && p->n < ARRAY_LEN(p->sha256)) {
+        const struct cert *next = NULL;
+        for (size_t i = 0; next == NULL && i < a->n + n; i++) {
+            const struct cert *c = i < a->n ? a->cert[i] : presented[i - a->n];
+            next = may_stand_above(p, c, top, now_us) ? c : NULL;
+        }
+        if (next != NULL) {
+            path_add(p, next);
+        }
+        top = next;
+    }
+}
+
 static enum chain_verdict fill_path(const struct chain_anchors *a, struct cert *const *presented,
-                                    size_t n, X509_STORE_CTX *ctx, int n_good,
+                                    size_t n, X509_STORE_CTX *ctx, int64_t now_us,
                                     struct chain_path *ret, struct err_info *info)
 {
     STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
-    int len = MIN(sk_X509_num(chain), n_good);
+    int len = sk_X509_num(chain);
     struct chain_path path = {.not_before_us = INT64_MIN, .not_after_us = INT64_MAX};
-    len = MIN(len, (int)ARRAY_LEN(path.sha256)); /* above the anchor: cut, not refused */
-    if (X509_STORE_CTX_get_num_untrusted(ctx) < 1 || X509_STORE_CTX_get_num_untrusted(ctx) >= len) {
-        return refuse(CHAIN_NO_ANCHOR, E_CHAIN, 0, presented[0]->x, "reaches no anchor", info);
+    const struct cert *c = NULL;
+    if (len < 2 || len > (int)ARRAY_LEN(path.sha256)) {
+        return refuse(CHAIN_OTHER, E_CHAIN, 0, presented[0]->x, "path of impossible length", info);
     }
     for (int i = 0; i < len; i++) {
-        const struct cert *c = owner_of(a, presented, n, sk_X509_value(chain, i));
+        c = owner_of(a, presented, n, sk_X509_value(chain, i));
         if (c == NULL) {
             return refuse(CHAIN_OTHER, E_CRYPTO, (size_t)i, NULL, "not one of ours", info);
         }
-        memcpy(path.sha256[path.n++], c->sha256, CERT_SHA256);
-        path.not_before_us = MAX(path.not_before_us, c->not_before_us);
-        path.not_after_us = MIN(path.not_after_us, c->not_after_us);
+        path_add(&path, c);
     }
+    path_ascend(a, presented, n, c, now_us, &path);
     *ret = path;
     return CHAIN_OK;
 }
@@ -342,16 +363,14 @@ static enum chain_verdict run(const struct chain_anchors *a, struct cert *const 
                               size_t n, X509_STORE_CTX *ctx, STACK_OF(X509) * untrusted,
                               int64_t now_us, struct chain_path *ret_path, struct err_info *info)
 {
-    struct walk w = {.n_good = INT32_MAX};
     if (X509_STORE_CTX_init(ctx, a->store, presented[0]->x, untrusted) != 1) {
         return refuse(CHAIN_OTHER, E_NOMEM, 0, presented[0]->x, "out of memory", info);
     }
     X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(ctx), (time_t)(now_us / 1000000));
-    X509_STORE_CTX_set_app_data(ctx, &w);
     X509_STORE_CTX_set_verify_cb(ctx, on_finding);
     int rc = X509_verify_cert(ctx);
     if (rc == 1) {
-        return fill_path(a, presented, n, ctx, w.n_good, ret_path, info);
+        return fill_path(a, presented, n, ctx, now_us, ret_path, info);
     }
     return refuse_code(ctx, info);
 }

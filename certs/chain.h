@@ -7,7 +7,8 @@
  * Strict      as RFC 5280, but for what the specification asks to admit: keyUsage of a CA counts
  *             when present; key identifiers may be absent; basicConstraints need not be critical.
  * Anchor      the first trusted certificate from the leaf up. What stands above it (its own expired
- *             root, say) can neither spoil nor help; the leaf itself is never an anchor.
+ *             root, say) can neither spoil nor help, and is only reported; the leaf itself is never
+ *             an anchor.
  * Verdict     an enum, never int: only CHAIN_OK is good. The failing link is named in info: its
  *             position from the leaf (0), its subject and the rule.
  * Ownership   chain_anchors keeps references; chain_anchors_free() ends it.
@@ -47,8 +48,8 @@ MUST_USE enum err chain_anchors_new(struct cert *const *trusted, size_t n_truste
 void chain_anchors_free(struct chain_anchors *a);
 AUTO_FREE_FN(struct chain_anchors, chain_anchors_free)
 
-/* The path that was found, leaf first, then up to the anchor and further as long as what stands
- * above is trusted and valid; thumbprints only. */
+/* The path that was found, leaf first, then up to the anchor; and above it what further issued it, of
+ * all certificates at hand, as long as those are CAs inside their dates. Thumbprints only. */
 struct chain_path {
     size_t n;
     uint8_t sha256[LIMIT_CHAIN_CERTS + 2u][CERT_SHA256];

@@ -22,6 +22,8 @@ struct parsed {
 
 struct chain_cache {
     uint64_t epoch;
+    size_t max_verdicts;
+    size_t max_certs;
     struct map verdicts;
     struct list verdicts_lru; /* longest unused first */
     struct map certs;
@@ -53,10 +55,17 @@ static void drop_verdicts(struct chain_cache *c)
 
 enum err chain_cache_new(struct chain_cache **ret)
 {
+    return chain_cache_new_max(LIMIT_CHAIN_CACHE, LIMIT_CHAIN_CACHE_CERTS, ret);
+}
+
+enum err chain_cache_new_max(size_t max_verdicts, size_t max_certs, struct chain_cache **ret)
+{
     struct chain_cache *c = NEW(struct chain_cache);
     if (c == NULL) {
         return E_NOMEM;
     }
+    c->max_verdicts = max_verdicts;
+    c->max_certs = max_certs;
     map_init(&c->verdicts);
     map_init(&c->certs);
     list_init(&c->verdicts_lru);
@@ -134,7 +143,7 @@ static void verdict_put(struct chain_cache *c, const uint8_t key[CERT_SHA256],
         return;
     }
     list_add_tail(&c->verdicts_lru, &v->lru);
-    if (c->verdicts.count > LIMIT_CHAIN_CACHE) {
+    if (c->verdicts.count > c->max_verdicts) {
         verdict_del(c, LIST_OF(c->verdicts_lru.next, struct verdict, lru));
     }
 }
@@ -167,7 +176,7 @@ static void parsed_put(struct chain_cache *c, struct cert *cert)
     }
     p->cert = cert_ref(cert);
     list_add_tail(&c->certs_lru, &p->lru);
-    if (c->certs.count > LIMIT_CHAIN_CACHE_CERTS) {
+    if (c->certs.count > c->max_certs) {
         parsed_del(c, LIST_OF(c->certs_lru.next, struct parsed, lru));
     }
 }

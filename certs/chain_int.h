@@ -7,6 +7,7 @@
 #define CERTS_CHAIN_INT_H
 
 #include "certs/chain.h"
+#include "certs/chain_cache.h"
 
 /* Leaf first, then the presented ones. */
 MUST_USE enum chain_verdict chain_verify_parsed(const struct chain_anchors *a,
@@ -20,5 +21,9 @@ MUST_USE enum chain_verdict chain_parse_link(struct span der, size_t at, struct 
                                              struct err_info *info);
 /* SHA-256 over all thumbprints and who is trusted: two sets with one digest judge alike. */
 const uint8_t *chain_anchors_digest(const struct chain_anchors *a);
+
+/* chain_cache_new with other limits. */
+MUST_USE enum err chain_cache_new_max(size_t max_verdicts, size_t max_certs,
+                                      struct chain_cache **ret);
 
 #endif

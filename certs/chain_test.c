@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "certs/chain_cache.h"
+#include "certs/chain_int.h"
 #include "certs/zoo.h"
 #include "tests/unit.h"
 
@@ -58,6 +59,22 @@ static void strangers_presented_too(struct scene *s)
 static void partial(struct scene *s)
 {
     base(s);
+    s->trusted[0] = s->presented[0];
+    s->presented[0] = NULL;
+}
+
+/* The anchor is the intermediate; a group may name the root, so the path tells of it. */
+static void root_above_anchor(struct scene *s)
+{
+    base(s);
+    s->trusted[1] = s->presented[0];
+    s->presented[0] = NULL;
+}
+
+static void untrusted_root_above_anchor(struct scene *s)
+{
+    base(s);
+    s->helping[0] = s->trusted[0];
     s->trusted[0] = s->presented[0];
     s->presented[0] = NULL;
 }
@@ -459,6 +476,8 @@ static const struct row {
     { "root presented too",            root_presented_too,       CHAIN_OK,            NULL, 3 },
     { "strangers presented too",       strangers_presented_too,  CHAIN_OK,            NULL, 3 },
     { "trusted intermediate",          partial,                  CHAIN_OK,            NULL, 2 },
+    { "root above the anchor",         root_above_anchor,        CHAIN_OK,            NULL, 3 },
+    { "untrusted root above it",       untrusted_root_above_anchor, CHAIN_OK,         NULL, 3 },
     { "expired root above the anchor", expired_root_above_anchor, CHAIN_OK,           NULL, 2 },
     { "false root above the anchor",   false_root_above_anchor,  CHAIN_OK,            NULL, 2 },
     { "helping intermediate",          through_helper,           CHAIN_OK,            NULL, 3 },
@@ -505,7 +524,7 @@ static const struct row {
     { "self-signed leaf",              self_signed_leaf,         CHAIN_NO_ANCHOR,     "link 0 'CN=dev-1': self-signed and not trusted", 0 },
     { "cross-signed loop",             loop,                     CHAIN_NO_ANCHOR,     "link 2 'CN=B': its issuer is not known", 0 },
     { "loop with an anchor",           loop_with_anchor,         CHAIN_OK,            NULL, 3 },
-    { "loop of anchors",               loop_of_anchors,          CHAIN_OK,            NULL, 0 },
+    { "loop of anchors",               loop_of_anchors,          CHAIN_OK,            NULL, 3 },
     { "name constraints",              name_constraints,         CHAIN_NAME,          "link 0 'CN=dev-1': outside the names", 0 },
     { "name constraints met",          name_constraints_met,     CHAIN_OK,            NULL, 3 },
     { "leaf is the root",              leaf_is_anchor,           CHAIN_OTHER,         "link 0 'CN=Root': is a trusted CA itself", 0 },
@@ -707,6 +726,7 @@ static void test_cache(void **state)
     int64_t late = s->now_us + 366 * ZOO_DAY_US;
     assert_int_equal(chain_cache_verify(c, a, 2, &peer, late, &path, NULL), CHAIN_EXPIRED);
     assert_int_equal(chain_cache_verify(c, a, 2, &peer, late, &path, NULL), CHAIN_EXPIRED);
+    assert_int_equal(chain_cache_verify(c, a, 2, &peer, s->now_us, &path, NULL), CHAIN_OK);
     int64_t early = s->now_us - 2 * ZOO_DAY_US;
     assert_int_equal(chain_cache_verify(c, a, 2, &peer, early, &path, NULL), CHAIN_NOT_YET_VALID);
     chain_cache_free(c);
@@ -738,34 +758,50 @@ static void test_cache_other_anchors(void **state)
     zoo_free(Z);
 }
 
-/* Failing peers push nothing out, and good ones only up to the limits. */
+/* Failing peers leave nothing, good ones up to the limits; what was used last stays. */
 static void test_cache_bounds(void **state)
 {
     (void)state;
-    struct zoo root_zoo = {.n = 0};
+    enum { N = 6, MAX_VERDICTS = 4, MAX_CERTS = 3 };
+    struct scene scene = {.now_us = ZOO_NOW_US}, *s = &scene;
+    const struct zoo_id *ca[N], *leaf[N];
     struct chain_cache *c = NULL;
     struct chain_cache_stats st;
     struct chain_path path;
-    const struct zoo_id *root = zoo_root(&root_zoo, "Root");
-    struct chain_anchors *a = NULL;
-    assert_ok(chain_anchors_new(&root->cert, 1, NULL, 0, &a));
-    assert_ok(chain_cache_new(&c));
-    for (unsigned i = 0; i < LIMIT_CHAIN_CACHE_CERTS + 16; i++) {
-        struct scene scene = {.now_us = ZOO_NOW_US}, *s = &scene;
-        struct cert_peer peer;
-        s->presented[0] = zoo_ca(Z, "Int", i % 9 == 8 ? zoo_root(Z, "Root") : root);
-        s->leaf = zoo_leaf(Z, "dev", s->presented[0]);
+    struct cert_peer peer;
+    s->trusted[0] = zoo_root(Z, "Root");
+    struct chain_anchors *a = anchors_of(s);
+    assert_ok(chain_cache_new_max(MAX_VERDICTS, MAX_CERTS, &c));
+    s->presented[0] =
+        MAKE(.cn = "Int", .issuer = s->trusted[0], .constraints = CA_OK, .usage = CA_USE);
+    s->leaf = MAKE(.cn = "dev", .issuer = s->presented[0], .purpose = "serverAuth");
+    peer_of(s, &peer);
+    assert_int_equal(chain_cache_verify(c, a, 1, &peer, s->now_us, &path, NULL), CHAIN_EKU);
+    chain_cache_stats(c, &st);
+    assert_true(st.n_certs == 0 && st.n_verdicts == 0);
+    for (size_t i = 0; i < N; i++) {
+        s->presented[0] = ca[i] = zoo_ca(Z, "Int", s->trusted[0]);
+        s->leaf = leaf[i] = zoo_leaf(Z, "dev", ca[i]);
         peer_of(s, &peer);
-        assert_int_equal(chain_cache_verify(c, a, 1, &peer, s->now_us, &path, NULL) == CHAIN_OK,
-                         i % 9 != 8);
-        zoo_free(Z);
+        assert_int_equal(chain_cache_verify(c, a, 1, &peer, s->now_us, &path, NULL), CHAIN_OK);
+        chain_cache_stats(c, &st);
+        assert_int_equal(st.n_verdicts, MIN(i + 1, (size_t)MAX_VERDICTS));
+        assert_int_equal(st.n_certs, MIN(i + 1, (size_t)MAX_CERTS));
+    }
+    uint64_t hits = st.hits;
+    for (size_t i = N; i-- > 0;) { /* newest first: what is asked again must not push them out */
+        s->presented[0] = ca[i];
+        s->leaf = leaf[i];
+        peer_of(s, &peer);
+        assert_int_equal(chain_cache_verify(c, a, 1, &peer, s->now_us, &path, NULL), CHAIN_OK);
     }
     chain_cache_stats(c, &st);
-    assert_int_equal(st.n_certs, LIMIT_CHAIN_CACHE_CERTS);
-    assert_int_equal(st.n_verdicts, LIMIT_CHAIN_CACHE_CERTS + 8); /* 80 asked, 8 failed */
+    assert_int_equal(st.hits - hits, MAX_VERDICTS);
+    chain_cache_free(c);
+    assert_ok(chain_cache_new(&c));
     chain_cache_free(c);
     chain_anchors_free(a);
-    zoo_free(&root_zoo);
+    zoo_free(Z);
 }
 
 int main(void)
