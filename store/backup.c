@@ -53,16 +53,11 @@ static enum err sync_file(const char *path, struct err_info *info)
 
 static enum err put_in_place(const char *tmp, const char *path, struct err_info *info)
 {
-    char dir[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    int n = slash == NULL || slash == path ? 1 : (int)MIN(slash - path, PATH_MAX - 1);
-
     if (link(tmp, path) != 0) { /* unlike rename it replaces nothing */
         return err_set(info, err_from_errno(errno), "cannot make \"%s\": %s", path,
                        strerror(errno));
     }
-    (void)snprintf(dir, sizeof(dir), "%.*s", n, slash == NULL ? "." : path);
-    return fs_sync_dir(dir, info);
+    return lite_sync_parent(path, info);
 }
 
 enum err backup_file(const char *from, const char *vfs, const char *path, struct err_info *info)

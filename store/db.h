@@ -3,8 +3,8 @@
  * struct db: a connection and the prepared statements of all modules on it. Private to store/;
  * the use of the statements (q_*) is in store.h.
  *
- * Ownership   db_new borrows the connection; db_open_reader owns the one it opens. db_free ends
- * both. Threads     one at a time.
+ * Ownership   db_new borrows the connection, db_open_reader owns the one it opens; db_free.
+ * Threads     one at a time.
  */
 #ifndef STORE_DB_H
 #define STORE_DB_H

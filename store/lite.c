@@ -15,7 +15,7 @@
 
 /* How long a statement waits for a lock that somebody else has (a checkpoint, a backup, the shell).
  */
-#define BUSY_MS 2000
+#define BUSY_MS 1000
 /* The WAL restarts when no reader is in the way. If readers always are, it grows; from here on a
  * checkpoint waits for them, each time this long. */
 #define WAL_PAGES_FORCE (16 * LITE_WAL_PAGES)
@@ -73,10 +73,24 @@ enum err lite_fail(sqlite3 *h, int rc, const char *what, struct err_info *info)
     const char *text =
         h != NULL && sqlite3_extended_errcode(h) == rc ? sqlite3_errmsg(h) : sqlite3_errstr(rc);
 
-    return err_set(info, lite_err(rc), "%s: %s (%d)", what, text, rc);
+    return err_set(info, lite_err(rc), "%s (%d): %s", text, rc, what);
 }
 
 /* --- files --------------------------------------------------------------------------------- */
+
+enum err lite_sync_parent(const char *path, struct err_info *info)
+{
+    const char *slash = strrchr(path, '/');
+    char dir[PATH_MAX];
+
+    if (slash == NULL || slash == path) {
+        return fs_sync_dir(slash == NULL ? "." : "/", info);
+    }
+    if (!span_to_cstr(span_of(path, (size_t)(slash - path)), dir, sizeof(dir))) {
+        return err_set(info, E_ARG, "path is too long");
+    }
+    return fs_sync_dir(dir, info);
+}
 
 enum err lite_create_file(const char *path, struct err_info *info)
 {
@@ -96,15 +110,7 @@ enum err lite_create_file(const char *path, struct err_info *info)
                     strerror(errno));
     }
     (void)!close(fd); /* nothing was written through it */
-    if (e == OK && is_new) {
-        char dir[PATH_MAX];
-        const char *slash = strrchr(path, '/');
-        int n = slash == NULL ? 1 : slash == path ? 1 : (int)MIN(slash - path, PATH_MAX - 1);
-
-        (void)snprintf(dir, sizeof(dir), "%.*s", n, slash == NULL ? "." : path);
-        e = fs_sync_dir(dir, info);
-    }
-    return e;
+    return e == OK && is_new ? lite_sync_parent(path, info) : e;
 }
 
 void lite_unlink(const char *path)
@@ -131,17 +137,18 @@ static void setup_library(void)
     (void)sqlite3_initialize();
 }
 
-/* clang-format off */
+#define READ_SETTINGS                                                                              \
+    "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF; PRAGMA mmap_size=0;"                     \
+    "PRAGMA cell_size_check=ON;"
+#define WRITE_SETTINGS                                                                             \
+    "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=0;"                \
+    "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-16384;"
+
 static const char *const settings[] = {
-    [LITE_WRITER]  = "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=0;"
-                     "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-16384;"
-                     "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF; PRAGMA mmap_size=0;"
-                     "PRAGMA cell_size_check=ON",
-    [LITE_READER]  = "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
-                     "PRAGMA mmap_size=0; PRAGMA cell_size_check=ON",
-    [LITE_OFFLINE] = "PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; PRAGMA mmap_size=0",
+    [LITE_WRITER] = READ_SETTINGS WRITE_SETTINGS,
+    [LITE_READER] = READ_SETTINGS "PRAGMA query_only=ON",
+    [LITE_OFFLINE] = READ_SETTINGS "PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL",
 };
-/* clang-format on */
 
 /* WAL is a property of the file; SQLite answers with the mode that it has now. */
 static enum err set_wal(sqlite3 *h, const char *path, struct err_info *info)

@@ -3,9 +3,8 @@
  * What store and seglog share of SQLite: connections with our settings, one error mapping, and the
  * one place that judges what a failed COMMIT means. Private to store/.
  *
- *   writer: CLOSED --lite_writer_open--> OPEN --begin--> IN TRANSACTION --commit--> OPEN
- *                                                              \--in doubt--> lite_writer_cut-->
- * CLOSED
+ *   CLOSED --lite_writer_open--> OPEN --begin--> IN TRANSACTION --commit: done, failed--> OPEN
+ *   IN TRANSACTION --commit: in doubt--> IN DOUBT --lite_writer_cut--> CLOSED
  *
  * A failed COMMIT is one of two things. FAILED: no valid commit record can be in the WAL (the
  * transaction is still open, or a frame was not written for lack of room). IN DOUBT: the record may
@@ -30,12 +29,14 @@
 #define LITE_WAL_PAGES 4000
 
 enum err lite_err(int rc);
-/* Sets info to "what: SQLite's text" and returns the mapped error. */
+/* Sets info to SQLite's text and what it was about; returns the mapped error. */
 enum err lite_fail(sqlite3 *h, int rc, const char *what, struct err_info *info);
 
 /* Makes sure that path is a regular file of mode 0600 (SQLite would use the umask). Only before the
  * first connection: closing the descriptor drops the POSIX locks that this process has on it. */
 MUST_USE enum err lite_create_file(const char *path, struct err_info *info);
+/* Syncs the folder that path is in. */
+MUST_USE enum err lite_sync_parent(const char *path, struct err_info *info);
 /* Removes path and the files that SQLite keeps beside it; absent ones are fine. */
 void lite_unlink(const char *path);
 

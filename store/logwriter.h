@@ -3,8 +3,8 @@
  * The writing half of a log: numbers and stores, begins new segments, drops old ones, comes back
  * after a failed sync. Private to store/.
  *
- *   WELL --commit in doubt, or a new segment that cannot be opened--> BROKEN --logwriter_tidy-->
- * WELL
+ *   WELL --commit in doubt, or a new segment that cannot be opened--> BROKEN
+ *   BROKEN --logwriter_tidy: cut, closed, opened again--> WELL
  *
  * A segment is left for good once the next one stands under its name: from then on nothing is
  * appended to it, also when the next one cannot be opened at once.

@@ -12,11 +12,16 @@
  * Errors      appends: E_BUSY over the marks, E_DISK_FULL below the reserve (the log stops before
  *             the registry does), E_UNKNOWN after a failed sync (never acknowledged; the segment is
  *             closed, reopened, checked). Room that returns is noticed without a restart.
+ *             What the writer thread meets besides is logged: seglog.append_failed,
+ *             seglog.commit_failed, seglog.checkpoint_failed, seglog.roll_failed,
+ *             seglog.reopen_failed, seglog.reopened, store.disk_low, store.disk_enough.
  * Retention   whole segments, when all of a segment is older than retention_s (0: never), or, the
  *             oldest first, while the folder is over retention_bytes (0: never). So that no segment
- *             waits for ever to be old, a new one also begins after an eighth of retention_s. By
- * age only while seglog_pause_retention is off (on: the wall clock jumped). Threads seglog_append
- * any; readers on scan threads of the caller; a reader belongs to one.
+ *             waits for ever to be old, a new one also begins after an eighth of retention_s.
+ *             By age only while seglog_pause_retention is off (on: the wall clock jumped).
+ * Threads     seglog_append any; seglog_read, seglog_find_time any that may block on the disk.
+ * Limits      LIMIT_STORE_QUEUE_OPS, _BYTES waiting; LIMIT_STORE_BATCH rows in one commit;
+ *             LIMIT_LOG_PARTITIONS.
  */
 #ifndef STORE_SEGLOG_H
 #define STORE_SEGLOG_H

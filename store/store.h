@@ -11,17 +11,27 @@
  *
  *   worker: store_submit(op) ... writer: op->tx(); COMMIT; notices; post -> worker: op->msg.run()
  *
- * Errors      result of an operation: what tx returned (its savepoint is rolled back, the others
- *             stand), or for all of a batch: E_DISK_FULL, E_IO, E_DB, E_CORRUPT. SQLITE_FULL and
- * I/O errors end the whole transaction; the others of the batch are run again one by one. After a
- * failed sync nobody is acknowledged: the result is E_UNKNOWN, the file is closed, reopened and
- * checked (integrity of the WAL by a checkpoint) before the next write. store_submit refuses with
- * E_BUSY over the marks, E_DISK_FULL while the disk has less than the reserve (unless op->urgent:
- * revoking must still work), E_DRAINING after store_drain. Ownership   the op belongs to the store
- * from submit until msg.run; its memory is the caller's. Threads     store_submit any; q_* on the
- * thread that owns the struct db. Reads       a reader sees a commit only after its sync. Workers
- * hold a reader each and read by key only; scans go to store_scan. No read transaction outlives one
- * call or slice.
+ * Errors      result of an operation: what tx returned (its savepoint is rolled back, the
+ *             others stand), or for all of a batch: E_DISK_FULL, E_IO, E_DB, E_CORRUPT.
+ *             SQLITE_FULL and I/O errors end the whole transaction; then each of the batch is
+ *             run again alone. After a failed sync nobody is acknowledged: the result is
+ *             E_UNKNOWN, the file is closed, reopened and checked (a checkpoint cuts off what
+ *             is in doubt) before the next write; until that works, which is tried again and
+ *             again, every result is E_IO. store_submit refuses with E_BUSY over the marks,
+ *             E_DISK_FULL while the disk has less than the reserve (unless op->urgent:
+ *             revoking must still work), E_DRAINING after store_drain. store_open: E_CONFIG
+ *             when the file is of a newer program, E_IN_USE when another process has it
+ *             locked, E_CORRUPT when it is no database. What the writer thread meets besides
+ *             is logged: store.commit_failed, store.checkpoint_failed, store.reopen_failed,
+ *             store.reopened, store.disk_low, store.disk_enough.
+ * Ownership   the op belongs to the store from submit until msg.run; its memory is the
+ *             caller's.
+ * Threads     store_submit any; q_* on the thread that owns the struct db.
+ * Limits      LIMIT_STORE_*. Bulk operations have half of the queue, and a quarter of a commit
+ *             when others wait; urgent ones an eighth more than the queue.
+ * Reads       a reader sees a commit only after its sync. Workers hold a reader each and read
+ *             by key only; scans go to store_scan. No read transaction outlives one call or
+ *             slice.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -92,7 +102,8 @@ MUST_USE enum err store_submit(struct store *s, struct store_op *op);
 
 /* What others must hear once this operation is committed; told on the writer thread, in commit
  * order, before the result goes home. Dropped (drop is called) when the operation fails or is
- * run again. Keep it short: post to a mailbox. */
+ * run again, also when its outcome is E_UNKNOWN: who got that reads again. Keep it short: post to a
+ * mailbox. */
 struct store_notice {
     struct store_notice *next;
     void (*run)(struct store_notice *n);
