@@ -4,6 +4,7 @@
 
 #include "base/rd.h"
 #include "base/text.h"
+#include "wire/http.h"
 
 /* --- If-Match ------------------------------------------------------------------------------ */
 
@@ -37,29 +38,32 @@ static bool read_twin_etag(struct span s, uint64_t *ret)
     return true;
 }
 
-enum err match_read(struct span s, bool is_device, struct match *ret, struct err_info *info)
+enum err match_read(struct span if_match, bool is_device, struct match *ret, struct err_info *info)
 {
+    struct http_match text;
     struct match m = {.kind = MATCH_NONE};
-    s = span_trim(s);
-    if (span_starts(s, SPAN_LIT("W/"))) {
-        s = span_from(s, 2);
+    enum err e = http_if_match_read(if_match, &text, info);
+    if (e != OK) {
+        return e;
     }
-    if (s.n >= 2 && s.p[0] == '"' && s.p[s.n - 1] == '"') {
-        s = span_sub(s, 1, s.n - 2);
-    }
-    if (s.n != 0) {
-        if (span_find(s, ',') != s.n) {
-            return err_set(info, E_ARG, "a list of etags is not supported in If-Match");
-        }
-        if (span_is(s, "*")) {
-            m.kind = MATCH_ANY;
-        } else {
-            m.kind = MATCH_ETAG;
-            m.is_ours = is_device ? read_device_etag(s, &m.etag) : read_twin_etag(s, &m.etag);
-        }
+    if (text.kind == HTTP_MATCH_ANY) {
+        m.kind = MATCH_ANY;
+    } else if (text.kind == HTTP_MATCH_ETAG) {
+        m.kind = MATCH_ETAG;
+        m.is_ours =
+            is_device ? read_device_etag(text.etag, &m.etag) : read_twin_etag(text.etag, &m.etag);
     }
     *ret = m;
     return OK;
+}
+
+bool body_is_blank(struct span body)
+{
+    size_t i = 0;
+    while (i < body.n && memchr(" \t\r\n", body.p[i], 4) != NULL) {
+        i++;
+    }
+    return i == body.n;
 }
 
 /* --- authentication ------------------------------------------------------------------------ */

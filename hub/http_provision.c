@@ -58,7 +58,7 @@ static void done(void *user, uint64_t tag, enum err result, const struct provisi
 
 static enum err read_body(struct http_rq *rq, struct json **ret, struct err_info *info)
 {
-    if (span_trim(http_rq_body(rq)).n == 0) {
+    if (body_is_blank(http_rq_body(rq))) {
         return err_set(info, E_ARG_NULL, "body is empty");
     }
     return json_read(http_rq_body(rq), LIMIT_PROVISION_BODY, ret, info);

@@ -142,7 +142,7 @@ static void device_put(struct http_rq *rq)
     struct err_info info = {0};
     AUTO(json_free_p) struct json *body = NULL;
     enum err e = OK;
-    if (span_trim(http_rq_body(rq)).n == 0) {
+    if (body_is_blank(http_rq_body(rq))) {
         e = err_set(&info, E_ARG_NULL, "body is empty");
     }
     if (e == OK) {

@@ -96,6 +96,9 @@ struct match {
 MUST_USE enum err match_read(struct span if_match, bool is_device, struct match *ret,
                              struct err_info *info);
 
+/* Nothing but JSON's blanks: "body required" (E_ARG_NULL), not "no JSON". */
+bool body_is_blank(struct span body);
+
 /* Authentication as asked for, checked by auth_read (hub-service-rest.md 5.3). Holds secrets: auth_spec_done. */
 struct auth_spec {
     enum auth_type type;

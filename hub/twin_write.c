@@ -357,7 +357,7 @@ static enum err read_section(const struct json *o, const char *name, bool is_rep
 
 static enum err read_write_body(struct write_work *x, struct span body, struct err_info *info)
 {
-    if (span_trim(body).n == 0) {
+    if (body_is_blank(body)) {
         return err_set(info, E_ARG_NULL, "body is empty");
     }
     enum err e = json_read_object(body, LIMIT_TWIN_BODY, &x->body, info);
