@@ -253,8 +253,17 @@ static enum err look_up(struct attempt *t, struct span id)
 {
     enum err e =
         id_device_ok(id) ? hub_sql_device_by_id(worker_db(t->w), t->a, id, &t->d) : E_NOT_FOUND;
+    struct registry_worker *rw = registry_worker_of(t->w);
     t->is_known = e == OK;
+    if (e == OK) {
+        rw->some_identity = t->d.identity;
+    }
     if (e == E_NOT_FOUND) {
+        /* Reading a row costs more than missing one. */
+        e = hub_sql_device_by_identity(worker_db(t->w), t->a, rw->some_identity, &t->d);
+        if (e != OK && e != E_NOT_FOUND) {
+            return e;
+        }
         t->d = (struct device){.auth = t->has_cert && t->token.n == 0 ? AUTH_T_SELF_SIGNED
                                                                       : AUTH_T_SAS};
         e = OK;

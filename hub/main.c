@@ -223,6 +223,7 @@ static void worker_drain(struct worker *w, uint64_t deadline_ms)
 static bool worker_busy(struct worker *w)
 {
     struct hub_worker *hw = hub_worker_of(w);
+    registry_flush_notes(hub_of(w)); /* while the writer still takes work */
     return hw->n_sessions > 0 || !list_empty(&hw->monitors);
 }
 

@@ -18,6 +18,8 @@ enum err registry_new(struct server *s, struct registry **ret)
     }
     r->server = s;
     r->n = server_n_workers(s);
+    pthread_mutex_init(&r->notes_lock, NULL);
+    map_init(&r->notes);
     r->workers = mem_new(r->n * sizeof *r->workers);
     if (r->workers == NULL) {
         registry_free(r);
@@ -30,6 +32,7 @@ enum err registry_new(struct server *s, struct registry **ret)
 void registry_free(struct registry *r)
 {
     if (r != NULL) {
+        notes_free(r);
         free(r->workers);
         free(r);
     }
@@ -39,8 +42,8 @@ enum err registry_worker_start(struct worker *w)
 {
     struct registry_worker *rw = registry_worker_of(w);
     rw->w = w;
+    rw->registry = hub_of(w)->registry;
     rw->is_started = true;
-    notes_start(rw);
     return OK;
 }
 
@@ -185,9 +188,13 @@ static enum err add_keys(struct hub *h, const struct device *d, bool with_keys, 
     return OK;
 }
 
-enum err registry_device_json(struct hub *h, const struct device *d, bool with_keys, struct buf *b)
+enum err registry_device_json(struct hub *h, const struct device *stored, bool with_keys,
+                              struct buf *b)
 {
     char etag[REGISTRY_ETAG_SIZE];
+    struct device seen = *stored;
+    const struct device *d = &seen;
+    notes_merge(h->registry, &seen);
     registry_etag_text(d->etag, etag);
     add_text_or_null(b, "{\"deviceId\":", d->id);
     add_text_or_null(b, ",\"generationId\":", d->generation_id);

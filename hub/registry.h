@@ -135,6 +135,7 @@ MUST_USE enum err registry_delete_begin(struct worker *w, struct span id, const 
                                         registry_done_fn done, void *user, uint64_t tag,
                                         struct err_info *info);
 /* Lazy flush of connection facts (no write per connect or message): batches to the writer every few seconds. */
+void registry_flush_notes(struct hub *h);
 void registry_note_activity(struct worker *w, int64_t identity, int64_t wall_us,
                             int connected /* -1 unchanged, 0, 1 */);
 

@@ -2,10 +2,12 @@
 /*
  * Insides of the registry, shared by registry*.c, authenticate.c, twin.c, provision.c and work.c; nobody else.
  *
- * Threads     struct registry: made by main, then constant. A struct registry_worker: its worker's thread.
+ * Threads     struct registry: made by main, then constant but for the notes (their mutex). A struct registry_worker: its worker's thread.
  */
 #ifndef HUB_REGISTRY_INT_H
 #define HUB_REGISTRY_INT_H
+
+#include <pthread.h>
 
 #include "base/map.h"
 #include "hub/registry.h"
@@ -14,13 +16,16 @@ struct registry_worker {
     struct worker *w;
     unsigned pending;         /* works that have not come home */
     uint64_t last_generation; /* ticks, so that no two of this worker are equal */
-    struct map notes;         /* connection facts that wait: struct note of registry_note.c */
-    struct timer flush;
+    struct registry *registry;
+    int64_t some_identity; /* there lately: an unknown id is made to cost as much (threat N8) */
+    struct timer flush;    /* of connection facts */
     bool is_started;
 };
 struct registry {
     struct server *server;
     unsigned n;
+    pthread_mutex_t notes_lock; /* a leaf: nothing is called under it */
+    struct map notes;      /* connection facts that wait: struct note of registry_note.c */
     struct registry_worker *workers; /* by worker_index */
 };
 
@@ -32,8 +37,11 @@ static inline struct registry_worker *registry_worker_of(struct worker *w)
 }
 
 /* registry_note.c */
-void notes_start(struct registry_worker *rw);
-void notes_done(struct registry_worker *rw);
+void notes_flush(struct registry *r);
+void notes_done(struct registry_worker *rw); /* the worker's timer */
+void notes_free(struct registry *r);
+/* What was noted and may not be on disk yet. */
+void notes_merge(struct registry *r, struct device *d);
 
 /* A new generation id: ticks of the clock, never twice the same from one worker. dst: 24 bytes. */
 #define GENERATION_SIZE 24u

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "hub/directory.h"
 #include "hub/hub_sql.h"
+#include "hub/registry_int.h"
 #include "hub/twin_int.h"
 
 /* --- reading -------------------------------------------------------------------------------- */
@@ -63,10 +64,13 @@ static void add_text(struct buf *b, const char *head, struct span s)
     }
 }
 
-static void add_identity(struct worker *w, const struct device *d, const struct twin *t,
+static void add_identity(struct worker *w, const struct device *stored, const struct twin *t,
                          struct buf *b)
 {
     char etag[TWIN_ETAG_SIZE], device_etag[REGISTRY_ETAG_SIZE];
+    struct device seen = *stored;
+    const struct device *d = &seen;
+    notes_merge(hub_of(w)->registry, &seen);
     twin_etag_text(t->etag, etag);
     registry_etag_text(d->etag, device_etag);
     add_text(b, "{\"deviceId\":", d->id);
