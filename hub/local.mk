@@ -24,7 +24,9 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/twin_doc.c \
 	%D%/twin_write.c \
 	%D%/provision.h \
+	%D%/provision_int.h \
 	%D%/provision.c \
+	%D%/provision_put.c \
 	%D%/http_service.h \
 	%D%/http_service.c \
 	%D%/http_provision.h \
