@@ -17,3 +17,10 @@ dps_libs = dps/libdps.a server/libserver.a net/libnet.a certs/libcerts.a store/l
 sbin_PROGRAMS += %D%/berth-dps
 %C%_berth_dps_SOURCES = %D%/main.c
 %C%_berth_dps_LDADD = $(dps_libs)
+
+dps_test_libs = $(dps_libs) $(CMOCKA_LIBS)
+dps_test_parts = %D%/tests/bench.h %D%/tests/bench.c %D%/tests/mq.c %D%/tests/standin.h %D%/tests/standin.c \
+	server/tests/fixture.h server/tests/fixture.c
+check_PROGRAMS += %D%/tests/service_test
+%C%_tests_service_test_SOURCES = %D%/tests/service_test.c $(dps_test_parts)
+%C%_tests_service_test_LDADD = $(dps_test_libs)
