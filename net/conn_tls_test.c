@@ -417,6 +417,55 @@ static void many_records_in_one_segment(void **state)
     peer_done(&p);
 }
 
+static void records_left_in_openssl_come_after_a_pause(void **state)
+{
+    (void)state;
+    struct peer p;
+    listen_with(server_tls, 100, 0);
+    peer_dial(&p, port);
+    peer_tls(&p, TLS1_3_VERSION, TLS1_3_VERSION, NULL, NULL);
+    STEP_PEER_UNTIL(&p, n_opened == 1);
+    struct note *n = &opened[0];
+    n->pause_at = 1;
+    for (int i = 0; i < 5; i++) {
+        peer_send(&p, SPAN_LIT("0123456789"));
+    }
+    STEP_UNTIL(l, n->calls == 1);
+    settle(l);
+    assert_int_equal(n->in.n, 10); /* the others are decrypted, or at least read from the socket */
+    stream_pause(n->s, false);
+    STEP_UNTIL(l, n->in.n == 50);
+    peer_done(&p);
+}
+
+static size_t answer_bytes(struct stream *s, void *arg, struct span in)
+{
+    (void)arg;
+    stream_write(s, SPAN_LIT("answer"));
+    return in.n;
+}
+
+/* Question and close_notify arrive together: the answer still leaves. */
+static void half_closed_peer_gets_its_answer(void **state)
+{
+    (void)state;
+    struct peer p;
+    static struct stream_handler h;
+    h = note_handler;
+    h.on_bytes = answer_bytes;
+    listen_with(server_tls, 100, 0);
+    peer_dial(&p, port);
+    peer_tls(&p, TLS1_3_VERSION, TLS1_3_VERSION, NULL, NULL);
+    STEP_PEER_UNTIL(&p, n_opened == 1);
+    stream_handle(opened[0].s, &h, &opened[0]);
+    peer_send(&p, SPAN_LIT("question"));
+    (void)SSL_shutdown(p.ssl);
+    STEP_PEER_UNTIL(&p, p.eof);
+    assert_span(buf_span(&p.in), SPAN_LIT("answer"));
+    assert_err(opened[0].why, OK);
+    peer_done(&p);
+}
+
 /* --- N1, N2, N3 ------------------------------------------------------------------------------ */
 
 static void handshake_deadline_is_total(void **state)
@@ -447,8 +496,12 @@ static void rubbish_instead_of_tls(void **state)
     struct peer p;
     listen_with(server_tls, 100, 0);
     peer_dial(&p, port);
+    AUTO(mem_free_p) char *more = calloc(1, 100000);
+    assert_non_null(more);
     peer_send(&p, SPAN_LIT("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    peer_send(&p, span_of(more, 100000));
     STEP_PEER_UNTIL(&p, p.eof);
+    assert_false(p.failed); /* an end, not a reset that would overtake an alert */
     assert_int_equal(stats().handshake_failed, 1);
     assert_int_equal(n_opened, 0);
     peer_done(&p);
@@ -782,6 +835,16 @@ static void client_refuses_servers(void **state)
     STEP_UNTIL(l, client_done == 1);
     assert_err(client_why, E_TLS);
     assert_non_null(strstr(client_text, "IP address mismatch"));
+    struct tls_ctx *nameless;
+    const struct tls_server_conf device = {certs.device, certs.device_key};
+    assert_ok(tls_server_new(&device, &nameless, NULL));
+    listener_free(ls);
+    listen_with(nameless, 100, 0);
+    tls_ctx_unref(nameless);
+    dial("localhost", port, t); /* the certificate carries no name */
+    STEP_UNTIL(l, client_done == 1);
+    assert_err(client_why, E_TLS);
+    assert_non_null(strstr(client_text, "hostname mismatch"));
     assert_int_equal(n_opened, 0);
     tls_ctx_unref(t);
 }
@@ -834,6 +897,8 @@ int main(void)
         T(no_ticket_and_no_resumption),
         T(large_over_tls_both_ways),
         T(many_records_in_one_segment),
+        T(records_left_in_openssl_come_after_a_pause),
+        T(half_closed_peer_gets_its_answer),
         T(handshake_deadline_is_total),
         T(rubbish_instead_of_tls),
         T(flood_of_half_open_peers),

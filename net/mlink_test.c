@@ -505,7 +505,11 @@ static void held_answers_are_bounded(void **state)
     for (int i = 0; i < 3; i++) {
         assert_ok(mlink_publish_after(ep.m, ep.slots[0], SPAN_LIT("t"), payload, 0));
     }
-    assert_err(mlink_publish_after(ep.m, ep.slots[0], SPAN_LIT("t"), payload, 1), E_QUEUE_FULL);
+    for (unsigned i = 0; i < 2 * LIMIT_MQTT_INFLIGHT_OUT; i++) {
+        assert_err(mlink_publish_after(ep.m, ep.slots[0], SPAN_LIT("t"), payload, 1), E_QUEUE_FULL);
+    }
+    assert_ok(
+        mlink_publish(ep.m, SPAN_LIT("t"), SPAN_LIT("x"), 1, false, NULL)); /* no id was lost */
     mlink_close(ep.m, E_CLOSED, NULL); /* and are freed with the link */
     assert_err(mlink_publish(ep.m, SPAN_LIT("t"), payload, 0, false, NULL), E_CLOSED);
 }

@@ -166,6 +166,9 @@ static size_t note_bytes(struct stream *s, void *arg, struct span in)
     struct note *n = arg;
     assert_ptr_equal(s, n->s);
     n->calls++;
+    if (n->calls == n->pause_at) {
+        stream_pause(s, true);
+    }
     size_t used = MIN(in.n, n->eat);
     buf_add(&n->in, span_sub(in, 0, used));
     assert_ok(buf_err(&n->in));

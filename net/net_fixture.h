@@ -53,6 +53,7 @@ struct note {
     int closed;
     enum err why;
     bool in_call;    /* a call into the stream is on the stack: on_close must not come */
+    int pause_at;    /* the call of on_bytes in which it pauses; 0: never */
     size_t to_send;  /* still to be written, as long as the stream is not full */
     size_t sent_max; /* highest stream_pending seen */
 };
