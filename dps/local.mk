@@ -24,3 +24,6 @@ dps_test_parts = %D%/tests/bench.h %D%/tests/bench.c %D%/tests/mq.c %D%/tests/st
 check_PROGRAMS += %D%/tests/service_test
 %C%_tests_service_test_SOURCES = %D%/tests/service_test.c $(dps_test_parts)
 %C%_tests_service_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/tests/device_test
+%C%_tests_device_test_SOURCES = %D%/tests/device_test.c $(dps_test_parts)
+%C%_tests_device_test_LDADD = $(dps_test_libs)
