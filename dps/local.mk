@@ -27,3 +27,6 @@ check_PROGRAMS += %D%/tests/service_test
 check_PROGRAMS += %D%/tests/device_test
 %C%_tests_device_test_SOURCES = %D%/tests/device_test.c $(dps_test_parts)
 %C%_tests_device_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/rules_test
+%C%_rules_test_SOURCES = %D%/rules_test.c
+%C%_rules_test_LDADD = $(dps_test_libs)

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rules without a server: leaf names, allocation, rates, etags, bodies, and registrations on a real store. */
+#include <stdio.h>
+
+#include "certs/signer.h"
+#include "dps/assignment.h"
+#include "dps/leaf.h"
+#include "dps/registration.h"
+#include "dps/throttle.h"
+#include "tests/unit.h"
+
+/* --- leaf ------------------------------------------------------------------------------------------ */
+
+static struct cert *self_signed(const char *cn)
+{
+    struct err_info info = {0};
+    struct signer_key *key = NULL;
+    struct cert *c = NULL;
+    const struct cert_request rq = {.profile = PROFILE_DEVICE,
+                                    .cn = span_str(cn),
+                                    .not_before_us = 1767225600000000, /* 2026-01-01 */
+                                    .not_after_us =
+                                        2556144000000000}; /* 2051-01-01: GeneralizedTime */
+    assert_ok(signer_key_generate(KEY_P256, &key));
+    assert_ok(signer_issue_now(key, NULL, NULL, NULL, &rq, &c, &info));
+    signer_key_free(key);
+    return c;
+}
+
+static void test_leaf(void **state UNUSED)
+{
+    struct leaf l;
+    struct cert *c = self_signed("dev-1");
+    assert_ok(leaf_read(cert_der(c), &l, NULL));
+    assert_span(l.cn, SPAN_LIT("dev-1"));
+    assert_int_equal(l.not_before_s, 1767225600);
+    assert_int_equal(l.not_after_s, 2556144000);
+    /* Cut anywhere it is refused, never read behind its end. */
+    struct span der = cert_der(c);
+    for (size_t n = 0; n < der.n; n++) {
+        uint8_t *exact = mem_new(n + 1);
+        memcpy(exact, der.p, n);
+        assert_err(leaf_read(span_of(exact, n), &l, NULL), E_CERT);
+        mem_free_p(&exact);
+    }
+    cert_free(c);
+}
+
+/* SEQUENCE { tbs { serial, alg, issuer, validity, subject } }, as far as leaf_read looks. */
+static enum err read_subject(struct span subject, struct leaf *ret)
+{
+    static const uint8_t front[] = {0x02, 0x01, 0x01, 0x30, 0x00, 0x30, 0x00, 0x30, 0x1e};
+    static const char dates[] = "\x17\x0d"
+                                "260101000000Z"
+                                "\x17\x0d"
+                                "270101000000Z";
+    static uint8_t der[512];
+    size_t n = sizeof(front) + sizeof(dates) - 1 + 2 + subject.n;
+    assert_true(n < 120);
+    uint8_t *p = der;
+    *p++ = 0x30;
+    *p++ = (uint8_t)(n + 2);
+    *p++ = 0x30;
+    *p++ = (uint8_t)n;
+    memcpy(p, front, sizeof(front));
+    p += sizeof(front);
+    memcpy(p, dates, sizeof(dates) - 1);
+    p += sizeof(dates) - 1;
+    *p++ = 0x30;
+    *p++ = (uint8_t)subject.n;
+    memcpy(p, subject.p, subject.n);
+    return leaf_read(span_of(der, n + 4), ret, NULL);
+}
+
+static void test_leaf_subjects(void **state UNUSED)
+{
+    static const struct {
+        const char *name;
+        struct span subject;
+        enum err want;
+    } rows[] = {
+        {"UTF8",
+         SPAN_LIT("\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x0c\x01"
+                  "a"),
+         OK},
+        {"printable",
+         SPAN_LIT("\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x13\x01"
+                  "a"),
+         OK},
+        {"BMP",
+         SPAN_LIT("\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x1e\x02\x00"
+                  "a"),
+         E_CERT},
+        {"dps-device:D26 none", SPAN_LIT(""), E_CERT},
+        {"another attribute",
+         SPAN_LIT("\x31\x0a\x30\x08\x06\x03\x55\x04\x0a\x0c\x01"
+                  "a"),
+         E_CERT},
+        {"two",
+         SPAN_LIT("\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x0c\x01"
+                  "a"
+                  "\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x0c\x01"
+                  "b"),
+         E_CERT},
+        {"NUL",
+         SPAN_LIT("\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x0c\x02"
+                  "a\x00"),
+         E_CERT},
+        {"empty", SPAN_LIT("\x31\x09\x30\x07\x06\x03\x55\x04\x03\x0c\x00"), E_CERT},
+        {"too long inside",
+         SPAN_LIT("\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x0c\x05"
+                  "a"),
+         E_CERT},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct leaf l;
+        enum err e = read_subject(rows[i].subject, &l);
+        if (e != rows[i].want) {
+            fail_msg("%s: %s", rows[i].name, err_name(e));
+        }
+    }
+}
+
+/* --- allocation ---------------------------------------------------------------------------------------- */
+
+static struct snapshot snap;
+
+static void set_hub(size_t i, const char *host, uint16_t weight, bool applies, int64_t latency_ms)
+{
+    snap.hub[i].row = (struct hub_row){.fold = span_str(host),
+                                       .host = span_str(host),
+                                       .port = 443,
+                                       .applies = applies,
+                                       .weight = weight,
+                                       .latency_ms = latency_ms};
+    snap.n_hubs = MAX(snap.n_hubs, i + 1);
+}
+
+static struct span pick(const struct enr_row *e, unsigned n)
+{
+    char rid[32];
+    (void)snprintf(rid, sizeof(rid), "device-%u", n);
+    return assignment_pick(&snap, e, span_str(rid)).host;
+}
+
+/* partD good path: weights 1:3 over 10,000 ids give 25 % +- 2 %; a further hub moves no device between the old ones. */
+static void test_hashed(void **state UNUSED)
+{
+    static const struct enr_row e = {.alloc = ALLOC_HASHED};
+    unsigned first = 0, moved = 0, taken = 0;
+    snap = (struct snapshot){.alloc = ALLOC_HASHED};
+    set_hub(0, "h1.example", 1, true, -1);
+    set_hub(1, "h2.example", 3, true, -1);
+    for (unsigned i = 0; i < 10000; i++) {
+        first += span_is(pick(&e, i), "h1.example");
+    }
+    assert_in_range(first, 2300, 2700);
+    for (unsigned i = 0; i < 2000; i++) {
+        snap.n_hubs = 2;
+        struct span before = pick(&e, i);
+        set_hub(2, "h3.example", 4, true, -1);
+        struct span after = pick(&e, i);
+        taken += span_is(after, "h3.example");
+        moved += !span_is(after, "h3.example") && !span_eq(before, after);
+    }
+    assert_int_equal(moved, 0);
+    assert_in_range(taken, 900, 1100);
+}
+
+static void test_allocation(void **state UNUSED)
+{
+    static const struct {
+        const char *name;
+        struct enr_row e;
+        enum enr_alloc instance;
+        const char *host; /* NULL: code */
+        unsigned code;
+    } rows[] = {
+        {"static, first of several",
+         {.alloc = ALLOC_STATIC, .hubs = SPAN_LIT("far,near")},
+         ALLOC_HASHED,
+         "far",
+         0},
+        {"static, none", {.alloc = ALLOC_STATIC}, ALLOC_HASHED, NULL, 400208},
+        {"static, not linked",
+         {.alloc = ALLOC_STATIC, .hubs = SPAN_LIT("gone")},
+         ALLOC_HASHED,
+         NULL,
+         400208},
+        {"legacy host", {.hub_host = SPAN_LIT("NEAR")}, ALLOC_HASHED, "near", 0},
+        {"policy wins over the legacy host",
+         {.alloc = ALLOC_GEO, .hub_host = SPAN_LIT("far")},
+         ALLOC_HASHED,
+         "near",
+         0},
+        {"custom", {.alloc = ALLOC_CUSTOM}, ALLOC_HASHED, NULL, 400207},
+        {"least latency", {.alloc = ALLOC_GEO}, ALLOC_HASHED, "near", 0},
+        {"of the instance", {.alloc = ALLOC_NONE}, ALLOC_GEO, "near", 0},
+        {"only among iotHubs",
+         {.alloc = ALLOC_HASHED, .hubs = SPAN_LIT("far")},
+         ALLOC_HASHED,
+         "far",
+         0},
+        {"left out of the allocation",
+         {.alloc = ALLOC_HASHED, .hubs = SPAN_LIT("shy")},
+         ALLOC_HASHED,
+         NULL,
+         400208},
+        {"static may name it",
+         {.alloc = ALLOC_STATIC, .hubs = SPAN_LIT("shy")},
+         ALLOC_HASHED,
+         "shy",
+         0},
+    };
+    snap = (struct snapshot){.alloc = ALLOC_HASHED};
+    set_hub(0, "far", 1000, true, 80);
+    set_hub(1, "near", 1, true, 3);
+    set_hub(2, "shy", 1, false, 1);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        snap.alloc = rows[i].instance;
+        struct pick p = assignment_pick(&snap, &rows[i].e, SPAN_LIT("d"));
+        bool ok = rows[i].host != NULL ? span_is(p.host, rows[i].host) && p.code == 0
+                                       : p.host.n == 0 && p.code == rows[i].code;
+        if (!ok) {
+            fail_msg("%s: %.*s %u", rows[i].name, SPAN_ARG(p.host), p.code);
+        }
+    }
+}
+
+/* --- rates, etags, bodies -------------------------------------------------------------------------------- */
+
+static void test_throttle(void **state UNUSED)
+{
+    static const struct throttle_rule rule = {THROTTLE_REGISTER, 3, 1000},
+                                      other = {THROTTLE_POLL, 1, 1000};
+    struct throttle *t = NULL;
+    struct span id = SPAN_LIT("dev");
+    assert_ok(throttle_new(&t));
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(throttle_take(t, &rule, id, SPAN_NONE, 5000));
+    }
+    assert_false(throttle_may(t, &rule, id, SPAN_NONE, 5000));
+    assert_false(throttle_take(t, &rule, id, SPAN_NONE, 5999)); /* dps-device:D33 */
+    assert_true(throttle_take(t, &rule, id, SPAN_NONE, 6000));
+    assert_false(throttle_take(t, &rule, id, SPAN_NONE, 6000));
+    assert_true(throttle_take(t, &rule, SPAN_LIT("dev2"), SPAN_NONE, 6000));
+    assert_true(throttle_take(t, &rule, id, SPAN_LIT("10.0.0.1"), 6000));
+    assert_true(throttle_take(t, &other, id, SPAN_NONE, 6000));
+    assert_false(throttle_take(t, &other, id, SPAN_NONE, 6000));
+    throttle_free(t);
+}
+
+static void test_etags(void **state UNUSED)
+{
+    static const uint64_t values[] = {1, 255, UINT32_MAX, UINT64_C(1) << 32, UINT64_MAX};
+    char text[DPS_ETAG_SIZE];
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        dps_etag_text(values[i], text);
+        assert_int_equal(dps_etag_read(span_str(text)), values[i]);
+    }
+    assert_int_equal(
+        dps_etag_read(SPAN_LIT("IjBhMDAxZjQyLTAwMDAtMDgwMC0wMDAwLTY0NjgwMWVkMDAwMCI=")),
+        0); /* not one of ours */
+    assert_int_equal(dps_etag_read(SPAN_LIT("")), 0);
+}
+
+static void test_bodies(void **state UNUSED)
+{
+    static const struct {
+        const char *body;
+        enum err want;
+        bool csr;
+    } rows[] = {
+        {"", OK, false},
+        {" ", OK, false},
+        {"{}", OK, false},
+        {"{\"registrationId\":\"DEV\"}", OK, false},
+        {"{\"registrationId\":\"dev2\"}", E_ARG, false},
+        {"{\"registrationId\":null,\"payload\":[1],\"tpm\":null}", OK, false},
+        {"{\"csr\":\"x\"}", OK, true},
+        {"{\"clientCertificateCsr\":\"x\"}", OK, true},
+        {"{\"csr\":null}", OK, false},
+        {"{", E_JSON, false},
+        {"[]", E_ARG, false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct registration_body b = {.wants_certificate = false};
+        enum err e = registration_body_read(span_str(rows[i].body), SPAN_LIT("dev"), &b, NULL);
+        if (e != rows[i].want || b.wants_certificate != rows[i].csr) {
+            fail_msg("%s: %s", rows[i].body, err_name(e));
+        }
+    }
+    assert_true(registration_is_sticky(SPAN_LIT("2018-04-01")));
+    assert_false(registration_is_sticky(SPAN_LIT("2018-09-01-preview")));
+    assert_false(registration_is_sticky(SPAN_NONE));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_leaf),     cmocka_unit_test(test_leaf_subjects),
+        cmocka_unit_test(test_hashed),   cmocka_unit_test(test_allocation),
+        cmocka_unit_test(test_throttle), cmocka_unit_test(test_etags),
+        cmocka_unit_test(test_bodies),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
