@@ -133,9 +133,12 @@ static void check_reader(struct db *db, const struct add *a, size_t n, const cha
 
 static void check_store(struct store *s, const struct add *a, size_t n, const char *what)
 {
+    struct err_info info = {.err = OK};
     struct db *db = NULL;
 
-    assert_ok(store_reader_open(s, &db, NULL));
+    if (store_reader_open(s, &db, &info) != OK) {
+        fail_msg("%s: no reader: %s", what, info.why);
+    }
     check_reader(db, a, n, what);
     store_reader_close(db);
 }

@@ -14,7 +14,7 @@ char *fixture_dir(void)
     const char *tmp = getenv("TMPDIR");
     char path[512];
 
-    (void)snprintf(path, sizeof(path), "%s/berth-store-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    (void)snprintf(path, sizeof(path), "%s/store-test-XXXXXX", tmp != NULL ? tmp : "/tmp");
     assert_non_null(mkdtemp(path));
     return span_dup(span_str(path));
 }
