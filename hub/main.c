@@ -224,7 +224,7 @@ static bool worker_busy(struct worker *w)
 {
     struct hub_worker *hw = hub_worker_of(w);
     registry_flush_notes(hub_of(w)); /* while the writer still takes work */
-    return hw->n_sessions > 0 || !list_empty(&hw->monitors);
+    return hw->n_sessions > 0 || !list_empty(&hw->monitors) || registry_pending(w) != 0;
 }
 
 static void worker_done(struct worker *w)

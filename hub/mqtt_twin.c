@@ -7,7 +7,7 @@
 #include "hub/mqtt.h"
 #include "hub/twin.h"
 
-#define ANSWER_MAX (4u * LIMIT_TWIN_SECTION + 4096u)
+#define ANSWER_MAX (2u * LIMIT_TWIN_TEXT + 4096u)
 #define REPORTS_MAX 32u /* patches of one link that wait for each other */
 
 /* One reported patch. The first of the list is under way; the others wait, so that they are stored in the order they came. */
