@@ -46,7 +46,7 @@ static struct pick pick_hashed(const struct snapshot *s, struct span hubs, struc
         if (ms < best_ms || (ms == best_ms && v > best)) {
             best_ms = ms;
             best = v;
-            p = (struct pick){ h->host, 0, NULL };
+            p = (struct pick){h->host, 0, NULL};
         }
     }
     return p;

@@ -35,18 +35,21 @@ struct dps_conf {
 };
 
 #define DPS_SCOPE_SIZE 16u
+struct dps_worker;
 struct dps {
     struct server *server;
     char id_scope[DPS_SCOPE_SIZE]; /* made once, before the workers start */
     struct secret page_key;        /* MAC of continuation tokens; same */
     /* Grows after each commit that changed groups, linked hubs or settings: workers read those again. */
     _Atomic uint64_t epoch;
+    struct dps_worker *workers; /* a list; workers start one after the other */
 };
 
 struct snapshot;
 struct throttle;
 struct driver;
 struct dps_worker {
+    struct dps_worker *next;
     struct worker *w;
     struct dps *dps;
     struct snapshot *snap;     /* dps/snapshot.h */

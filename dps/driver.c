@@ -24,7 +24,7 @@ struct driver {
     unsigned n_stores;   /* STORING */
     struct timer sweep;
     char cursor[LIMIT_ID + 1]; /* where the next look goes on */
-    bool is_draining, is_closed;
+    bool is_draining;
 };
 
 struct job {
@@ -109,14 +109,6 @@ static struct job *job_new(struct driver *d, const struct reg_row *row)
 
 static void fill_calls(struct driver *d);
 
-static void maybe_gone(struct driver *d)
-{
-    if (d->is_closed && !driver_is_busy(d)) {
-        map_done(&d->jobs);
-        free(d);
-    }
-}
-
 /* Out of the map and gone. */
 static void job_end(struct job *j)
 {
@@ -166,10 +158,7 @@ static void finish_home(struct msg *m)
         LOG_WARN("dps.result_not_stored", L_SPAN("registration", j->row.rid), L_ERR(j->op.result));
         job_wait(j);
     }
-    if (!d->is_closed) {
-        fill_calls(d);
-    }
-    maybe_gone(d);
+    fill_calls(d);
 }
 
 static void job_store(struct job *j)
@@ -271,10 +260,7 @@ static void call_home(struct msg *m)
     struct driver *d = j->d;
     d->n_calls--;
     call_answered(j);
-    if (!d->is_closed) {
-        fill_calls(d);
-    }
-    maybe_gone(d);
+    fill_calls(d);
 }
 
 static enum err read_enrollment(struct dps_worker *dw, struct snapshot *s, struct arena *a,
@@ -510,11 +496,10 @@ bool driver_is_busy(const struct driver *d)
     return d->n_calls != 0 || d->n_stores != 0;
 }
 
-void driver_close(struct driver *d)
+void driver_free(struct driver *d)
 {
     if (d != NULL) {
-        driver_drain(d);
-        d->is_closed = true;
-        maybe_gone(d);
+        map_done(&d->jobs);
+        free(d);
     }
 }

@@ -9,7 +9,7 @@
  *      `----- WAITING <-----------'  unreachable, overloaded, or our credential does not serve: jittered back-off
  *
  * The call carries the operation id and may be repeated: never a device assigned but absent.
- * Ownership   driver_new ... driver_close: what is at a hub or the store ends first.
+ * Ownership   driver_new ... driver_drain ... driver_free once the worker's thread is gone: until then messages may still come home.
  * Threads     the worker's; driver_post hands over to any.
  * Limits      DRIVER_JOBS in memory, DRIVER_CALLS at hubs at once, for one worker.
  * Spec        docs/architecture.md "DPS to hub".
@@ -35,7 +35,7 @@ void driver_post(struct dps_worker *dw, const struct reg_row *row);
 /* Nothing new is begun. */
 void driver_drain(struct driver *d);
 bool driver_is_busy(const struct driver *d);
-/* No further call into it by the owner; it frees itself when the last call came home. */
-void driver_close(struct driver *d);
+/* NULL is fine. */
+void driver_free(struct driver *d);
 
 #endif

@@ -126,6 +126,8 @@ static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
     dw->w = w;
     dw->dps = dps_of(w);
     list_init(&dw->links);
+    dw->next = dw->dps->workers;
+    dw->dps->workers = dw;
     worker_set_user(w, dw);
     if ((e = throttle_new(&dw->throttle)) != OK) {
         return e;
@@ -156,22 +158,30 @@ static bool worker_busy(struct worker *w)
     return dw->n_links != 0 || dw->n_pending != 0 || driver_is_busy(dw->driver);
 }
 
-/* dw itself stays until done(): what comes home in the last turns still looks at it. */
+/* dw and what it holds stay until done(): what comes home in the last turns, or from other workers, still looks at it. */
 static void worker_done(struct worker *w)
 {
     struct dps_worker *dw = dps_worker_of(w);
-    driver_close(dw->driver);
-    dw->driver = NULL;
+    driver_drain(dw->driver);
     mqtt_drain(dw, 0);
 }
 
 static void done(struct server *s)
 {
     struct dps *d = server_user(s);
-    if (d != NULL) {
-        secret_done(&d->page_key);
-        free(d);
+    if (d == NULL) {
+        return;
     }
+    while (d->workers != NULL) {
+        struct dps_worker *dw = d->workers;
+        d->workers = dw->next;
+        driver_free(dw->driver);
+        throttle_free(dw->throttle);
+        snapshot_free(dw->snap);
+        free(dw);
+    }
+    secret_done(&d->page_key);
+    free(d);
 }
 
 static enum err cert_in_use(struct store_tx *tx, struct span name)
