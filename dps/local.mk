@@ -30,3 +30,6 @@ check_PROGRAMS += %D%/tests/device_test
 check_PROGRAMS += %D%/rules_test
 %C%_rules_test_SOURCES = %D%/rules_test.c
 %C%_rules_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/tests/crash_test
+%C%_tests_crash_test_SOURCES = %D%/tests/crash_test.c $(dps_test_parts)
+%C%_tests_crash_test_LDADD = $(dps_test_libs)

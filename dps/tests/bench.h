@@ -37,6 +37,8 @@ struct reply {
 };
 extern struct reply got; /* of the latest call */
 void call(const struct call *c);
+/* false: no answer came. */
+bool call_try(const struct call *c);
 /* Of the service plane, as the owner; fails the test unless status and code fit. code 0: any. */
 void service(const char *method, const char *path, const char *if_match, const char *body,
              long status, unsigned code);

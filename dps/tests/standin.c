@@ -6,7 +6,7 @@
 
 #include "wire/json.h"
 
-#define MAX_DEVICES 512u
+#define MAX_DEVICES 1024u
 
 struct device {
     char id[160];
