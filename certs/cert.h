@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * X.509 certificates as the rest of Berth sees them: parse, describe, name. OpenSSL types do not
- * leave this folder (net/ is given `void *` handles where it must: certs/tls.h).
+ * leave this folder; net/ copies what a peer presented into a struct cert_peer.
  *
  * Ownership   cert_free() ends; a cert is immutable after parsing and may be shared by cert_ref.
  * Threads     any; reference counts are atomic.

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Parsing and describing; the CN tricks of threat C1 in hand-made DER; the texts of dps-service-rest.md B2; a peer's certificates. */
+/* Parsing and describing; the CN tricks of threat C1 in hand-made DER; the texts of dps-service-rest.md B2. */
 #include "certs/cert.h"
-
-#include <openssl/ssl.h>
 
 #include "base/text.h"
 #include "certs/keyring.h"
-#include "certs/tls.h"
 #include "certs/zoo.h"
 #include "tests/unit.h"
 
@@ -366,102 +363,6 @@ static void test_list(void **state)
     assert_true(c[0] == NULL && c[1] == NULL);
 }
 
-/* --- a peer's certificates ------------------------------------------------------------------------ */
-
-static int take_any(int ok, X509_STORE_CTX *ctx)
-{
-    (void)ok;
-    (void)ctx;
-    return 1;
-}
-
-struct link {
-    SSL_CTX *server_ctx, *client_ctx;
-    SSL *server, *client;
-};
-
-static void link_open(struct link *l, const struct zoo_id *server, const struct zoo_id *client,
-                      const struct zoo_id *more, int n_more)
-{
-    BIO *a, *b;
-    l->server_ctx = SSL_CTX_new(TLS_server_method());
-    l->client_ctx = SSL_CTX_new(TLS_client_method());
-    SSL_CTX_set_verify(l->server_ctx, SSL_VERIFY_PEER, take_any);
-    assert_int_equal(SSL_CTX_use_certificate(l->server_ctx, server->cert->x), 1);
-    assert_int_equal(SSL_CTX_use_PrivateKey(l->server_ctx, server->key), 1);
-    if (client != NULL) {
-        assert_int_equal(SSL_CTX_use_certificate(l->client_ctx, client->cert->x), 1);
-        assert_int_equal(SSL_CTX_use_PrivateKey(l->client_ctx, client->key), 1);
-    }
-    for (int i = 0; i < n_more; i++) {
-        assert_int_equal(SSL_CTX_add1_chain_cert(l->client_ctx, more->cert->x), 1);
-    }
-    l->server = SSL_new(l->server_ctx);
-    l->client = SSL_new(l->client_ctx);
-    assert_int_equal(BIO_new_bio_pair(&a, 0, &b, 0), 1);
-    SSL_set_bio(l->server, a, a);
-    SSL_set_bio(l->client, b, b);
-    SSL_set_accept_state(l->server);
-    SSL_set_connect_state(l->client);
-    for (int i = 0;
-         i < 100 && !(SSL_is_init_finished(l->server) && SSL_is_init_finished(l->client)); i++) {
-        (void)SSL_do_handshake(l->client);
-        (void)SSL_do_handshake(l->server);
-    }
-    assert_true(SSL_is_init_finished(l->server) && SSL_is_init_finished(l->client));
-}
-
-static void link_close(struct link *l)
-{
-    SSL_free(l->server);
-    SSL_free(l->client);
-    SSL_CTX_free(l->server_ctx);
-    SSL_CTX_free(l->client_ctx);
-}
-
-static void test_peer(void **state)
-{
-    struct fixture *f = *state;
-    AUTO(cert_peer_store_free_p) struct cert_peer_store *at_server = NULL, *at_client = NULL;
-    struct cert_peer peer;
-    struct link l;
-    link_open(&l, f->root, f->leaf, f->root, (int)LIMIT_CHAIN_CERTS);
-    assert_ok(cert_peer_from_ssl(l.server, &at_server, &peer, NULL));
-    assert_int_equal(peer.n_chain, LIMIT_CHAIN_CERTS);
-    struct cert_peer at_client_peer;
-    assert_ok(cert_peer_from_ssl(l.client, &at_client, &at_client_peer, NULL));
-    link_close(&l); /* the store stands alone */
-    assert_span(peer.leaf_der, cert_der(f->leaf->cert));
-    assert_span(peer.chain_der[LIMIT_CHAIN_CERTS - 1], cert_der(f->root->cert));
-    assert_memory_equal(peer.leaf_sha256, cert_sha256(f->leaf->cert), CERT_SHA256);
-    assert_span(at_client_peer.leaf_der, cert_der(f->root->cert));
-    assert_int_equal(at_client_peer.n_chain, 0);
-}
-
-static void test_peer_none(void **state)
-{
-    struct fixture *f = *state;
-    struct cert_peer_store *s = NULL;
-    struct cert_peer peer;
-    struct link l;
-    link_open(&l, f->root, NULL, NULL, 0);
-    assert_ok(cert_peer_from_ssl(l.server, &s, &peer, NULL));
-    assert_true(s == NULL && peer.leaf_der.n == 0 && peer.n_chain == 0);
-    link_close(&l);
-}
-
-static void test_peer_too_many(void **state)
-{
-    struct fixture *f = *state;
-    struct cert_peer_store *s = NULL;
-    struct cert_peer peer;
-    struct link l;
-    link_open(&l, f->root, f->leaf, f->root, (int)LIMIT_CHAIN_CERTS + 1);
-    assert_err(cert_peer_from_ssl(l.server, &s, &peer, NULL), E_CERT);
-    assert_null(s);
-    link_close(&l);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,9 +375,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_texts, setup, teardown),
         cmocka_unit_test(test_text_refusals),
         cmocka_unit_test_setup_teardown(test_list, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_peer, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_peer_none, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_peer_too_many, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

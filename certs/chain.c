@@ -354,6 +354,7 @@ static enum chain_verdict fill_path(const struct chain_anchors *a, struct cert *
         }
         path_add(&path, c);
     }
+    path.anchor = path.n - 1;
     path_ascend(a, presented, n, c, now_us, &path);
     *ret = path;
     return CHAIN_OK;

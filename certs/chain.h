@@ -52,6 +52,7 @@ AUTO_FREE_FN(struct chain_anchors, chain_anchors_free)
  * all certificates at hand, as long as those are CAs inside their dates. Thumbprints only. */
 struct chain_path {
     size_t n;
+    size_t anchor; /* where the first trusted certificate stands: sha256[anchor] */
     uint8_t sha256[LIMIT_CHAIN_CERTS + 2u][CERT_SHA256];
     int64_t not_before_us; /* the latest beginning on the path */
     int64_t not_after_us;  /* the earliest end on the path */

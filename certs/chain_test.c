@@ -583,6 +583,19 @@ static void check_path(const struct scene *s, const struct row *row, const struc
         anchored = anchored || chain_path_has_issuer(path, cert_sha256(s->trusted[i]->cert));
     }
     assert_true(anchored);
+    assert_true(path->anchor >= 1 && path->anchor < path->n);
+    for (size_t i = 0; i < 4 && s->trusted[i] != NULL; i++) {
+        /* The anchor is trusted, nothing below it is. */
+        for (size_t k = 1; k < path->anchor; k++) {
+            assert_memory_not_equal(path->sha256[k], cert_sha256(s->trusted[i]->cert), CERT_SHA256);
+        }
+    }
+    bool is_trusted = false;
+    for (size_t i = 0; i < 4 && s->trusted[i] != NULL; i++) {
+        is_trusted = is_trusted || memcmp(path->sha256[path->anchor],
+                                          cert_sha256(s->trusted[i]->cert), CERT_SHA256) == 0;
+    }
+    assert_true(is_trusted);
 }
 
 static void run_row(const struct row *row)

@@ -129,19 +129,29 @@ enum chain_verdict trust_verify(struct worker *w, const struct cert_peer *peer,
                               ret_path, info);
 }
 
+/* What stands above the anchor may be a certificate that only the peer presented: it decides nothing. */
+static bool is_up_to_anchor(const struct chain_path *path, const uint8_t sha256[CERT_SHA256])
+{
+    for (size_t i = 1; i <= path->anchor && i < path->n; i++) {
+        if (span_eq(span_of(path->sha256[i], CERT_SHA256), span_of(sha256, CERT_SHA256))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool trust_path_still_good(struct worker *w, const struct chain_path *path)
 {
     struct trust_set *t = NULL;
     if (path->n == 0 || snapshot(w, &t, NULL) != OK) {
         return false;
     }
-    struct span anchor = span_of(path->sha256[path->n - 1], CERT_SHA256);
-    bool is_there = false;
     for (size_t i = 0; i < t->n; i++) {
-        is_there = is_there || (t->ca[i].is_verified &&
-                                span_eq(anchor, span_of(cert_sha256(t->ca[i].cert), CERT_SHA256)));
+        if (t->ca[i].is_verified && is_up_to_anchor(path, cert_sha256(t->ca[i].cert))) {
+            return true;
+        }
     }
-    return is_there;
+    return false;
 }
 
 enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret,

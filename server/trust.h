@@ -19,8 +19,9 @@ uint64_t trust_epoch(struct server *s);
 MUST_USE enum chain_verdict trust_verify(struct worker *w, const struct cert_peer *peer,
                                          struct cert *const *helping, size_t n_helping,
                                          struct chain_path *ret_path, struct err_info *info);
-/* A path that was found good before: is its anchor still a verified CA here? (What is below the anchor does not change; its dates are
- * path->not_after_us.) False also when that cannot be read. */
+/* A path that was found good before: is its anchor, or a certificate below it, a verified CA here now? (What is below the anchor does not
+ * change; its dates are path->not_after_us.) False also when that cannot be read. A CA above the anchor is not asked: a session whose
+ * anchor went ends, and connects again under that one. */
 bool trust_path_still_good(struct worker *w, const struct chain_path *path);
 /* A verified CA by its admin name (caReferences); E_NOT_FOUND, E_STATE not verified. Caller frees. */
 MUST_USE enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret,

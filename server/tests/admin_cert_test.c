@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -251,15 +252,20 @@ static void test_cert_limit(void **state)
     ca_free(&root);
 }
 
-static void save_client(const struct cert *c, const struct signer_key *key, char *cert_file,
-                        char *key_file, size_t n)
+/* more: what the client presents behind its leaf, ended by NULL. */
+static void save_client(const struct cert *c, const struct cert *const *more,
+                        const struct signer_key *key, char *cert_file, char *key_file, size_t n)
 {
     struct buf pem = BUF_INIT(1u << 16);
     struct err_info info = {0};
     (void)snprintf(cert_file, n, "%s/client.pem", fx.dir);
     (void)snprintf(key_file, n, "%s/client.key", fx.dir);
     cert_add_pem(c, &pem);
+    for (; more != NULL && *more != NULL; more++) {
+        cert_add_pem(*more, &pem);
+    }
     fix_write(cert_file, buf_span(&pem));
+    (void)unlink(key_file);
     assert_ok(signer_key_save(key, key_file, &info));
     buf_done(&pem);
 }
@@ -284,7 +290,7 @@ static void test_trust(void **state)
     struct signer_key *key = NULL;
     assert_ok(signer_key_generate(KEY_P256, &key));
     struct cert *leaf = issue(&root, root.cert, PROFILE_DEVICE, "dev-1", 3600, key);
-    save_client(leaf, key, cert_file, key_file, sizeof(cert_file));
+    save_client(leaf, NULL, key, cert_file, key_file, sizeof(cert_file));
     const struct ask q = {
         .method = "GET", .path = "/chain", .client_cert = cert_file, .client_key = key_file};
     const struct {
@@ -323,6 +329,67 @@ static void test_trust(void **state)
     ca_free(&root);
 }
 
+static void still(const char *want)
+{
+    const struct ask q = {.method = "GET", .path = "/still"};
+    for (int k = 0; k < 6; k++) {
+        ask(&q);
+        expect("still", 200, 0);
+        assert_true(body_has(want));
+    }
+}
+
+static void trust(const char *name, const struct cert *c, const char *if_match)
+{
+    static char body[1u << 16];
+    char path[64];
+    (void)snprintf(path, sizeof(path), "certificates/%s", name);
+    if (c != NULL) {
+        put_body(body, sizeof(body), c, FORM_PEM, true);
+    }
+    admin(c != NULL ? "PUT" : "DELETE", path, if_match, c != NULL ? body : NULL,
+          c != NULL ? 201 : 204, 0);
+}
+
+/* A judged path lives as long as its anchor: other certificates come and go, also above it, where the peer presents
+ * a root that nobody trusts. */
+static void test_trust_still(void **state)
+{
+    (void)state;
+    char cert_file[200], key_file[200];
+    struct ca root = make_ca("Root Still", -3600, 86400),
+              other = make_ca("Root Other", -3600, 86400);
+    struct ca mid = {NULL, NULL};
+    struct signer_key *key = NULL;
+    assert_ok(signer_key_generate(KEY_P256, &mid.key));
+    mid.cert = issue(&root, root.cert, PROFILE_INTERMEDIATE_CA, "Mid Still", 7200, mid.key);
+    assert_ok(signer_key_generate(KEY_P256, &key));
+    struct cert *leaf = issue(&mid, mid.cert, PROFILE_DEVICE, "dev-1", 3600, key);
+    const struct cert *const more[] = {mid.cert, root.cert, NULL};
+    save_client(leaf, more, key, cert_file, key_file, sizeof(cert_file));
+    const struct ask q = {
+        .method = "GET", .path = "/chain", .client_cert = cert_file, .client_key = key_file};
+    still("no more"); /* nothing was judged yet, or what was is deleted */
+    trust("still-mid", mid.cert, NULL);
+    ask(&q);
+    assert_true(body_has(chain_verdict_name(CHAIN_OK)));
+    still("still good");
+    trust("still-other", other.cert, NULL);
+    still("still good");
+    trust("still-other", NULL, "*");
+    trust("still-root", root.cert, NULL);
+    still("still good");
+    trust("still-root", NULL, "*");
+    still("still good");
+    trust("still-mid", NULL, "*");
+    still("no more");
+    cert_free(leaf);
+    signer_key_free(key);
+    ca_free(&mid);
+    ca_free(&root);
+    ca_free(&other);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "mini-server") == 0) {
@@ -330,10 +397,9 @@ int main(int argc, char **argv)
     }
     (void)curl_global_init(CURL_GLOBAL_DEFAULT);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cert_put),
-        cmocka_unit_test(test_cert_proof),
-        cmocka_unit_test(test_cert_limit),
-        cmocka_unit_test(test_trust),
+        cmocka_unit_test(test_cert_put),    cmocka_unit_test(test_cert_proof),
+        cmocka_unit_test(test_cert_limit),  cmocka_unit_test(test_trust),
+        cmocka_unit_test(test_trust_still),
     };
     int rc =
         cmocka_run_group_tests_name("server certificates", tests, asking_setup, asking_teardown);

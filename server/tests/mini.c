@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/tests/mini.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "server/authn.h"
@@ -132,6 +133,18 @@ static void wait_ever(struct http_rq *rq)
     (void)http_rq_handle(rq);
 }
 
+/* The last good path; requests of the tests come one by one, from any worker. */
+static pthread_mutex_t path_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct chain_path good_path;
+
+static void still(struct http_rq *rq)
+{
+    (void)pthread_mutex_lock(&path_lock);
+    bool yes = trust_path_still_good(worker_of_rq(rq), &good_path);
+    (void)pthread_mutex_unlock(&path_lock);
+    http_answer(rq, 200, "text/plain", yes ? SPAN_LIT("still good") : SPAN_LIT("no more"));
+}
+
 /* The verdict on the client's certificate. */
 static void chain(struct http_rq *rq)
 {
@@ -141,6 +154,11 @@ static void chain(struct http_rq *rq)
     conn_peer_cert(http_rq_conn(rq), &peer);
     enum chain_verdict v = trust_verify(worker_of_rq(rq), &peer, NULL, 0, &path, &info);
     AUTO(buf_done) struct buf b = BUF_INIT(512);
+    if (v == CHAIN_OK) {
+        (void)pthread_mutex_lock(&path_lock);
+        good_path = path;
+        (void)pthread_mutex_unlock(&path_lock);
+    }
     buf_addf(&b, "%s epoch=%llu", chain_verdict_name(v),
              (unsigned long long)trust_epoch(worker_server(worker_of_rq(rq))));
     http_answer(rq, 200, "text/plain", buf_span(&b));
@@ -150,6 +168,7 @@ static const struct http_route routes[] = {
     {HTTP_GET, "/hello", AUTH_NONE, 0, 0, hello},
     {HTTP_GET, "/changes", AUTH_NONE, 0, 0, changes},
     {HTTP_GET, "/chain", AUTH_NONE, 0, 0, chain},
+    {HTTP_GET, "/still", AUTH_NONE, 0, 0, still},
     {HTTP_GET, "/wait-drain", AUTH_NONE, 0, 0, wait_drain},
     {HTTP_GET, "/wait-ever", AUTH_NONE, 0, 0, wait_ever},
     {HTTP_GET, "/whoami", AUTH_SERVICE, 0, 0, whoami},
