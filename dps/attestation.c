@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dps/attestation.h"
 
-#include "dps/leaf.h"
+#include "certs/leaf.h"
 #include "server/authn.h"
 #include "server/trust.h"
 

@@ -4,7 +4,7 @@
 
 #include "certs/signer.h"
 #include "dps/assignment.h"
-#include "dps/leaf.h"
+#include "certs/leaf.h"
 #include "dps/registration.h"
 #include "dps/throttle.h"
 #include "tests/unit.h"

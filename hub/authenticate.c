@@ -7,7 +7,7 @@
  */
 #include "base/text.h"
 #include "hub/hub_sql.h"
-#include "hub/leaf.h"
+#include "certs/leaf.h"
 #include "hub/registry_int.h"
 #include "hub/work.h"
 #include "server/authn.h"

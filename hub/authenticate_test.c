@@ -15,7 +15,7 @@
 #include "base/text.h"
 #include "certs/signer.h"
 #include "hub/hub_sql.h"
-#include "hub/leaf.h"
+#include "certs/leaf.h"
 #include "hub/tests/bed.h"
 #include "server/server_sql.h"
 #include "server/trust.h"

@@ -15,8 +15,6 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/registry_note.c \
 	%D%/registry_tx.c \
 	%D%/device_input.c \
-	%D%/leaf.h \
-	%D%/leaf.c \
 	%D%/authenticate.c \
 	%D%/twin.h \
 	%D%/twin_int.h \

@@ -8,6 +8,7 @@
 
 #include "base/rd.h"
 #include "certs/chain_cache.h"
+#include "certs/leaf.h"
 #include "certs/proof.h"
 #include "certs/signer.h"
 
@@ -48,6 +49,20 @@ static void use_cert(struct cert *c)
     ASSERT(span_eq(cert_der(again), cert_der(c)));
 }
 
+/* The short reader and the whole one agree on what both take: dates and name (else one of them is deceived). */
+static void compare_leaf(struct span der, const struct cert *c)
+{
+    struct leaf l;
+    int64_t from, to;
+    struct span cn = SPAN_NONE;
+    if (leaf_dates(der, &from, &to) == OK && c != NULL) {
+        ASSERT(from * 1000000 == cert_not_before_us(c) && to * 1000000 == cert_not_after_us(c));
+    }
+    if (leaf_read(der, &l, NULL) == OK && c != NULL && cert_cn(c, &cn, NULL) == OK) {
+        ASSERT(span_eq(cn, l.cn));
+    }
+}
+
 static void use_csr(struct csr *c)
 {
     struct span cn = SPAN_NONE;
@@ -64,8 +79,11 @@ static void one(struct span s)
     size_t n = 0;
     if (cert_from_der(s, &c, NULL) == OK) {
         ASSERT(span_eq(cert_der(c), s));
+        compare_leaf(s, c);
         use_cert(c);
         cert_free(TAKE(c));
+    } else {
+        compare_leaf(s, NULL);
     }
     if (cert_from_text(s, &c, NULL) == OK) {
         use_cert(c);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "dps/leaf.h"
+#include "certs/leaf.h"
 
 #include "base/limits.h"
 #include "base/rd.h"
@@ -108,9 +108,9 @@ static enum err read_cn(struct span name, struct span *ret, struct err_info *inf
     return OK;
 }
 
-enum err leaf_read(struct span der, struct leaf *ret, struct err_info *info)
+/* Up to the subject: dates and the subject's bytes. */
+static enum err read_head(struct span der, struct leaf *ret, struct span *ret_subject)
 {
-    struct leaf l;
     struct rd file = rd_init(der);
     struct rd cert = rd_init(read_tag(&file, DER_SEQUENCE));
     struct rd tbs = rd_init(read_tag(&cert, DER_SEQUENCE));
@@ -121,16 +121,35 @@ enum err leaf_read(struct span der, struct leaf *ret, struct err_info *info)
     (void)read_tag(&tbs, DER_SEQUENCE); /* signature */
     (void)read_tag(&tbs, DER_SEQUENCE); /* issuer */
     struct rd validity = rd_init(read_tag(&tbs, DER_SEQUENCE));
-    l.not_before_s = read_time(&validity);
-    l.not_after_s = read_time(&validity);
-    struct span subject = read_tag(&tbs, DER_SEQUENCE);
-    if (rd_err(&file) != OK || rd_err(&cert) != OK || rd_err(&tbs) != OK ||
-        rd_end(&validity) != OK) {
+    ret->not_before_s = read_time(&validity);
+    ret->not_after_s = read_time(&validity);
+    *ret_subject = read_tag(&tbs, DER_SEQUENCE);
+    bool ok = rd_err(&file) == OK && rd_err(&cert) == OK && rd_err(&tbs) == OK && rd_end(&validity) == OK;
+    return ok ? OK : E_CERT;
+}
+
+enum err leaf_read(struct span der, struct leaf *ret, struct err_info *info)
+{
+    struct leaf l = {0};
+    struct span subject;
+    if (read_head(der, &l, &subject) != OK) {
         return err_set(info, E_CERT, "certificate cannot be read");
     }
     enum err e = read_cn(subject, &l.cn, info);
     if (e == OK) {
         *ret = l;
+    }
+    return e;
+}
+
+enum err leaf_dates(struct span der, int64_t *ret_not_before_s, int64_t *ret_not_after_s)
+{
+    struct leaf l = {0};
+    struct span subject;
+    enum err e = read_head(der, &l, &subject);
+    if (e == OK) {
+        *ret_not_before_s = l.not_before_s;
+        *ret_not_after_s = l.not_after_s;
     }
     return e;
 }

@@ -7,8 +7,8 @@
  *             UTF8 or IA5 text of at most 64 bytes without NUL (docs/protocol/dps-device.md 6.4).
  * Threads     any; pure.
  */
-#ifndef DPS_LEAF_H
-#define DPS_LEAF_H
+#ifndef CERTS_LEAF_H
+#define CERTS_LEAF_H
 
 #include "base/err.h"
 #include "base/span.h"
@@ -18,5 +18,7 @@ struct leaf {
     struct span cn;                    /* borrowed */
 };
 MUST_USE enum err leaf_read(struct span der, struct leaf *ret, struct err_info *info);
+/* The dates alone, whatever the subject is (thumbprint devices). */
+MUST_USE enum err leaf_dates(struct span der, int64_t *ret_not_before_s, int64_t *ret_not_after_s);
 
 #endif
