@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Targets that look at the whole tree. `make check` itself runs the unit tests, fuzz corpora and scripts listed in TESTS.
 .PHONY: check-style check-layers format tidy coverage check-integration check-conformance check-acceptance \
-	check-valgrind bench trace
+	check-valgrind bench fuzz trace
 EXTRA_DIST += bootstrap scripts/packages scripts/install-deps scripts/check-layers scripts/check-style scripts/checks.mk \
 	scripts/memcmp-allowed.json scripts/demo scripts/check scripts/trace .clang-format .editorconfig README.md NEWS LICENSE
 
@@ -23,6 +23,15 @@ check-acceptance: all
 	$(srcdir)/tests/conformance/acceptance $(abs_top_builddir)
 check-valgrind: $(check_PROGRAMS)
 	for t in $(check_PROGRAMS); do case $$t in *fuzz*) ;; *) srcdir=$(abs_srcdir) valgrind -q --leak-check=full --error-exitcode=9 ./$$t || exit 1 ;; esac; done
+# Line coverage of the unit tests, room by room; needs lcov (scripts/install-deps dev).
+coverage:
+	rm -rf build-coverage && mkdir build-coverage
+	cd build-coverage && $(abs_srcdir)/configure -q CFLAGS='-O0 -g --coverage' && $(MAKE) check
+	lcov -q -c -d build-coverage -o build-coverage/all.info --rc lcov_branch_coverage=0
+	lcov -q -r build-coverage/all.info '/usr/*' '*_test.c' '*/tests/*' -o build-coverage/own.info
+	lcov --list build-coverage/own.info
+fuzz:
+	$(srcdir)/tests/fuzz/run $(abs_top_builddir) 60
 bench: all
 	$(srcdir)/tests/bench/run $(abs_top_builddir)
 trace:
