@@ -152,7 +152,7 @@ static enum err check_leaf(struct dps_worker *dw, const struct cert_peer *peer, 
 
 static bool on_path(const struct chain_path *path, const uint8_t sha256[CERT_SHA256], size_t at)
 {
-    return memcmp(path->sha256[at], sha256, CERT_SHA256) == 0;
+    return span_eq(span_of(path->sha256[at], CERT_SHA256), span_of(sha256, CERT_SHA256));
 }
 
 static enum err verify_chain(struct dps_worker *dw, const struct cert_peer *peer,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: one short function for each statement of sql.def; splitting it would hide half of them. */
 #include "dps/dps_sql.h"
 
 #include "base/text.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: the states of one job, in the order in which it passes through them. */
 #include "dps/driver.h"
 
 #include <stdio.h>

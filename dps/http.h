@@ -20,4 +20,11 @@ static inline enum dps_subject http_subject(enum enr_kind kind)
     return kind == ENR_GROUP ? ABOUT_GROUP : ABOUT_ENROLLMENT;
 }
 
+/* --- the administration plane: dps/http_admin.c has the routes ------------------------------------- */
+/* The path parameter as a host name, folded; refuses rq itself and returns false when it is none. */
+bool http_hub_name(struct http_rq *rq, struct span *ret);
+void http_link_test(struct http_rq *rq);
+void http_settings_get(struct http_rq *rq);
+void http_settings_put(struct http_rq *rq);
+
 #endif

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Linked hubs and settings: docs/protocol/dps-service-rest.md C4, C5. */
-#include <stdlib.h>
-
-#include "base/log.h"
+/* Linked hubs: docs/protocol/dps-service-rest.md C4. Also the routes of the whole plane. */
 #include "base/text.h"
+#include "dps/http.h"
 #include "dps/hublink.h"
 #include "server/admin.h"
 #include "wire/connstr.h"
@@ -11,7 +9,6 @@
 #define HUB_JSON_MAX 4096u
 #define HUB_ARENA (16u << 10)
 #define MASK "****"
-#define TEST_MS 5000u
 
 /* --- a linked hub as JSON ------------------------------------------------------------------------ */
 
@@ -42,7 +39,7 @@ static void add_hub(struct buf *b, const struct hub_row *h)
     buf_addf(b, ",\"etag\":\"%s\"}", etag);
 }
 
-static bool fold_name(struct http_rq *rq, struct span *ret)
+bool http_hub_name(struct http_rq *rq, struct span *ret)
 {
     struct span name;
     if (!admin_name(rq, 0, &name)) {
@@ -63,7 +60,7 @@ static void hub_get(struct http_rq *rq)
     AUTO(buf_done) struct buf b = BUF_INIT(HUB_JSON_MAX);
     struct hub_row row;
     struct span fold;
-    if (!fold_name(rq, &fold)) {
+    if (!http_hub_name(rq, &fold)) {
         return;
     }
     enum err e = sql_hub_get(worker_db(worker_of_rq(rq)), http_rq_arena(rq), fold, &row);
@@ -131,7 +128,7 @@ static void hub_op_done(struct admin_op *op)
 static struct hub_op *hub_op_new(struct http_rq *rq)
 {
     struct span fold;
-    if (!fold_name(rq, &fold)) {
+    if (!http_hub_name(rq, &fold)) {
         return NULL;
     }
     struct hub_op *o = admin_op_new(rq, sizeof(*o));
@@ -341,333 +338,15 @@ static void hub_delete(struct http_rq *rq)
     }
 }
 
-/* --- test of a link ------------------------------------------------------------------------------------- */
-
-/* Two calls that change nothing: a list of one device, and a provisioning without a body, which a hub that grants the right refuses
- * as a bad request. */
-struct hub_test {
-    struct egress_rq rq;
-    struct worker *w;
-    handle caller;
-    char *token;
-    const char *headers[1];
-    struct buf url_read, url_write;
-    uint64_t begun_ms, latency_ms;
-    bool is_second;
-    bool reachable, may_read, may_write;
-    unsigned status[2];
-    struct err_info why;
-};
-
-static void test_free(struct hub_test *t)
-{
-    buf_done(&t->rq.answer);
-    buf_done(&t->url_read);
-    buf_done(&t->url_write);
-    if (t->token != NULL) {
-        mem_wipe(t->token, strlen(t->token));
-        free(t->token);
-    }
-    free(t);
-}
-
-static void test_answer(struct hub_test *t)
-{
-    AUTO(buf_done) struct buf b = BUF_INIT(HUB_JSON_MAX);
-    struct http_rq *rq = http_rq_of(worker_loop(t->w), t->caller);
-    if (rq == NULL) {
-        return;
-    }
-    buf_addf(
-        &b,
-        "{\"reachable\":%s,\"registryRead\":%s,\"registryWrite\":%s,\"latencyMs\":%llu,\"error\":",
-        t->reachable ? "true" : "false", t->may_read ? "true" : "false",
-        t->may_write ? "true" : "false", (unsigned long long)t->latency_ms);
-    if (!t->reachable) {
-        json_write_str(&b, span_str(err_why(&t->why, t->rq.result)));
-    } else if (!t->may_write) {
-        buf_addf(&b, "\"the hub answered %u to a call of the provisioning plane\"", t->status[1]);
-    } else {
-        buf_add_str(&b, "null");
-    }
-    buf_add_u8(&b, '}');
-    if (buf_err(&b) != OK) {
-        dps_refuse(rq, buf_err(&b), NULL);
-        return;
-    }
-    admin_answer_json(rq, 200, 0, NULL, buf_span(&b));
-}
-
-static enum err test_send(struct hub_test *t);
-
-static void test_home(struct msg *m)
-{
-    struct hub_test *t = CONTAINER_OF(CONTAINER_OF(m, struct egress_rq, msg), struct hub_test, rq);
-    bool ok = t->rq.result == OK;
-    t->reachable = ok;
-    t->why = t->rq.info;
-    t->status[t->is_second ? 1 : 0] = t->rq.status;
-    if (!t->is_second) {
-        t->latency_ms = loop_now_ms(worker_loop(t->w)) - t->begun_ms;
-        t->may_read = ok && t->rq.status == 200;
-        t->is_second = true;
-        buf_done(&t->rq.answer);
-        if (ok && test_send(t) == OK) {
-            return;
-        }
-    } else {
-        t->may_write = ok && t->rq.status == 400;
-    }
-    test_answer(t);
-    test_free(t);
-}
-
-static enum err test_send(struct hub_test *t)
-{
-    t->rq = (struct egress_rq){
-        .home = loop_mailbox(worker_loop(t->w)),
-        .pool = POOL_HUBS,
-        .method = t->is_second ? "PUT" : "GET",
-        .url = (const char *)(t->is_second ? t->url_write.p : t->url_read.p),
-        .headers = t->headers,
-        .n_headers = 1,
-        .body = t->is_second ? SPAN_LIT("{}") : SPAN_NONE,
-        .timeout_ms = TEST_MS,
-        .answer = BUF_INIT(1u << 20),
-    };
-    t->rq.msg.run = test_home;
-    return server_egress_send(worker_server(t->w), &t->rq);
-}
-
-static enum err test_begin(struct http_rq *rq, struct hub_test *t, struct span fold,
-                           struct err_info *info)
-{
-    struct dps_worker *dw = dps_worker_of(t->w);
-    struct snapshot *s = NULL;
-    const char *token = NULL;
-    enum err e = snapshot_get(dw, &s, info);
-    struct linked_hub *h = e == OK ? snapshot_hub(s, fold) : NULL;
-    if (e != OK || h == NULL) {
-        return e != OK ? e : E_NOT_FOUND;
-    }
-    e = hublink_token(server_keyring(dw->dps->server), h, loop_wall_us(worker_loop(t->w)) / 1000000,
-                      &token);
-    if (e != OK) {
-        return e;
-    }
-    t->token = span_dup(span_str(token));
-    t->headers[0] = t->token;
-    hublink_add_url(&t->url_read, &h->row, "/devices?top=1&api-version=2021-04-12");
-    hublink_add_url(&t->url_write, &h->row,
-                    "/provision/devices/link-test?api-version=" SERVER_ADMIN_VERSION);
-    buf_add_u8(&t->url_read, 0);
-    buf_add_u8(&t->url_write, 0);
-    t->caller = http_rq_handle(rq);
-    t->begun_ms = loop_now_ms(worker_loop(t->w));
-    if (t->token == NULL || buf_err(&t->url_read) != OK || buf_err(&t->url_write) != OK) {
-        return E_NOMEM;
-    }
-    return test_send(t);
-}
-
-static void hub_try(struct http_rq *rq)
-{
-    struct err_info info = {0};
-    struct span fold;
-    if (!fold_name(rq, &fold)) {
-        return;
-    }
-    struct hub_test *t = NEW(struct hub_test);
-    enum err e = E_NOMEM;
-    if (t != NULL) {
-        t->w = worker_of_rq(rq);
-        t->url_read = (struct buf)BUF_INIT(1024);
-        t->url_write = (struct buf)BUF_INIT(1024);
-        e = test_begin(rq, t, fold, &info);
-    }
-    if (e != OK) {
-        admin_refuse(rq, e, &info);
-        if (t != NULL) {
-            test_free(t);
-        }
-    }
-}
-
-/* --- settings --------------------------------------------------------------------------------------------- */
-
-static const char *const policy_words[] = {"Hashed", "GeoLatency", "Static"};
-
-struct settings_op {
-    struct admin_op op;
-    struct dps *dps;
-    enum enr_alloc alloc;
-    enum enr_alloc now;
-};
-
-static uint64_t etag_of(struct span v)
-{
-    uint64_t n = 1;
-    return span_to_u64(v, &n) ? n : 1;
-}
-
-static enum err read_settings(struct db *db, struct arena *a, enum enr_alloc *ret_alloc,
-                              uint64_t *ret_etag)
-{
-    struct span v = SPAN_NONE;
-    enum err e = sql_setting_get(db, a, SETTING_ALLOCATION, &v);
-    *ret_alloc = ALLOC_HASHED;
-    for (unsigned i = ALLOC_HASHED; e == OK && i <= ALLOC_STATIC; i++) {
-        *ret_alloc = span_is(v, alloc_words[i]) ? (enum enr_alloc)i : *ret_alloc;
-    }
-    if (e != OK && e != E_NOT_FOUND) {
-        return e;
-    }
-    v = SPAN_NONE;
-    e = sql_setting_get(db, a, SETTING_ETAG, &v);
-    *ret_etag = etag_of(v);
-    return e == E_NOT_FOUND ? OK : e;
-}
-
-static void answer_settings(struct http_rq *rq, enum enr_alloc alloc, uint64_t etag)
-{
-    AUTO(buf_done) struct buf b = BUF_INIT(HUB_JSON_MAX);
-    struct dps *d = dps_of(worker_of_rq(rq));
-    char text[ADMIN_ETAG_SIZE];
-    admin_etag_text(etag, text);
-    buf_addf(&b, "{\"idScope\":\"%s\",\"serviceOperationsHostName\":", d->id_scope);
-    json_write_str(&b, server_first_name(d->server));
-    buf_add_str(&b, ",\"deviceProvisioningHostName\":");
-    json_write_str(&b, server_first_name(d->server));
-    buf_addf(
-        &b,
-        ",\"allocationPolicy\":\"%s\",\"state\":\"Active\",\"ipFilterRules\":[],\"etag\":\"%s\"}",
-        policy_words[alloc - ALLOC_HASHED], text);
-    if (buf_err(&b) != OK) {
-        dps_refuse(rq, buf_err(&b), NULL);
-        return;
-    }
-    admin_answer_json(rq, 200, etag, NULL, buf_span(&b));
-}
-
-static void settings_get(struct http_rq *rq)
-{
-    enum enr_alloc alloc;
-    uint64_t etag;
-    enum err e = read_settings(worker_db(worker_of_rq(rq)), http_rq_arena(rq), &alloc, &etag);
-    if (e != OK) {
-        admin_refuse(rq, e, NULL);
-        return;
-    }
-    answer_settings(rq, alloc, etag);
-}
-
-static enum err settings_tx(struct store_tx *tx, struct admin_op *op)
-{
-    AUTO(arena_done) struct arena a = ARENA_INIT(4096);
-    struct settings_op *o = CONTAINER_OF(op, struct settings_op, op);
-    enum enr_alloc old;
-    uint64_t etag;
-    char *text;
-    enum err e = read_settings(tx->db, &a, &old, &etag);
-    /* The resource is always there: a PUT without If-Match writes it (nothing could be created). */
-    if (e != OK ||
-        (op->match.kind != ADMIN_MATCH_NONE &&
-         (e = admin_match_put(&op->match, true, etag)) != OK) ||
-        (e = admin_tx_next(tx, &op->etag)) != OK) {
-        return e;
-    }
-    o->now = o->alloc != ALLOC_NONE ? o->alloc : old;
-    if ((text = arena_printf(&a, "%llu", (unsigned long long)op->etag)) == NULL) {
-        return E_NOMEM;
-    }
-    if ((e = sql_setting_put(tx->db, SETTING_ALLOCATION, span_str(alloc_words[o->now]))) != OK ||
-        (e = sql_setting_put(tx->db, SETTING_ETAG, span_str(text))) != OK) {
-        return e;
-    }
-    return dps_tx_changed(tx, o->dps);
-}
-
-static void settings_answer(struct http_rq *rq, struct admin_op *op)
-{
-    answer_settings(rq, CONTAINER_OF(op, struct settings_op, op)->now, op->etag);
-}
-
-/* Members that say what is so already may be put back; what this version does not offer is refused, never kept in silence. */
-static enum err check_fixed(struct dps *d, const struct json *body, struct err_info *info)
-{
-    struct span scope = SPAN_NONE, name[2] = {SPAN_NONE, SPAN_NONE}, state = SPAN_NONE;
-    struct json *rules = NULL;
-    enum err e;
-    if ((e = json_get_str(body, "idScope", JSON_F_OPT, &scope, info)) != OK ||
-        (e = json_get_str(body, "serviceOperationsHostName", JSON_F_OPT, &name[0], info)) != OK ||
-        (e = json_get_str(body, "deviceProvisioningHostName", JSON_F_OPT, &name[1], info)) != OK ||
-        (e = json_get_str(body, "state", JSON_F_OPT, &state, info)) != OK ||
-        (e = json_get_array(body, "ipFilterRules", JSON_F_OPT, &rules, info)) != OK) {
-        return e;
-    }
-    if (scope.p != NULL && !span_is(scope, d->id_scope)) {
-        return err_set(info, E_ARG, "idScope is read-only");
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        if (name[i].p != NULL && !span_eq_nocase(name[i], server_first_name(d->server))) {
-            return err_set(info, E_ARG,
-                           "host names come from the configuration file (server.names)");
-        }
-    }
-    if (state.p != NULL && !span_is(state, "Active")) {
-        return err_set(info, E_UNSUPPORTED, "state can only be Active");
-    }
-    return json_count(rules) == 0
-               ? OK
-               : err_set(info, E_UNSUPPORTED, "ipFilterRules are not offered by this version");
-}
-
-static void settings_put(struct http_rq *rq)
-{
-    static const char *const known[] = {"idScope",
-                                        "serviceOperationsHostName",
-                                        "deviceProvisioningHostName",
-                                        "allocationPolicy",
-                                        "state",
-                                        "ipFilterRules",
-                                        "etag",
-                                        NULL};
-    AUTO(json_free_p) struct json *body = NULL;
-    struct err_info info = {0};
-    size_t word = ARRAY_LEN(policy_words);
-    struct settings_op *o = admin_op_new(rq, sizeof(*o));
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, known, false, &body)) {
-        admin_op_forget(&o->op);
-        return;
-    }
-    o->dps = dps_of(worker_of_rq(rq));
-    enum err e = check_fixed(o->dps, body, &info);
-    if (e == OK) {
-        e = json_get_word(body, "allocationPolicy", JSON_F_OPT, policy_words,
-                          ARRAY_LEN(policy_words), &word, &info);
-    }
-    if (e != OK) {
-        admin_op_drop(rq, &o->op, e, &info);
-        return;
-    }
-    o->alloc = word < ARRAY_LEN(policy_words) ? (enum enr_alloc)(ALLOC_HASHED + word) : ALLOC_NONE;
-    o->op.tx = settings_tx;
-    o->op.answer = settings_answer;
-    admin_submit(rq, &o->op);
-}
-
 /* clang-format off */
 const struct http_route dps_admin_routes[] = {
     { HTTP_GET,    "/admin/linkedHubs",             AUTH_ADMIN, 0, 0,                hub_list },
     { HTTP_GET,    "/admin/linkedHubs/{name}",      AUTH_ADMIN, 0, 0,                hub_get },
     { HTTP_PUT,    "/admin/linkedHubs/{name}",      AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, hub_put },
     { HTTP_DELETE, "/admin/linkedHubs/{name}",      AUTH_ADMIN, 0, 0,                hub_delete },
-    { HTTP_POST,   "/admin/linkedHubs/{name}/test", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, hub_try },
-    { HTTP_GET,    "/admin/settings",               AUTH_ADMIN, 0, 0,                settings_get },
-    { HTTP_PUT,    "/admin/settings",               AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, settings_put },
+    { HTTP_POST,   "/admin/linkedHubs/{name}/test", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_link_test },
+    { HTTP_GET,    "/admin/settings",               AUTH_ADMIN, 0, 0,                http_settings_get },
+    { HTTP_PUT,    "/admin/settings",               AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_settings_put },
 };
 /* clang-format on */
 const size_t n_dps_admin_routes = ARRAY_LEN(dps_admin_routes);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: single writes and bulk share one operation; the routes of all stand together. */
 /* The service API: enrollments, groups, bulk, registration records. docs/protocol/dps-service-rest.md A1 to A9. */
 #include <stdlib.h>
 

@@ -6,7 +6,7 @@ noinst_LIBRARIES += %D%/libdps.a
 	%D%/registration.h %D%/snapshot.h %D%/throttle.h \
 	%D%/admission.c %D%/assignment.c %D%/attestation.c %D%/dps_sql.c %D%/driver.c \
 	%D%/enrollment.c %D%/enrollment_attestation.c %D%/enrollment_read.c %D%/face.c \
-	%D%/http_admin.c %D%/http_device.c %D%/http_query.c %D%/http_service.c %D%/hublink.c \
+	%D%/http_admin.c %D%/http_link.c %D%/http_settings.c %D%/http_device.c %D%/http_query.c %D%/http_service.c %D%/hublink.c \
 	%D%/instance.c %D%/mqtt.c %D%/program.c %D%/registration.c %D%/snapshot.c \
 	%D%/throttle.c
 

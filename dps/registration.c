@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: both halves of one rule, the worker's and the writer's, are read together. */
 #include "dps/registration.h"
 
 #include <stdio.h>

@@ -112,7 +112,7 @@ struct mq *mq_open(const char *client_id, const char *username, const char *toke
     assert_ok(buf_err(&b));
     if (level != 4) {
         for (size_t i = 0; i + 4 < b.n; i++) {
-            if (memcmp(b.p + i, "MQTT", 4) == 0) {
+            if (span_is(span_sub(buf_span(&b), i, 4), "MQTT")) {
                 b.p[i + 4] = (uint8_t)level;
                 break;
             }
