@@ -20,7 +20,8 @@
  *       no such device                    created with status, twin (initialTwin) and mark
  *       same mark                         authentication and capabilities are replaced (a replaced credential ends its sessions; an
  *                                         equal one ends nothing); status, generationId and twin stay; created is false
- *       other mark or none, mayAdopt      as same mark, and the mark becomes owner
+ *       no mark, or another of the same
+ *       idScope, and mayAdopt             as same mark, and the mark becomes owner
  *       other mark or none, else          409001 DeviceAlreadyExists
  *       resetTwin and the device existed  tags, desired and reported become those of initialTwin; versions go on counting, a connected
  *                                         device is told

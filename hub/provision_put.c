@@ -206,6 +206,12 @@ static enum err put_update(struct store_tx *tx, struct put_work *p, struct devic
     return e;
 }
 
+/* "<idScope>/individual/<id>": the part before the first slash. */
+static bool same_scope(struct span a, struct span b)
+{
+    return span_eq(span_cut(&a, '/'), span_cut(&b, '/'));
+}
+
 static enum err put_tx(struct store_tx *tx, struct work *k)
 {
     struct put_work *p = CONTAINER_OF(k, struct put_work, k);
@@ -220,7 +226,8 @@ static enum err put_tx(struct store_tx *tx, struct work *k)
         return e;
     }
     bool is_ours = span_eq(row.owner, p->intent.owner);
-    if (!is_ours && !p->may_adopt) {
+    /* Adoption is for devices that nobody or the same provisioning service made: one service never takes another's (threat S7). */
+    if (!is_ours && !(p->may_adopt && (row.owner.n == 0 || same_scope(row.owner, p->intent.owner)))) {
         return provision_not_ours(&k->info, p->intent.id);
     }
     if (is_ours && ((e = provision_tx_repeat(tx, k, &row, p->intent.operation, &p->ticket,

@@ -166,6 +166,7 @@ static void ownership(void **state)
         {"another group", "d1", "0ne1/group/g2", "", 409},
         {"another scope", "d1", "0ne2/group/g1", "", 409},
         {"an individual enrollment without mayAdopt", "d1", SINGLE, "", 409},
+        {"another scope may not even adopt: threat:S7", "d1", "0ne2/individual/d1", "\"mayAdopt\":true", 409},
         {"mayAdopt false", "d1", SINGLE, "\"mayAdopt\":false", 409},
         {"made by hand", "hand", GROUP, "", 409},
         {"adopts what is a group's", "d1", SINGLE, "\"mayAdopt\":true", 200},
