@@ -204,7 +204,9 @@ void dps_refuse_about(struct http_rq *rq, enum dps_subject about, enum err e,
 
 void dps_refuse(struct http_rq *rq, enum err e, const struct err_info *info)
 {
-    dps_refuse_about(rq, ABOUT_NOTHING, e, info);
+    const struct http_route *route = http_rq_route(rq);
+    bool is_device = route != NULL && route->auth == AUTH_DEVICE;
+    dps_refuse_about(rq, is_device ? ABOUT_REGISTRATION : ABOUT_NOTHING, e, info);
 }
 
 void dps_refuse_code(struct http_rq *rq, unsigned status, unsigned code, const char *text)

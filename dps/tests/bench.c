@@ -40,13 +40,23 @@ void bench_start_hub(void)
     assert_int_equal(unsetenv(ROLE), 0);
 }
 
+void bench_start_limited(void)
+{
+    char ca[256];
+    (void)snprintf(ca, sizeof(ca), "egress.ca=%s", hub.ca_file);
+    /* Quiet: nobody reads the log's pipe while a test runs. */
+    const char *const args[] = {"--set", "server.workers=1", "--set", ca,
+                                "--set", "log.level=error",  NULL};
+    fix_start(&dps, args);
+}
+
 void bench_start_dps(void)
 {
     char ca[256];
     (void)snprintf(ca, sizeof(ca), "egress.ca=%s", hub.ca_file);
-    const char *const args[] = {"--set", "server.workers=2",     "--set", ca,
-                                "--set", "dps.register-burst=0", "--set", "dps.poll-burst=0",
-                                "--set", "log.level=error",      NULL};
+    const char *const args[] = {"--set", "server.workers=2", "--set", ca,
+                                "--set", "log.level=error",  "--set", "dps.register-burst=0",
+                                "--set", "dps.poll-burst=0", NULL};
     fix_start(&dps, args);
 }
 

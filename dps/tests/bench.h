@@ -17,7 +17,8 @@ extern char scope[32];  /* id scope */
 
 int bench_setup(void **state);
 int bench_teardown(void **state);
-void bench_start_dps(void);
+void bench_start_dps(void);     /* without bounds on rates */
+void bench_start_limited(void); /* with those of a fresh installation */
 void bench_start_hub(void);
 /* For main(): the server that this process shall be, or -1. */
 int bench_server(int argc, char **argv);

@@ -475,6 +475,47 @@ static void test_crash(void **state UNUSED)
     want_end("assigned", op);
 }
 
+/* dps-device:D33, and guesses at one device's key from one address. */
+static void test_rates(void **state UNUSED)
+{
+    char key[64], token[512], path[300];
+    (void)derived_key(group_key, "rate-1", key);
+    (void)snprintf(path, sizeof(path), "/%s/registrations/rate-1/register?api-version=2019-03-31",
+                   scope);
+    struct call c = {
+        .method = "PUT", .path = path, .body = "{}", .token = device_token("rate-1", key, token)};
+    assert_int_equal(fix_stop(&dps, SIGTERM), 0);
+    bench_start_limited();
+    unsigned n = 0;
+    do {
+        call(&c);
+    } while (got.status == 202 && ++n < 100);
+    want("dps-device:D33", 429, 429001);
+    assert_string_equal(got.retry_after, "3");
+    assert_in_range(n, 8, 20);
+    (void)snprintf(path, sizeof(path), "/%s/registrations/rate-2/register?api-version=2019-03-31",
+                   scope);
+    c.token = device_token("rate-2", key, token);
+    for (n = 0; n < 10; n++) {
+        call(&c);
+        want("wrong key", 401, 401002);
+    }
+    call(&c);
+    want("guessing", 429, 429001);
+    (void)derived_key(group_key, "rate-3", key);
+    (void)snprintf(path, sizeof(path), "/%s/registrations/rate-3/register?api-version=2019-03-31",
+                   scope);
+    c.token = device_token("rate-3", key, token);
+    call(&c);
+    want("another device is not slowed", 202, 0);
+    (void)snprintf(path, sizeof(path), "/%s/registrations/a_/register?api-version=2019-03-31",
+                   scope);
+    call(&c);
+    want("bad id", 400, 400202);
+    assert_int_equal(fix_stop(&dps, SIGTERM), 0);
+    bench_start_dps();
+}
+
 int main(int argc, char **argv)
 {
     int rc = bench_server(argc, argv);
@@ -496,6 +537,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_again),
         cmocka_unit_test(test_csr),
         cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_rates),
     };
     return cmocka_run_group_tests(tests, setup, bench_teardown);
 }
