@@ -93,8 +93,7 @@ struct http_path {
     size_t n;
 };
 /* Splits on '/', then decodes each segment; one trailing slash is dropped. E_MALFORMED: bad escape,
- * NUL, not UTF-8, "." or
- * ".." or an empty segment; E_LIMIT too many; E_NOMEM. */
+ * NUL, not UTF-8, an empty segment; E_LIMIT too many; E_NOMEM. "." and ".." are segments like any other: nothing is normalised. */
 MUST_USE enum err http_path_read(struct span raw_path, struct arena *a, struct http_path *ret);
 /* pattern "/twins/{id}/methods": fixed segments without case, "{name}" takes one. 0: no match; else
  * a rank, the greater the more its first segments are fixed, so that the best of several patterns

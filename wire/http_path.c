@@ -52,7 +52,8 @@ enum err http_path_read(struct span raw_path, struct arena *a, struct http_path 
         if (e != OK) {
             return e == E_UTF8 ? E_MALFORMED : e;
         }
-        if (segment.n == 0 || span_is(segment, ".") || span_is(segment, "..")) {
+        /* "." and ".." are device ids like any other and never meant as steps: nothing here is a file name (threat D4). */
+        if (segment.n == 0) {
             return E_MALFORMED;
         }
         p.segment[p.n++] = segment;
