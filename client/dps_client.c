@@ -22,7 +22,8 @@
 #define RETRY_DEFAULT_S 2u
 #define RETRY_MAX_S 120u
 
-enum err device_token(struct span resource_raw, const struct secret *key, int64_t expires_s, const char *skn, struct buf *ret)
+enum err device_token(struct span resource_raw, const struct secret *key, int64_t expires_s,
+                      const char *skn, struct buf *ret)
 {
     AUTO(buf_done) struct buf sr = BUF_INIT(LIMIT_SAS_TOKEN);
     AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_SAS_TOKEN);
@@ -42,7 +43,8 @@ static enum err dps_token(const struct identity *id, struct buf *ret)
 {
     AUTO(buf_done) struct buf res = BUF_INIT(1024);
     buf_addf(&res, "%s/registrations/%s", id->id_scope, id->registration_id);
-    return device_token(buf_span(&res), &id->key, clock_wall_s(clock_system()) + TOKEN_LIFE_S, "registration", ret);
+    return device_token(buf_span(&res), &id->key, clock_wall_s(clock_system()) + TOKEN_LIFE_S,
+                        "registration", ret);
 }
 
 /* --- answers ----------------------------------------------------------------------------------------------- */
@@ -68,8 +70,9 @@ static void read_refusal(struct progress *p, unsigned status, const struct json 
     copy(j, "message", p->ret->message, sizeof(p->ret->message));
     copy(j, "trackingId", p->ret->tracking_id, sizeof(p->ret->tracking_id));
     p->outcome = O_FINAL;
-    p->err = err_set(p->info, status == 401 ? E_UNAUTHORIZED : E_REMOTE, "DPS answers %u, error %u: %s (tracking id %s)", status,
-                     p->ret->error_code, p->ret->message, p->ret->tracking_id);
+    p->err = err_set(p->info, status == 401 ? E_UNAUTHORIZED : E_REMOTE,
+                     "DPS answers %u, error %u: %s (tracking id %s)", status, p->ret->error_code,
+                     p->ret->message, p->ret->tracking_id);
 }
 
 static void read_final(struct progress *p, const struct json *j)
@@ -87,7 +90,8 @@ static void read_final(struct progress *p, const struct json *j)
     } else if (span_is(span_str(r->status), "disabled")) {
         p->err = err_set(p->info, E_DISABLED, "the enrollment of this device is disabled");
     } else {
-        p->err = err_set(p->info, E_REMOTE, "registration ended as '%s', error %u: %s", r->status, r->error_code, r->message);
+        p->err = err_set(p->info, E_REMOTE, "registration ended as '%s', error %u: %s", r->status,
+                         r->error_code, r->message);
     }
 }
 
@@ -114,7 +118,8 @@ static void on_answer(struct progress *p, unsigned status, uint64_t retry_after_
     }
     copy(j, "operationId", p->operation_id, sizeof(p->operation_id));
     copy(j, "status", p->ret->status, sizeof(p->ret->status));
-    if (span_is(span_str(p->ret->status), "assigning") || span_is(span_str(p->ret->status), "unassigned")) {
+    if (span_is(span_str(p->ret->status), "assigning") ||
+        span_is(span_str(p->ret->status), "unassigned")) {
         p->outcome = O_POLL;
     } else {
         read_final(p, j);
@@ -175,7 +180,8 @@ static void on_next(struct timer *t)
 
 static void mq_ready(struct mclient *c, void *arg, bool present)
 {
-    static const struct mqtt_filter filter = { { (const uint8_t *)DPS_FILTER, sizeof(DPS_FILTER) - 1 }, 1 };
+    static const struct mqtt_filter filter = {{(const uint8_t *)DPS_FILTER, sizeof(DPS_FILTER) - 1},
+                                              1};
     uint16_t id;
     (void)arg;
     (void)present;
@@ -200,7 +206,8 @@ static void mq_publish(struct mclient *c, void *arg, const struct mqtt_publish *
     struct over_mqtt *m = arg;
     struct dps_down_topic t;
     uint64_t rid;
-    if (topic_dps_down_read(p->topic, &t, NULL) != OK || !span_to_u64(t.rid, &rid) || rid != m->rid) {
+    if (topic_dps_down_read(p->topic, &t, NULL) != OK || !span_to_u64(t.rid, &rid) ||
+        rid != m->rid) {
         return;
     }
     on_answer(m->p, t.status, t.retry_after_s, p->payload);
@@ -232,30 +239,39 @@ static void mq_close(struct mclient *c, void *arg, enum err why, uint8_t connack
         m->why = why;
         if (connack != MCLIENT_NO_CONNACK && connack != MQTT_ACCEPTED && why != E_BUSY) {
             m->p->outcome = O_FINAL;
-            m->p->err = err_set(m->p->info, why, "DPS refuses the connection (CONNACK %u)", connack);
+            m->p->err =
+                err_set(m->p->info, why, "DPS refuses the connection (CONNACK %u)", connack);
         } else {
-            (void)!err_set(m->p->info, why == OK ? E_NET : why, "DPS closed the MQTT link (%s)", err_text(why == OK ? E_NET : why));
+            (void)!err_set(m->p->info, why == OK ? E_NET : why, "DPS closed the MQTT link (%s)",
+                           err_text(why == OK ? E_NET : why));
         }
     }
 }
 
-static const struct mclient_handler mq_handler = {
-    .on_ready = mq_ready, .on_suback = mq_suback, .on_puback = mq_puback, .on_publish = mq_publish, .on_close = mq_close
-};
+static const struct mclient_handler mq_handler = {.on_ready = mq_ready,
+                                                  .on_suback = mq_suback,
+                                                  .on_puback = mq_puback,
+                                                  .on_publish = mq_publish,
+                                                  .on_close = mq_close};
 
 static enum err start_mqtt(struct over_mqtt *m, struct stream *s)
 {
     AUTO(buf_done) struct buf user = BUF_INIT(2048);
     AUTO(buf_done) struct buf token = BUF_INIT(LIMIT_SAS_TOKEN);
     enum err e = OK;
-    topic_dps_username_write(&user, span_str(m->id->id_scope), span_str(m->id->registration_id), SPAN_LIT(API_VERSION),
-                             SPAN_LIT("berth-agent/" PACKAGE_VERSION));
+    topic_dps_username_write(&user, span_str(m->id->id_scope), span_str(m->id->registration_id),
+                             SPAN_LIT(API_VERSION), SPAN_LIT("berth-agent/" PACKAGE_VERSION));
     if (m->id->kind == ATTEST_SYMMETRIC_KEY) {
         e = dps_token(m->id, &token);
     }
     const struct mqtt_connect cn = {
-        .clean_session = true, .keep_alive_s = 60, .client_id = span_str(m->id->registration_id), .has_username = true,
-        .username = buf_span(&user), .has_password = token.n > 0, .password = buf_span(&token),
+        .clean_session = true,
+        .keep_alive_s = 60,
+        .client_id = span_str(m->id->registration_id),
+        .has_username = true,
+        .username = buf_span(&user),
+        .has_password = token.n > 0,
+        .password = buf_span(&token),
     };
     if (e == OK) {
         e = mclient_new(s, &cn, &mq_handler, m, &m->client);
@@ -266,7 +282,8 @@ static enum err start_mqtt(struct over_mqtt *m, struct stream *s)
     return e;
 }
 
-static void on_link(void *arg, struct stream *s, enum link_via via, enum err why, const struct err_info *info)
+static void on_link(void *arg, struct stream *s, enum link_via via, enum err why,
+                    const struct err_info *info)
 {
     struct over_mqtt *m = arg;
     (void)via;
@@ -282,13 +299,13 @@ static void on_link(void *arg, struct stream *s, enum link_via via, enum err why
 }
 
 /* OK: p->outcome is final. Else the transport did not get through. */
-static enum err run_mqtt(const struct identity *id, enum link_via via, struct span payload, uint64_t deadline_ms,
-                         const volatile sig_atomic_t *stop, struct progress *p)
+static enum err run_mqtt(const struct identity *id, enum link_via via, struct span payload,
+                         uint64_t deadline_ms, const volatile sig_atomic_t *stop,
+                         struct progress *p)
 {
     const struct tls_client_conf tc = {
-        .ca_file = id->ca_file, .cert_chain_file = id->cert_chain_file, .key_file = id->key_file
-    };
-    struct over_mqtt m = { .id = id, .payload = payload, .p = p };
+        .ca_file = id->ca_file, .cert_chain_file = id->cert_chain_file, .key_file = id->key_file};
+    struct over_mqtt m = {.id = id, .payload = payload, .p = p};
     struct tls_ctx *tls = NULL;
     struct link_try *t = NULL;
     enum err e = tls_client_new(&tc, &tls, p->info);
@@ -299,7 +316,7 @@ static enum err run_mqtt(const struct identity *id, enum link_via via, struct sp
         tls_ctx_unref(tls);
         return e;
     }
-    const struct link_target target = { id->dps_host, id->mqtts_port, id->https_port, tls, TRY_MS };
+    const struct link_target target = {id->dps_host, id->mqtts_port, id->https_port, tls, TRY_MS};
     e = link_open(m.loop, &target, via, on_link, &m, &t, p->info);
     while (e == OK && !m.is_done) {
         loop_turn(m.loop, 200);
@@ -329,7 +346,8 @@ static enum err run_mqtt(const struct identity *id, enum link_via via, struct sp
 
 /* --- over HTTPS ------------------------------------------------------------------------------------------------ */
 
-static enum err https_once(struct fetch *f, const struct identity *id, struct span payload, bool is_poll, struct progress *p)
+static enum err https_once(struct fetch *f, const struct identity *id, struct span payload,
+                           bool is_poll, struct progress *p)
 {
     AUTO(buf_done) struct buf url = BUF_INIT(2048);
     AUTO(buf_done) struct buf auth = BUF_INIT(LIMIT_SAS_TOKEN + 64u);
@@ -359,8 +377,13 @@ static enum err https_once(struct fetch *f, const struct identity *id, struct sp
         return e;
     }
     const struct fetch_rq rq = {
-        .method = is_poll ? "GET" : "PUT", .url = (const char *)url.p, .headers = headers, .n_headers = n, .body = buf_span(&body),
-        .timeout_ms = TRY_MS, .max_answer = LIMIT_DPS_BODY * 2u,
+        .method = is_poll ? "GET" : "PUT",
+        .url = (const char *)url.p,
+        .headers = headers,
+        .n_headers = n,
+        .body = buf_span(&body),
+        .timeout_ms = TRY_MS,
+        .max_answer = LIMIT_DPS_BODY * 2u,
     };
     struct fetch_answer ans;
     e = fetch(f, &rq, &ans, p->info);
@@ -380,15 +403,15 @@ static void wait_s(unsigned s, uint64_t deadline_ms, const volatile sig_atomic_t
 {
     uint64_t until = MIN(clock_mono_ms(clock_system()) + (uint64_t)s * 1000, deadline_ms);
     while (!*stop && clock_mono_ms(clock_system()) < until) {
-        const struct timespec ts = { 0, 100 * 1000 * 1000 };
+        const struct timespec ts = {0, 100 * 1000 * 1000};
         (void)nanosleep(&ts, NULL);
     }
 }
 
-static enum err run_https(const struct identity *id, struct span payload, uint64_t deadline_ms, const volatile sig_atomic_t *stop,
-                          struct progress *p)
+static enum err run_https(const struct identity *id, struct span payload, uint64_t deadline_ms,
+                          const volatile sig_atomic_t *stop, struct progress *p)
 {
-    const struct fetch_conf fc = { id->ca_file, id->cert_chain_file, id->key_file };
+    const struct fetch_conf fc = {id->ca_file, id->cert_chain_file, id->key_file};
     AUTO(fetch_free_p) struct fetch *f = NULL;
     bool is_poll = false;
     enum err e = fetch_new(&fc, &f, p->info);
@@ -408,26 +431,28 @@ static enum err run_https(const struct identity *id, struct span payload, uint64
 
 /* --- all ---------------------------------------------------------------------------------------------------------- */
 
-enum err dps_register(const struct identity *id, unsigned via, struct span payload_json, uint64_t timeout_ms,
-                      const volatile sig_atomic_t *stop, struct dps_result *ret, struct err_info *info)
+enum err dps_register(const struct identity *id, unsigned via, struct span payload_json,
+                      uint64_t timeout_ms, const volatile sig_atomic_t *stop,
+                      struct dps_result *ret, struct err_info *info)
 {
     static const struct {
         unsigned bit;
         const char *name;
-    } ways[] = { { DPS_VIA_MQTT, "mqtt" }, { DPS_VIA_MQTT_WS, "mqtt-ws" }, { DPS_VIA_HTTPS, "https" } };
+    } ways[] = {{DPS_VIA_MQTT, "mqtt"}, {DPS_VIA_MQTT_WS, "mqtt-ws"}, {DPS_VIA_HTTPS, "https"}};
     uint64_t deadline = clock_mono_ms(clock_system()) + timeout_ms;
-    struct err_info all = { 0 };
+    struct err_info all = {0};
     enum err e = E_NET;
     for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
-        struct dps_result r = { 0 };
-        struct err_info why = { 0 };
-        struct progress p = { .outcome = O_RETRY, .ret = &r, .info = &why };
+        struct dps_result r = {0};
+        struct err_info why = {0};
+        struct progress p = {.outcome = O_RETRY, .ret = &r, .info = &why};
         if ((via & ways[i].bit) == 0) {
             continue;
         }
-        e = ways[i].bit == DPS_VIA_HTTPS ?
-                run_https(id, payload_json, deadline, stop, &p) :
-                run_mqtt(id, ways[i].bit == DPS_VIA_MQTT ? LINK_MQTT : LINK_MQTT_WS, payload_json, deadline, stop, &p);
+        e = ways[i].bit == DPS_VIA_HTTPS
+                ? run_https(id, payload_json, deadline, stop, &p)
+                : run_mqtt(id, ways[i].bit == DPS_VIA_MQTT ? LINK_MQTT : LINK_MQTT_WS, payload_json,
+                           deadline, stop, &p);
         if (e == OK) {
             r.via = ways[i].name;
             *ret = r;

@@ -32,9 +32,11 @@ struct dps_result {
 #define DPS_VIA_HTTPS 4u
 #define DPS_VIA_ALL 7u
 /* payload_json empty: none. *stop set by a signal handler ends it with E_CLOSED. */
-MUST_USE enum err dps_register(const struct identity *id, unsigned via, struct span payload_json, uint64_t timeout_ms,
-                               const volatile sig_atomic_t *stop, struct dps_result *ret, struct err_info *info);
+MUST_USE enum err dps_register(const struct identity *id, unsigned via, struct span payload_json,
+                               uint64_t timeout_ms, const volatile sig_atomic_t *stop,
+                               struct dps_result *ret, struct err_info *info);
 /* Token of a device for its DPS: "{scope}/registrations/{rid}". */
-MUST_USE enum err device_token(struct span resource_raw, const struct secret *key, int64_t expires_s, const char *skn, struct buf *ret);
+MUST_USE enum err device_token(struct span resource_raw, const struct secret *key,
+                               int64_t expires_s, const char *skn, struct buf *ret);
 
 #endif

@@ -55,8 +55,8 @@ static void on_ready(struct mclient *m, void *arg, bool present)
 {
     struct hub_client *c = arg;
     const struct mqtt_filter f[] = {
-        { SPAN_LIT("$iothub/twin/res/#"), 0 },
-        { SPAN_LIT("$iothub/twin/PATCH/properties/desired/#"), 0 },
+        {SPAN_LIT("$iothub/twin/res/#"), 0},
+        {SPAN_LIT("$iothub/twin/PATCH/properties/desired/#"), 0},
     };
     uint16_t id;
     (void)c;
@@ -114,21 +114,24 @@ static void on_publish(struct mclient *m, void *arg, const struct mqtt_publish *
 static void on_close(struct mclient *m, void *arg, enum err why, uint8_t connack)
 {
     struct hub_client *c = arg;
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     (void)m;
     c->client = NULL;
     enum err e = c->why != OK ? c->why : why != OK ? why : E_NET;
     if (connack != MCLIENT_NO_CONNACK && connack != MQTT_ACCEPTED) {
-        (void)!err_set(&info, e, "hub '%s' refuses the connection (CONNACK %u)", c->conf.hub, connack);
+        (void)!err_set(&info, e, "hub '%s' refuses the connection (CONNACK %u)", c->conf.hub,
+                       connack);
     } else {
         (void)!err_set(&info, e, "link to hub '%s' ended: %s", c->conf.hub, err_text(e));
     }
     down(c, e, &info);
 }
 
-static const struct mclient_handler mq_handler = {
-    .on_ready = on_ready, .on_suback = on_suback, .on_puback = on_puback, .on_publish = on_publish, .on_close = on_close
-};
+static const struct mclient_handler mq_handler = {.on_ready = on_ready,
+                                                  .on_suback = on_suback,
+                                                  .on_puback = on_puback,
+                                                  .on_publish = on_publish,
+                                                  .on_close = on_close};
 
 /* --- opening ------------------------------------------------------------------------------------------------ */
 
@@ -148,17 +151,23 @@ static enum err start_client(struct hub_client *c, struct stream *s)
     AUTO(buf_done) struct buf token = BUF_INIT(LIMIT_SAS_TOKEN);
     AUTO(buf_done) struct buf res = BUF_INIT(1024);
     enum err e = OK;
-    topic_hub_username_write(&user, span_str(k->hub), span_str(k->device_id), SPAN_LIT(API_VERSION), span_str(k->product), SPAN_NONE);
+    topic_hub_username_write(&user, span_str(k->hub), span_str(k->device_id), SPAN_LIT(API_VERSION),
+                             span_str(k->product), SPAN_NONE);
     if (k->identity->kind == ATTEST_SYMMETRIC_KEY) {
         uint64_t life = k->token_life_s != 0 ? k->token_life_s : TOKEN_LIFE_S;
         buf_addf(&res, "%s/devices/%s", k->hub, k->device_id);
-        e = device_token(buf_span(&res), &k->identity->key, clock_wall_s(clock_system()) + (int64_t)life, NULL, &token);
+        e = device_token(buf_span(&res), &k->identity->key,
+                         clock_wall_s(clock_system()) + (int64_t)life, NULL, &token);
         timer_set(k->loop, &c->renew, (life - life / RENEW_EARLY) * 1000, on_renew);
     }
     const struct mqtt_connect cn = {
-        .clean_session = false, .keep_alive_s = k->keep_alive_s != 0 ? k->keep_alive_s : KEEP_ALIVE_S,
-        .client_id = span_str(k->device_id), .has_username = true, .username = buf_span(&user),
-        .has_password = token.n > 0, .password = buf_span(&token),
+        .clean_session = false,
+        .keep_alive_s = k->keep_alive_s != 0 ? k->keep_alive_s : KEEP_ALIVE_S,
+        .client_id = span_str(k->device_id),
+        .has_username = true,
+        .username = buf_span(&user),
+        .has_password = token.n > 0,
+        .password = buf_span(&token),
     };
     if (e == OK && (e = buf_err(&user)) == OK) {
         e = mclient_new(s, &cn, &mq_handler, c, &c->client);
@@ -171,13 +180,15 @@ static enum err start_client(struct hub_client *c, struct stream *s)
 
 static enum err try_link(struct hub_client *c, enum link_via via, struct err_info *info);
 
-static void on_link(void *arg, struct stream *s, enum link_via via, enum err why, const struct err_info *info)
+static void on_link(void *arg, struct stream *s, enum link_via via, enum err why,
+                    const struct err_info *info)
 {
     struct hub_client *c = arg;
     c->trying = NULL;
     if (s == NULL) {
-        struct err_info second = { 0 };
-        bool may_ws = via == LINK_MQTT && (c->conf.via & DPS_VIA_MQTT_WS) != 0 && why != E_TLS && why != E_CLOSED;
+        struct err_info second = {0};
+        bool may_ws = via == LINK_MQTT && (c->conf.via & DPS_VIA_MQTT_WS) != 0 && why != E_TLS &&
+                      why != E_CLOSED;
         if (!may_ws || try_link(c, LINK_MQTT_WS, &second) != OK) {
             down(c, why, info);
         }
@@ -193,17 +204,17 @@ static void on_link(void *arg, struct stream *s, enum link_via via, enum err why
 static enum err try_link(struct hub_client *c, enum link_via via, struct err_info *info)
 {
     const struct identity *id = c->conf.identity;
-    const struct link_target t = { c->conf.hub, id->mqtts_port, id->https_port, c->tls, TRY_MS };
+    const struct link_target t = {c->conf.hub, id->mqtts_port, id->https_port, c->tls, TRY_MS};
     c->via = via;
     return link_open(c->conf.loop, &t, via, on_link, c, &c->trying, info);
 }
 
-enum err hub_open(const struct hub_client_conf *conf, const struct hub_client_handler *h, void *arg, struct hub_client **ret,
-                  struct err_info *info)
+enum err hub_open(const struct hub_client_conf *conf, const struct hub_client_handler *h, void *arg,
+                  struct hub_client **ret, struct err_info *info)
 {
-    const struct tls_client_conf tc = {
-        .ca_file = conf->identity->ca_file, .cert_chain_file = conf->identity->cert_chain_file, .key_file = conf->identity->key_file
-    };
+    const struct tls_client_conf tc = {.ca_file = conf->identity->ca_file,
+                                       .cert_chain_file = conf->identity->cert_chain_file,
+                                       .key_file = conf->identity->key_file};
     struct hub_client *c = NEW(struct hub_client);
     if (c == NULL) {
         return E_NOMEM;
@@ -250,7 +261,8 @@ void hub_free(struct hub_client *c)
 
 /* --- use -------------------------------------------------------------------------------------------------------- */
 
-enum err hub_send(struct hub_client *c, struct span body, const struct prop *props, size_t n_props, uint64_t tag)
+enum err hub_send(struct hub_client *c, struct span body, const struct prop *props, size_t n_props,
+                  uint64_t tag)
 {
     AUTO(buf_done) struct buf topic = BUF_INIT(LIMIT_MQTT_TOPIC);
     uint16_t id;
@@ -267,12 +279,13 @@ enum err hub_send(struct hub_client *c, struct span body, const struct prop *pro
         e = mclient_publish(c->client, buf_span(&topic), body, 1, &id);
     }
     if (e == OK) {
-        c->sent[c->n_sent++] = (struct sent){ id, tag };
+        c->sent[c->n_sent++] = (struct sent){id, tag};
     }
     return e;
 }
 
-static enum err twin_request(struct hub_client *c, bool is_report, struct span body, uint32_t *ret_rid)
+static enum err twin_request(struct hub_client *c, bool is_report, struct span body,
+                             uint32_t *ret_rid)
 {
     AUTO(buf_done) struct buf topic = BUF_INIT(256);
     char rid[16];

@@ -20,11 +20,13 @@
 struct hub_client;
 enum hub_state { HUB_UP, HUB_DOWN };
 struct hub_client_handler {
-    void (*on_state)(struct hub_client *c, void *arg, enum hub_state st, enum err why, const struct err_info *info);
+    void (*on_state)(struct hub_client *c, void *arg, enum hub_state st, enum err why,
+                     const struct err_info *info);
     /* The message of that tag is on the hub's disk. */
     void (*on_sent)(struct hub_client *c, void *arg, uint64_t tag);
     /* Answer of hub_twin_get (status 200: desired and reported) or hub_twin_report (204); body borrowed. */
-    void (*on_twin)(struct hub_client *c, void *arg, uint32_t rid, unsigned status, struct span body);
+    void (*on_twin)(struct hub_client *c, void *arg, uint32_t rid, unsigned status,
+                    struct span body);
     /* The service changed desired properties. */
     void (*on_desired)(struct hub_client *c, void *arg, uint64_t version, struct span patch);
 };
@@ -32,17 +34,18 @@ struct hub_client_conf {
     struct loop *loop;
     const struct identity *identity;
     const char *hub, *device_id;
-    const char *product;    /* DeviceClientType, NULL: none */
-    uint64_t token_life_s;  /* 0: 3600 */
-    uint16_t keep_alive_s;  /* 0: 240 */
-    unsigned via;           /* DPS_VIA_MQTT | DPS_VIA_MQTT_WS */
+    const char *product;   /* DeviceClientType, NULL: none */
+    uint64_t token_life_s; /* 0: 3600 */
+    uint16_t keep_alive_s; /* 0: 240 */
+    unsigned via;          /* DPS_VIA_MQTT | DPS_VIA_MQTT_WS */
 };
-MUST_USE enum err hub_open(const struct hub_client_conf *conf, const struct hub_client_handler *h, void *arg, struct hub_client **ret,
-                           struct err_info *info);
+MUST_USE enum err hub_open(const struct hub_client_conf *conf, const struct hub_client_handler *h,
+                           void *arg, struct hub_client **ret, struct err_info *info);
 void hub_close(struct hub_client *c);
 void hub_free(struct hub_client *c);
 /* QoS 1; E_QUEUE_FULL when too many are under way. */
-MUST_USE enum err hub_send(struct hub_client *c, struct span body, const struct prop *props, size_t n_props, uint64_t tag);
+MUST_USE enum err hub_send(struct hub_client *c, struct span body, const struct prop *props,
+                           size_t n_props, uint64_t tag);
 MUST_USE enum err hub_twin_get(struct hub_client *c, uint32_t *ret_rid);
 MUST_USE enum err hub_twin_report(struct hub_client *c, struct span json_patch, uint32_t *ret_rid);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/identity.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,7 +14,10 @@
 #include "base/limits.h"
 #include "wire/json.h"
 
-static const char *const kind_names[] = { [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509" };
+#define PARTIAL ".partial-"
+
+static const char *const kind_names[] = {
+    [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509"};
 
 static char *path3(const char *a, const char *b, const char *c)
 {
@@ -39,7 +43,7 @@ static enum err read_description(const char *dir, struct identity *id, struct er
     AUTO(mem_free_p) char *path = path3(dir, "factory", "identity.json");
     AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
     AUTO(json_free_p) struct json *j = NULL;
-    struct err_info inner = { 0 };
+    struct err_info inner = {0};
     if (path == NULL) {
         return E_NOMEM;
     }
@@ -51,14 +55,19 @@ static enum err read_description(const char *dir, struct identity *id, struct er
         return err_set(info, E_CORRUPT, "%s: %s", path, inner.why);
     }
     size_t kind = 0;
-    int64_t mqtts = 8883, https = 443;
-    if ((e = need_str(j, "serial", &id->serial, info)) != OK ||
+    int64_t mqtts = 8883, https = 443, version = 0;
+    if ((e = json_get_int(j, "version", JSON_F_NEED, 1, 1, &version, info)) != OK ||
+        (e = need_str(j, "serial", &id->serial, info)) != OK ||
         (e = need_str(j, "registrationId", &id->registration_id, info)) != OK ||
-        (e = need_str(j, "idScope", &id->id_scope, info)) != OK || (e = need_str(j, "dpsHost", &id->dps_host, info)) != OK ||
-        (e = json_get_word(j, "attestation", JSON_F_NEED, kind_names, ARRAY_LEN(kind_names), &kind, info)) != OK ||
+        (e = need_str(j, "idScope", &id->id_scope, info)) != OK ||
+        (e = need_str(j, "dpsHost", &id->dps_host, info)) != OK ||
+        (e = json_get_word(j, "attestation", JSON_F_NEED, kind_names, ARRAY_LEN(kind_names), &kind,
+                           info)) != OK ||
         (e = json_get_int(j, "mqttsPort", JSON_F_OPT, 1, 65535, &mqtts, info)) != OK ||
         (e = json_get_int(j, "httpsPort", JSON_F_OPT, 1, 65535, &https, info)) != OK) {
-        return e == E_NOMEM ? e : err_set(info, E_CORRUPT, "%s is not complete: %s", path, info != NULL ? info->why : "");
+        return e == E_NOMEM ? e
+                            : err_set(info, E_CORRUPT, "%s is not complete: %s", path,
+                                      info != NULL ? info->why : "");
     }
     id->kind = (enum attestation_kind)kind;
     id->mqtts_port = (uint16_t)mqtts;
@@ -74,7 +83,8 @@ static enum err check_private(const char *path, struct err_info *info)
         return err_set(info, E_CORRUPT, "'%s' is missing", path);
     }
     if (!S_ISREG(st.st_mode) || (st.st_mode & 077) != 0) {
-        return err_set(info, E_PERM, "'%s' must be a file that only its owner may read (mode 0600)", path);
+        return err_set(info, E_PERM, "'%s' must be a file that only its owner may read (mode 0600)",
+                       path);
     }
     return OK;
 }
@@ -96,23 +106,28 @@ static enum err read_key(const char *dir, struct identity *id, struct err_info *
     }
     e = secret_from_base64(&id->key, s);
     mem_wipe(text.p, text.n);
-    return e == OK ? OK : err_set(info, E_CORRUPT, "'%s' is no base64 key", path);
+    return e == OK && id->key.n >= LIMIT_KEY_MIN
+               ? OK
+               : err_set(info, E_CORRUPT, "'%s' is no base64 key", path);
 }
 
 enum err identity_load(const char *dir, struct identity *ret, struct err_info *info)
 {
-    struct identity id = { 0 };
+    struct identity id = {0};
     enum err e = read_description(dir, &id, info);
     if (e == OK) {
         id.ca_file = path3(dir, "factory", "ca.pem");
-        e = id.ca_file == NULL ? E_NOMEM : fs_exists(id.ca_file) ? OK : err_set(info, E_CORRUPT, "'%s' is missing", id.ca_file);
+        e = id.ca_file == NULL      ? E_NOMEM
+            : fs_exists(id.ca_file) ? OK
+                                    : err_set(info, E_CORRUPT, "'%s' is missing", id.ca_file);
     }
     if (e == OK && id.kind == ATTEST_SYMMETRIC_KEY) {
         e = read_key(dir, &id, info);
     } else if (e == OK) {
         id.cert_chain_file = path3(dir, "factory", "device.pem");
         id.key_file = path3(dir, "factory", "device.key");
-        e = id.cert_chain_file == NULL || id.key_file == NULL ? E_NOMEM : check_private(id.key_file, info);
+        e = id.cert_chain_file == NULL || id.key_file == NULL ? E_NOMEM
+                                                              : check_private(id.key_file, info);
         if (e == OK && !fs_exists(id.cert_chain_file)) {
             e = err_set(info, E_CORRUPT, "'%s' is missing", id.cert_chain_file);
         }
@@ -122,12 +137,14 @@ enum err identity_load(const char *dir, struct identity *ret, struct err_info *i
         return e;
     }
     *ret = id;
+    mem_wipe(&id.key, sizeof(id.key));
     return OK;
 }
 
 void identity_done(struct identity *id)
 {
-    char **all[] = { &id->serial, &id->registration_id, &id->id_scope, &id->dps_host, &id->ca_file, &id->cert_chain_file, &id->key_file };
+    char **all[] = {&id->serial,  &id->registration_id, &id->id_scope, &id->dps_host,
+                    &id->ca_file, &id->cert_chain_file, &id->key_file};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         free(*all[i]);
         *all[i] = NULL;
@@ -144,12 +161,16 @@ static enum err describe(const struct burn *b, struct buf *ret)
     if (j == NULL) {
         return E_NOMEM;
     }
-    if ((e = json_set(j, "version", json_new_int(1))) != OK || (e = json_set_str(j, "serial", span_str(b->serial))) != OK ||
+    if ((e = json_set(j, "version", json_new_int(1))) != OK ||
+        (e = json_set_str(j, "serial", span_str(b->serial))) != OK ||
         (e = json_set_str(j, "registrationId", span_str(b->registration_id))) != OK ||
-        (e = json_set_str(j, "idScope", span_str(b->id_scope))) != OK || (e = json_set_str(j, "dpsHost", span_str(b->dps_host))) != OK ||
+        (e = json_set_str(j, "idScope", span_str(b->id_scope))) != OK ||
+        (e = json_set_str(j, "dpsHost", span_str(b->dps_host))) != OK ||
         (e = json_set_str(j, "attestation", span_str(kind_names[b->kind]))) != OK ||
-        (e = json_set(j, "mqttsPort", json_new_int(b->mqtts_port != 0 ? b->mqtts_port : 8883))) != OK ||
-        (e = json_set(j, "httpsPort", json_new_int(b->https_port != 0 ? b->https_port : 443))) != OK) {
+        (e = json_set(j, "mqttsPort", json_new_int(b->mqtts_port != 0 ? b->mqtts_port : 8883))) !=
+            OK ||
+        (e = json_set(j, "httpsPort", json_new_int(b->https_port != 0 ? b->https_port : 443))) !=
+            OK) {
         return e;
     }
     json_write(ret, j);
@@ -157,7 +178,8 @@ static enum err describe(const struct burn *b, struct buf *ret)
     return buf_err(ret);
 }
 
-static enum err write_in(const char *dir, const char *name, struct span content, mode_t mode, struct err_info *info)
+static enum err write_in(const char *dir, const char *name, struct span content, mode_t mode,
+                         struct err_info *info)
 {
     AUTO(mem_free_p) char *path = fs_join(dir, name);
     return path == NULL ? E_NOMEM : fs_create_atomic(path, content, mode, info);
@@ -183,69 +205,106 @@ static enum err fill(const char *factory, const struct burn *b, struct err_info 
     return e != OK ? e : write_in(factory, "identity.json", buf_span(&text), 0644, info);
 }
 
-/* What an interrupted burn may have left beside the target; only names that burning makes. */
+/* A folder of ours that never became an identity. */
 static void sweep(const char *partial)
 {
-    static const char *const names[] = { "ca.pem", "key", "device.key", "device.pem", "identity.json" };
     AUTO(mem_free_p) char *factory = fs_join(partial, "factory");
-    for (size_t i = 0; factory != NULL && i < ARRAY_LEN(names); i++) {
-        AUTO(mem_free_p) char *p = fs_join(factory, names[i]);
-        if (p != NULL) {
-            (void)unlink(p);
-        }
+    DIR *d = factory != NULL ? opendir(factory) : NULL;
+    for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        (void)unlinkat(dirfd(d), e->d_name, 0); /* "." and ".." refuse */
     }
-    if (factory != NULL) {
+    if (d != NULL) {
+        (void)closedir(d);
         (void)rmdir(factory);
     }
     (void)rmdir(partial);
 }
 
-static char *parent_of(const char *dir)
+/* Without the slashes at its end. */
+static struct span plain(const char *dir)
 {
     struct span s = span_str(dir);
     while (s.n > 1 && s.p[s.n - 1] == '/') {
         s.n--;
     }
-    size_t n = s.n;
-    while (n > 0 && s.p[n - 1] != '/') {
+    return s;
+}
+
+/* How much of the path stands before its last name, slash included. */
+static size_t parent_len(struct span path)
+{
+    size_t n = path.n;
+    while (n > 0 && path.p[n - 1] != '/') {
         n--;
     }
+    return n;
+}
+
+static char *parent_of(const char *dir)
+{
+    struct span s = plain(dir);
+    size_t n = parent_len(s);
     return n == 0 ? span_dup(SPAN_LIT(".")) : span_dup(span_sub(s, 0, n == 1 ? 1 : n - 1));
+}
+
+void identity_sweep(const char *dir)
+{
+    AUTO(mem_free_p) char *parent = parent_of(dir);
+    AUTO(buf_done) struct buf prefix = BUF_INIT(4096);
+    struct span s = plain(dir);
+    DIR *d = parent != NULL ? opendir(parent) : NULL;
+    buf_add(&prefix, span_from(s, parent_len(s)));
+    buf_add_str(&prefix, PARTIAL);
+    for (const struct dirent *e; d != NULL && buf_err(&prefix) == OK && (e = readdir(d)) != NULL;) {
+        if (span_starts(span_str(e->d_name), buf_span(&prefix))) {
+            AUTO(mem_free_p) char *partial = fs_join(parent, e->d_name);
+            if (partial != NULL) {
+                sweep(partial);
+            }
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+}
+
+static char *partial_name(const char *dir)
+{
+    AUTO(buf_done) struct buf name = BUF_INIT(4096);
+    char tag[GUID_SIZE];
+    guid_new(tag);
+    buf_add(&name, plain(dir));
+    buf_addf(&name, PARTIAL "%s", tag);
+    return buf_take_str(&name);
 }
 
 enum err identity_burn(const char *dir, const struct burn *b, struct err_info *info)
 {
-    AUTO(mem_free_p) char *parent = parent_of(dir);
-    AUTO(buf_done) struct buf name = BUF_INIT(4096);
-    char tag[GUID_SIZE];
-    if (fs_exists(dir)) {
-        return err_set(info, E_EXISTS, "'%s' exists already; an identity is never burned over", dir);
-    }
-    guid_new(tag);
-    struct span base = span_str(dir);
-    while (base.n > 1 && base.p[base.n - 1] == '/') {
-        base.n--;
-    }
-    buf_add(&name, base);
-    buf_addf(&name, ".partial-%s", tag);
-    AUTO(mem_free_p) char *partial = buf_take_str(&name);
+    AUTO(mem_free_p) char *parent = parent_of(dir), *partial = partial_name(dir);
     AUTO(mem_free_p) char *factory = partial != NULL ? fs_join(partial, "factory") : NULL;
     if (parent == NULL || factory == NULL) {
         return E_NOMEM;
     }
-    if (mkdir(partial, 0700) != 0 || mkdir(factory, 0700) != 0) {
-        return err_set_errno(info, errno, "cannot make '%s'", partial);
+    if (fs_exists(dir)) {
+        return err_set(info, E_EXISTS, "'%s' exists already; an identity is never burned over",
+                       dir);
     }
-    enum err e = fill(factory, b, info);
-    if (e == OK && (e = fs_sync_dir(factory, info)) == OK && (e = fs_sync_dir(partial, info)) == OK &&
+    enum err e = mkdir(partial, 0700) == 0 && mkdir(factory, 0700) == 0
+                     ? OK
+                     : err_set_errno(info, errno, "cannot make '%s'", partial);
+    if (e == OK && (e = fill(factory, b, info)) == OK && (e = fs_sync_dir(factory, info)) == OK &&
+        (e = fs_sync_dir(partial, info)) == OK &&
         renameat2(AT_FDCWD, partial, AT_FDCWD, dir, RENAME_NOREPLACE) != 0) {
-        e = errno == EEXIST ? err_set(info, E_EXISTS, "'%s' exists already", dir) :
-                              err_set_errno(info, errno, "cannot rename to '%s'", dir);
+        e = errno == EEXIST ? err_set(info, E_EXISTS, "'%s' exists already", dir)
+                            : err_set_errno(info, errno, "cannot rename to '%s'", dir);
     }
     if (e != OK) {
         sweep(partial);
-        return e;
+        /* Another burn may have won meanwhile, and swept ours. */
+        return e != E_EXISTS && fs_exists(dir) ? err_set(info, E_EXISTS, "'%s' exists already", dir)
+                                               : e;
     }
+    identity_sweep(dir);
     return fs_sync_dir(parent, info);
 }
 
@@ -266,11 +325,13 @@ enum err assignment_load(const char *state_dir, struct assignment *ret, struct e
         return e;
     }
     if (json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &j, info) != OK ||
-        json_get_str(j, "assignedHub", JSON_F_NEED, &hub, info) != OK || json_get_str(j, "deviceId", JSON_F_NEED, &device, info) != OK ||
-        json_get_int(j, "assignedUs", JSON_F_OPT, 0, INT64_MAX, &at, info) != OK) {
+        json_get_str(j, "assignedHub", JSON_F_NEED, &hub, info) != OK ||
+        json_get_str(j, "deviceId", JSON_F_NEED, &device, info) != OK ||
+        json_get_int(j, "assignedUs", JSON_F_OPT, 0, INT64_MAX, &at, info) != OK || hub.n == 0 ||
+        device.n == 0) {
         return err_wrap(info, E_CORRUPT, "%s", path);
     }
-    struct assignment a = { span_dup(hub), span_dup(device), at };
+    struct assignment a = {span_dup(hub), span_dup(device), at};
     if (a.hub == NULL || a.device_id == NULL) {
         assignment_done(&a);
         return E_NOMEM;
@@ -288,18 +349,20 @@ enum err assignment_save(const char *state_dir, const struct assignment *a, stru
     if (path == NULL || j == NULL) {
         return E_NOMEM;
     }
-    if ((e = json_set_str(j, "assignedHub", span_str(a->hub))) != OK || (e = json_set_str(j, "deviceId", span_str(a->device_id))) != OK ||
+    if ((e = json_set_str(j, "assignedHub", span_str(a->hub))) != OK ||
+        (e = json_set_str(j, "deviceId", span_str(a->device_id))) != OK ||
         (e = json_set(j, "assignedUs", json_new_int(a->assigned_us))) != OK) {
         return e;
     }
     json_write(&text, j);
     buf_add_u8(&text, '\n');
-    return buf_err(&text) != OK ? buf_err(&text) : fs_write_atomic(path, buf_span(&text), 0600, info);
+    return buf_err(&text) != OK ? buf_err(&text)
+                                : fs_write_atomic(path, buf_span(&text), 0600, info);
 }
 
 void assignment_done(struct assignment *a)
 {
     free(a->hub);
     free(a->device_id);
-    *a = (struct assignment){ 0 };
+    *a = (struct assignment){0};
 }

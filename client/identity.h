@@ -14,7 +14,8 @@
  * identity.json  {"version":1,"serial":"...","registrationId":"...","idScope":"...","dpsHost":"...","attestation":"symmetricKey"|"x509",
  *                 "mqttsPort":8883,"httpsPort":443}
  * Burning     identity_burn builds the whole folder beside the target, syncs every file and folder, then renames: a unit that was
- *             interrupted is either untouched or complete.
+ *             interrupted is either untouched or complete. A burn that was killed leaves DIR.partial-*, with a key that nobody
+ *             knows; the next burn that comes to its end removes it.
  * Ownership   identity_done / assignment_done free what load filled.
  * Errors      E_NOT_FOUND no identity there; E_CORRUPT it is not complete or not well-formed, with the file in info; E_PERM files
  *             open to others; E_EXISTS burning over something.
@@ -33,9 +34,9 @@ struct identity {
     char *serial, *registration_id, *id_scope, *dps_host;
     enum attestation_kind kind;
     uint16_t mqtts_port, https_port;
-    struct secret key;                 /* ATTEST_SYMMETRIC_KEY: decoded */
-    char *ca_file;                     /* paths */
-    char *cert_chain_file, *key_file;  /* ATTEST_X509 */
+    struct secret key;                /* ATTEST_SYMMETRIC_KEY: decoded */
+    char *ca_file;                    /* paths */
+    char *cert_chain_file, *key_file; /* ATTEST_X509 */
 };
 MUST_USE enum err identity_load(const char *dir, struct identity *ret, struct err_info *info);
 void identity_done(struct identity *id);
@@ -43,13 +44,16 @@ void identity_done(struct identity *id);
 struct burn {
     const char *serial, *registration_id, *id_scope, *dps_host;
     enum attestation_kind kind;
-    uint16_t mqtts_port, https_port; /* 0: 8883, 443 */
-    struct span key_base64;          /* ATTEST_SYMMETRIC_KEY */
+    uint16_t mqtts_port, https_port;      /* 0: 8883, 443 */
+    struct span key_base64;               /* ATTEST_SYMMETRIC_KEY */
     const struct signer_key *private_key; /* ATTEST_X509 */
     struct span cert_chain_pem;
     struct span ca_pem;
 };
 MUST_USE enum err identity_burn(const char *dir, const struct burn *b, struct err_info *info);
+/* Removes what interrupted burns left beside an identity that stands: they can no longer come to an end. Part of identity_burn; for who
+ * finds the identity complete after an interruption. */
+void identity_sweep(const char *dir);
 
 struct assignment {
     char *hub;
@@ -57,8 +61,10 @@ struct assignment {
     int64_t assigned_us;
 };
 /* E_NOT_FOUND when there is none yet; a damaged file is E_CORRUPT (the caller registers again). */
-MUST_USE enum err assignment_load(const char *state_dir, struct assignment *ret, struct err_info *info);
-MUST_USE enum err assignment_save(const char *state_dir, const struct assignment *a, struct err_info *info);
+MUST_USE enum err assignment_load(const char *state_dir, struct assignment *ret,
+                                  struct err_info *info);
+MUST_USE enum err assignment_save(const char *state_dir, const struct assignment *a,
+                                  struct err_info *info);
 void assignment_done(struct assignment *a);
 
 #endif

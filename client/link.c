@@ -26,10 +26,11 @@ static void finish(struct link_try *t, struct stream *s, enum err why, const str
 static void on_ws(struct ws *w, void *arg, enum err why, int http_status)
 {
     struct link_try *t = arg;
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     t->conn = NULL;
     if (w == NULL) {
-        (void)!err_set(&info, why, "WebSocket upgrade refused by '%s' (HTTP status %d)", t->host, http_status);
+        (void)!err_set(&info, why, "WebSocket upgrade refused by '%s' (HTTP status %d)", t->host,
+                       http_status);
     }
     finish(t, w != NULL ? ws_stream(w) : NULL, why, &info);
 }
@@ -49,8 +50,8 @@ static void on_conn(struct conn *c, void *arg, enum err why, const struct err_in
     }
 }
 
-enum err link_open(struct loop *l, const struct link_target *target, enum link_via via, link_done_fn done, void *arg,
-                   struct link_try **ret, struct err_info *info)
+enum err link_open(struct loop *l, const struct link_target *target, enum link_via via,
+                   link_done_fn done, void *arg, struct link_try **ret, struct err_info *info)
 {
     struct link_try *t = NEW(struct link_try);
     if (t == NULL) {
@@ -64,7 +65,8 @@ enum err link_open(struct loop *l, const struct link_target *target, enum link_v
         return err_set(info, E_ARG, "host name is too long");
     }
     uint16_t port = via == LINK_MQTT ? target->mqtts_port : target->https_port;
-    enum err e = conn_connect(l, target->host, port, target->tls, target->timeout_ms, on_conn, t, &t->conn, info);
+    enum err e = conn_connect(l, target->host, port, target->tls, target->timeout_ms, on_conn, t,
+                              &t->conn, info);
     if (e != OK) {
         free(t);
         return e;

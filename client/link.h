@@ -18,11 +18,13 @@ struct link_target {
     struct tls_ctx *tls;
     uint64_t timeout_ms; /* of each try */
 };
-typedef void (*link_done_fn)(void *arg, struct stream *s, enum link_via via, enum err why, const struct err_info *info);
+typedef void (*link_done_fn)(void *arg, struct stream *s, enum link_via via, enum err why,
+                             const struct err_info *info);
 struct link_try;
 /* done is called once, from the loop. */
-MUST_USE enum err link_open(struct loop *l, const struct link_target *t, enum link_via via, link_done_fn done, void *arg,
-                            struct link_try **ret, struct err_info *info);
+MUST_USE enum err link_open(struct loop *l, const struct link_target *t, enum link_via via,
+                            link_done_fn done, void *arg, struct link_try **ret,
+                            struct err_info *info);
 /* done is not called any more. */
 void link_cancel(struct link_try *t);
 

@@ -13,3 +13,13 @@ noinst_LIBRARIES += %D%/libclient.a
 	%D%/mclient.h \
 	%D%/service.c \
 	%D%/service.h
+
+client_test_libs = %D%/libclient.a net/libnetfixture.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)
+check_PROGRAMS += %D%/identity_test %D%/mclient_test %D%/service_test
+%C%_identity_test_SOURCES = %D%/identity_test.c
+%C%_identity_test_LDADD = $(client_test_libs)
+%C%_mclient_test_SOURCES = %D%/mclient_test.c
+%C%_mclient_test_LDADD = $(client_test_libs)
+%C%_service_test_SOURCES = %D%/service_test.c
+%C%_service_test_LDADD = $(client_test_libs)

@@ -93,7 +93,7 @@ static enum err on_publish(struct mclient *c, uint8_t first, struct span body)
         return E_MALFORMED;
     }
     c->h->on_publish(c, c->arg, &p);
-    if (p.qos == 1 && c->state == ST_READY) {
+    if (p.qos == 1 && c->state == ST_READY && c->why == OK) { /* nothing follows our DISCONNECT */
         AUTO(buf_done) struct buf b = BUF_INIT(16);
         mqtt_puback_write(&b, p.packet_id);
         send_buf(c, &b);
@@ -131,6 +131,24 @@ static enum err on_suback(struct mclient *c, struct span body)
     return OK;
 }
 
+static enum err on_unsuback(struct span body)
+{
+    uint16_t id;
+    return mqtt_unsuback_read(body, &id, NULL) == OK ? OK : E_MALFORMED;
+}
+
+static enum err on_pingresp(struct mclient *c, struct span body)
+{
+    if (mqtt_empty_read(body, NULL) != OK) {
+        return E_MALFORMED;
+    }
+    c->is_pinged = false;
+    if (c->keep_alive_ms > 0) {
+        timer_set(c->loop, &c->timer, c->keep_alive_ms, on_timer);
+    }
+    return OK;
+}
+
 static enum err on_packet(struct mclient *c, uint8_t first, struct span body)
 {
     enum mqtt_type type = mqtt_type_of(first);
@@ -147,10 +165,9 @@ static enum err on_packet(struct mclient *c, uint8_t first, struct span body)
     case MQTT_SUBACK:
         return on_suback(c, body);
     case MQTT_UNSUBACK:
-        return OK;
+        return on_unsuback(body);
     case MQTT_PINGRESP:
-        c->is_pinged = false;
-        return OK;
+        return on_pingresp(c, body);
     default:
         return E_MALFORMED;
     }
@@ -220,21 +237,24 @@ static void on_close(struct stream *s, void *arg, enum err why)
     free(c);
 }
 
-static const struct stream_handler stream_handler = { .name = "mqtt-client", .on_bytes = on_bytes, .on_close = on_close };
+static const struct stream_handler stream_handler = {
+    .name = "mqtt-client", .on_bytes = on_bytes, .on_close = on_close};
 
-enum err mclient_new(struct stream *s, const struct mqtt_connect *cn, const struct mclient_handler *h, void *arg, struct mclient **ret)
+enum err mclient_new(struct stream *s, const struct mqtt_connect *cn,
+                     const struct mclient_handler *h, void *arg, struct mclient **ret)
 {
-    struct mclient *c = NEW(struct mclient);
     AUTO(buf_done) struct buf b = BUF_INIT(LIMIT_MQTT_CONNECT_PACKET);
-    if (c == NULL) {
-        return E_NOMEM;
-    }
     mqtt_connect_write(&b, cn);
-    if (buf_err(&b) != OK) {
-        free(c);
-        return buf_err(&b);
+    enum err e = buf_err(&b);
+    struct mclient *c = e == OK ? NEW(struct mclient) : NULL;
+    if (c == NULL) {
+        if (b.p != NULL) {
+            mem_wipe(b.p, b.n);
+        }
+        return e != OK ? e : E_NOMEM;
     }
-    *c = (struct mclient){ .s = s, .loop = s->loop, .h = h, .arg = arg, .connack = MCLIENT_NO_CONNACK, .next_id = 1 };
+    *c = (struct mclient){
+        .s = s, .loop = s->loop, .h = h, .arg = arg, .connack = MCLIENT_NO_CONNACK, .next_id = 1};
     /* Asks a quarter early, so that a slow answer is no time-out at the server. */
     c->keep_alive_ms = (uint64_t)cn->keep_alive_s * 750;
     c->heard_ms = loop_now_ms(c->loop);
@@ -267,7 +287,8 @@ static uint16_t take_id(struct mclient *c)
     }
 }
 
-enum err mclient_publish(struct mclient *c, struct span topic, struct span payload, uint8_t qos, uint16_t *ret_packet_id)
+enum err mclient_publish(struct mclient *c, struct span topic, struct span payload, uint8_t qos,
+                         uint16_t *ret_packet_id)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(LIMIT_MQTT_PACKET);
     ASSERT(qos <= 1);
@@ -278,7 +299,7 @@ enum err mclient_publish(struct mclient *c, struct span topic, struct span paylo
         return E_QUEUE_FULL;
     }
     uint16_t id = qos == 1 ? take_id(c) : 0;
-    const struct mqtt_publish p = { .topic = topic, .payload = payload, .qos = qos, .packet_id = id };
+    const struct mqtt_publish p = {.topic = topic, .payload = payload, .qos = qos, .packet_id = id};
     mqtt_publish_write(&b, &p);
     if (buf_err(&b) != OK) {
         return buf_err(&b);
@@ -291,7 +312,8 @@ enum err mclient_publish(struct mclient *c, struct span topic, struct span paylo
     return OK;
 }
 
-enum err mclient_subscribe(struct mclient *c, const struct mqtt_filter *f, size_t n, uint16_t *ret_packet_id)
+enum err mclient_subscribe(struct mclient *c, const struct mqtt_filter *f, size_t n,
+                           uint16_t *ret_packet_id)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(LIMIT_MQTT_PACKET);
     if (c->state != ST_READY || c->why != OK) {

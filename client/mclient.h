@@ -31,12 +31,14 @@ struct mclient_handler {
     void (*on_close)(struct mclient *c, void *arg, enum err why, uint8_t connack);
 };
 /* cn: client_id, username, password, keep_alive_s, clean_session, will. Copied into the CONNECT that is written at once. */
-MUST_USE enum err mclient_new(struct stream *s, const struct mqtt_connect *cn, const struct mclient_handler *h, void *arg,
-                              struct mclient **ret);
+MUST_USE enum err mclient_new(struct stream *s, const struct mqtt_connect *cn,
+                              const struct mclient_handler *h, void *arg, struct mclient **ret);
 struct loop *mclient_loop(struct mclient *c);
 /* qos 0: *ret_packet_id 0. E_QUEUE_FULL, E_STATE before READY. */
-MUST_USE enum err mclient_publish(struct mclient *c, struct span topic, struct span payload, uint8_t qos, uint16_t *ret_packet_id);
-MUST_USE enum err mclient_subscribe(struct mclient *c, const struct mqtt_filter *f, size_t n, uint16_t *ret_packet_id);
+MUST_USE enum err mclient_publish(struct mclient *c, struct span topic, struct span payload,
+                                  uint8_t qos, uint16_t *ret_packet_id);
+MUST_USE enum err mclient_subscribe(struct mclient *c, const struct mqtt_filter *f, size_t n,
+                                    uint16_t *ret_packet_id);
 /* DISCONNECT, then close. */
 void mclient_close(struct mclient *c);
 

@@ -24,7 +24,8 @@ struct service {
     struct secret key;
 };
 
-enum err service_new(struct span connection_string, const char *ca_file, uint16_t port, struct service **ret, struct err_info *info)
+enum err service_new(struct span connection_string, const char *ca_file, uint16_t port,
+                     struct service **ret, struct err_info *info)
 {
     AUTO(service_free_p) struct service *s = NEW(struct service);
     struct connstr cs;
@@ -36,7 +37,9 @@ enum err service_new(struct span connection_string, const char *ca_file, uint16_
         return e;
     }
     if (cs.kind != CONNSTR_SERVICE) {
-        return err_set(info, E_ARG, "a service connection string has HostName, SharedAccessKeyName and SharedAccessKey");
+        return err_set(
+            info, E_ARG,
+            "a service connection string has HostName, SharedAccessKeyName and SharedAccessKey");
     }
     s->host = span_dup(cs.host);
     s->policy = span_dup(cs.key_name);
@@ -47,7 +50,7 @@ enum err service_new(struct span connection_string, const char *ca_file, uint16_
     if ((e = secret_from_base64(&s->key, cs.key)) != OK) {
         return err_set(info, e, "SharedAccessKey is not base64");
     }
-    const struct fetch_conf fc = { .ca_file = ca_file };
+    const struct fetch_conf fc = {.ca_file = ca_file};
     if ((e = fetch_new(&fc, &s->fetch, info)) != OK) {
         return e;
     }
@@ -100,22 +103,24 @@ static enum err auth_header(const struct service *s, struct buf *b)
 /* --- errors ------------------------------------------------------------------------------------------ */
 
 /* {"errorCode":404201,"message":"..."} or {"Message":"ErrorCode:DeviceNotFound;text",...} */
-static void read_error(const struct fetch_answer *ans, struct service_answer *ret)
+void service_error_read(struct span body, struct service_answer *ret)
 {
     AUTO(json_free_p) struct json *j = NULL;
     ret->text[0] = ret->code[0] = '\0';
-    if (json_read(buf_span(&ans->body), ANSWER_MAX, &j, NULL) == OK) {
+    if (json_read(body, ANSWER_MAX, &j, NULL) == OK) {
         struct span msg = json_str(json_get(j, "Message"));
         if (msg.n > 0 && span_starts(msg, SPAN_LIT("ErrorCode:"))) {
             struct span rest = span_from(msg, 10);
             (void)span_to_cstr(span_cut(&rest, ';'), ret->code, sizeof(ret->code));
-            (void)span_to_cstr(span_sub(rest, 0, sizeof(ret->text) - 1), ret->text, sizeof(ret->text));
+            (void)span_to_cstr(span_sub(rest, 0, sizeof(ret->text) - 1), ret->text,
+                               sizeof(ret->text));
         } else {
             int64_t code = json_int(json_get(j, "errorCode"));
             if (code != 0) {
                 (void)snprintf(ret->code, sizeof(ret->code), "%lld", (long long)code);
             }
-            (void)span_to_cstr(span_sub(json_str(json_get(j, "message")), 0, sizeof(ret->text) - 1), ret->text, sizeof(ret->text));
+            (void)span_to_cstr(span_sub(json_str(json_get(j, "message")), 0, sizeof(ret->text) - 1),
+                               ret->text, sizeof(ret->text));
         }
     }
 }
@@ -133,7 +138,7 @@ static void request_done(struct request *r)
     if (r->auth.p != NULL) {
         mem_wipe(r->auth.p, r->auth.n);
     }
-    struct buf *all[] = { &r->url, &r->auth, &r->body, &r->match, &r->page, &r->token };
+    struct buf *all[] = {&r->url, &r->auth, &r->body, &r->match, &r->page, &r->token};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         buf_done(all[i]);
     }
@@ -145,19 +150,25 @@ static void add_header(struct request *r, struct buf *b)
     r->headers[r->n++] = (const char *)b->p;
 }
 
-static enum err request_make(const struct service *s, const char *path, const char *version, struct request *r)
+static enum err request_make(const struct service *s, const char *path, const char *version,
+                             struct request *r)
 {
-    *r = (struct request){ .url = BUF_INIT(16384), .auth = BUF_INIT(8192), .body = BUF_INIT(ANSWER_MAX),
-                           .match = BUF_INIT(1024), .page = BUF_INIT(128), .token = BUF_INIT(1024) };
-    buf_addf(&r->url, "https://%s:%u%s%sapi-version=%s", s->host, s->port, path, strchr(path, '?') != NULL ? "&" : "?", version);
+    *r = (struct request){.url = BUF_INIT(16384),
+                          .auth = BUF_INIT(8192),
+                          .body = BUF_INIT(ANSWER_MAX),
+                          .match = BUF_INIT(1024),
+                          .page = BUF_INIT(128),
+                          .token = BUF_INIT(1024)};
+    buf_addf(&r->url, "https://%s:%u%s%sapi-version=%s", s->host, s->port, path,
+             strchr(path, '?') != NULL ? "&" : "?", version);
     buf_add_u8(&r->url, '\0');
     enum err e = auth_header(s, &r->auth);
     add_header(r, &r->auth);
     return e != OK ? e : buf_err(&r->url);
 }
 
-static enum err do_fetch(struct service *s, struct request *r, const struct service_call *c, struct fetch_answer *ans,
-                         struct err_info *info)
+static enum err do_fetch(struct service *s, struct request *r, const struct service_call *c,
+                         struct fetch_answer *ans, struct err_info *info)
 {
     if (c->if_match != NULL) {
         buf_addf(&r->match, "If-Match: %s", c->if_match);
@@ -179,18 +190,24 @@ static enum err do_fetch(struct service *s, struct request *r, const struct serv
         return E_TOO_LARGE;
     }
     const struct fetch_rq rq = {
-        .method = c->method, .url = (const char *)r->url.p, .headers = r->headers, .n_headers = r->n, .body = buf_span(&r->body),
-        .timeout_ms = CALL_TIMEOUT_MS, .max_answer = ANSWER_MAX,
+        .method = c->method,
+        .url = (const char *)r->url.p,
+        .headers = r->headers,
+        .n_headers = r->n,
+        .body = buf_span(&r->body),
+        .timeout_ms = CALL_TIMEOUT_MS,
+        .max_answer = ANSWER_MAX,
     };
     enum err e = fetch(s->fetch, &rq, ans, info);
     return e == OK ? OK : err_wrap(info, e, "%s", s->host);
 }
 
-enum err service_do(struct service *s, const struct service_call *c, struct service_answer *ret, struct err_info *info)
+enum err service_do(struct service *s, const struct service_call *c, struct service_answer *ret,
+                    struct err_info *info)
 {
     struct request r;
-    struct fetch_answer ans = { 0 };
-    struct service_answer a = { 0 };
+    struct fetch_answer ans = {0};
+    struct service_answer a = {0};
     enum err e = request_make(s, c->path, c->api_version, &r);
     if (e == OK) {
         e = do_fetch(s, &r, c, &ans, info);
@@ -203,11 +220,11 @@ enum err service_do(struct service *s, const struct service_call *c, struct serv
     (void)span_to_cstr(span_str(ans.etag), a.etag, sizeof(a.etag));
     (void)span_to_cstr(span_str(ans.continuation), a.continuation, sizeof(a.continuation));
     if (ans.status > 299) {
-        read_error(&ans, &a);
+        service_error_read(buf_span(&ans.body), &a);
         buf_done(&ans.body);
         *ret = a;
-        return err_set(info, E_REMOTE, "%s answers %u%s%s%s%s", s->host, a.status, a.code[0] != '\0' ? " " : "", a.code,
-                       a.text[0] != '\0' ? ": " : "", a.text);
+        return err_set(info, E_REMOTE, "%s answers %u%s%s%s%s", s->host, a.status,
+                       a.code[0] != '\0' ? " " : "", a.code, a.text[0] != '\0' ? ": " : "", a.text);
     }
     if (ans.body.n > 0) {
         e = json_read(buf_span(&ans.body), ANSWER_MAX, &a.json, info);
@@ -219,23 +236,28 @@ enum err service_do(struct service *s, const struct service_call *c, struct serv
     return e;
 }
 
-enum err service_stream(struct service *s, const char *path, const char *api_version, fetch_line_fn on_line, void *arg,
-                        struct err_info *info)
+enum err service_stream(struct service *s, const char *path, const char *api_version,
+                        fetch_line_fn on_line, void *arg, struct err_info *info)
 {
     struct request r;
-    struct fetch_answer ans = { 0 };
+    struct fetch_answer ans = {0};
     enum err e = request_make(s, path, api_version, &r);
     if (e == OK) {
         const struct fetch_rq rq = {
-            .method = "GET", .url = (const char *)r.url.p, .headers = r.headers, .n_headers = r.n, .max_answer = LIMIT_FILE_SMALL,
-            .on_line = on_line, .line_arg = arg,
+            .method = "GET",
+            .url = (const char *)r.url.p,
+            .headers = r.headers,
+            .n_headers = r.n,
+            .max_answer = LIMIT_FILE_SMALL,
+            .on_line = on_line,
+            .line_arg = arg,
         };
         e = fetch(s->fetch, &rq, &ans, info);
     }
     request_done(&r);
     if (e == OK && ans.status > 299) {
-        struct service_answer a = { 0 };
-        read_error(&ans, &a);
+        struct service_answer a = {0};
+        service_error_read(buf_span(&ans.body), &a);
         e = err_set(info, E_REMOTE, "%s answers %u %s %s", s->host, ans.status, a.code, a.text);
     }
     buf_done(&ans.body);

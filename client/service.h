@@ -21,8 +21,8 @@
 
 struct service;
 /* connection_string: "HostName=...;SharedAccessKeyName=...;SharedAccessKey=...". port 0: 443. ca_file NULL: the system's. */
-MUST_USE enum err service_new(struct span connection_string, const char *ca_file, uint16_t port, struct service **ret,
-                              struct err_info *info);
+MUST_USE enum err service_new(struct span connection_string, const char *ca_file, uint16_t port,
+                              struct service **ret, struct err_info *info);
 void service_free(struct service *s);
 AUTO_FREE_FN(struct service, service_free)
 const char *service_host(const struct service *s);
@@ -47,10 +47,13 @@ struct service_call {
     unsigned page_size;
     const char *continuation;
 };
-MUST_USE enum err service_do(struct service *s, const struct service_call *c, struct service_answer *ret, struct err_info *info);
+MUST_USE enum err service_do(struct service *s, const struct service_call *c,
+                             struct service_answer *ret, struct err_info *info);
 /* GET whose answer is JSON lines (hub/http_monitor.h). */
-MUST_USE enum err service_stream(struct service *s, const char *path, const char *api_version, fetch_line_fn on_line, void *arg,
-                                 struct err_info *info);
+MUST_USE enum err service_stream(struct service *s, const char *path, const char *api_version,
+                                 fetch_line_fn on_line, void *arg, struct err_info *info);
+/* Fills code and text from the body of an error, whichever of the two forms it has; empty where it says nothing. */
+void service_error_read(struct span body, struct service_answer *ret);
 /* Appends `id` percent-encoded to a path. */
 void service_path_add(struct buf *path, struct span id);
 

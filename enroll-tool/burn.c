@@ -31,8 +31,8 @@ struct job {
 
 static void job_done(struct job *j)
 {
-    char **texts[] = { &j->serial, &j->rid, &j->target, &j->id_scope, &j->dps_host };
-    struct buf *bufs[] = { &j->ca_pem, &j->key_text, &j->chain_pem };
+    char **texts[] = {&j->serial, &j->rid, &j->target, &j->id_scope, &j->dps_host};
+    struct buf *bufs[] = {&j->ca_pem, &j->key_text, &j->chain_pem};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         free(*texts[i]);
     }
@@ -77,7 +77,8 @@ static enum err from_env(struct job *j, const char *file, struct err_info *info)
     if (e != OK) {
         return err_wrap(info, e, "%s", file);
     }
-    int64_t mqtts = json_int(json_get(env, "mqttsPort")), https = json_int(json_get(env, "httpsPort"));
+    int64_t mqtts = json_int(json_get(env, "mqttsPort")),
+            https = json_int(json_get(env, "httpsPort"));
     j->mqtts_port = mqtts > 0 && mqtts < 65536 ? (uint16_t)mqtts : 0;
     j->https_port = https > 0 && https < 65536 ? (uint16_t)https : 0;
     j->id_scope = span_dup(json_str(json_get(env, "idScope")));
@@ -91,7 +92,8 @@ static enum err from_env(struct job *j, const char *file, struct err_info *info)
 
 static enum err read_place(struct job *j, struct err_info *info)
 {
-    const char *env = cli_get(j->a, "env"), *scope = cli_get(j->a, "id-scope"), *host = cli_get(j->a, "dps-host");
+    const char *env = cli_get(j->a, "env"), *scope = cli_get(j->a, "id-scope"),
+               *host = cli_get(j->a, "dps-host");
     const char *ca = cli_get(j->a, "server-ca");
     enum err e = OK;
     if (env != NULL) {
@@ -108,8 +110,11 @@ static enum err read_place(struct job *j, struct err_info *info)
     if (e == OK && ca != NULL) {
         e = tool_read(ca, LIMIT_FILE_SMALL, &j->ca_pem, info);
     }
-    if (e == OK && (j->id_scope == NULL || j->id_scope[0] == '\0' || j->dps_host == NULL || j->dps_host[0] == '\0' || j->ca_pem.n == 0)) {
-        e = err_set(info, E_ARG, "say where the unit registers: --env FILE, or --id-scope, --dps-host and --server-ca");
+    if (e == OK && (j->id_scope == NULL || j->id_scope[0] == '\0' || j->dps_host == NULL ||
+                    j->dps_host[0] == '\0' || j->ca_pem.n == 0)) {
+        e = err_set(
+            info, E_ARG,
+            "say where the unit registers: --env FILE, or --id-scope, --dps-host and --server-ca");
     }
     return e;
 }
@@ -119,16 +124,18 @@ static enum err read_place(struct job *j, struct err_info *info)
 static enum err make_symmetric(struct job *j, const char *file, struct err_info *info)
 {
     AUTO(buf_done) struct buf text = BUF_INIT(512);
-    AUTO(secret_done) struct secret group = { 0 };
+    AUTO(secret_done) struct secret group = {0};
     uint8_t mac[MAC_SIZE];
     enum err e = tool_read(file, 512, &text, info);
     if (e != OK) {
         return e;
     }
-    e = secret_from_base64(&group, span_trim(span_sub(buf_span(&text), 0, span_find(buf_span(&text), '\n'))));
+    e = secret_from_base64(
+        &group, span_trim(span_sub(buf_span(&text), 0, span_find(buf_span(&text), '\n'))));
     mem_wipe(text.p, text.n);
     if (e != OK || group.n < LIMIT_KEY_MIN) {
-        return err_set(info, E_ARG, "'%s' holds no base64 key of %u to %u bytes", file, LIMIT_KEY_MIN, LIMIT_KEY_MAX);
+        return err_set(info, E_ARG, "'%s' holds no base64 key of %u to %u bytes", file,
+                       LIMIT_KEY_MIN, LIMIT_KEY_MAX);
     }
     mac_sha256(secret_span(&group), span_str(j->rid), mac);
     e = secret_set(&j->key, span_of(mac, sizeof(mac)));
@@ -139,7 +146,8 @@ static enum err make_symmetric(struct job *j, const char *file, struct err_info 
     return e != OK ? e : buf_err(&j->key_text);
 }
 
-static enum err load_ca(const char *dir, struct signer_key **ret_key, struct cert **ret_cert, struct err_info *info)
+static enum err load_ca(const char *dir, struct signer_key **ret_key, struct cert **ret_cert,
+                        struct err_info *info)
 {
     AUTO(mem_free_p) char *key_path = fs_join(dir, "intermediate.key");
     AUTO(mem_free_p) char *cert_path = fs_join(dir, "intermediate.pem");
@@ -148,10 +156,13 @@ static enum err load_ca(const char *dir, struct signer_key **ret_key, struct cer
         return E_NOMEM;
     }
     enum err e = tool_read(cert_path, LIMIT_FILE_SMALL, &pem, info);
-    if (e != OK || (e = cert_from_text(buf_span(&pem), ret_cert, info)) != OK || (e = signer_key_load(key_path, ret_key, info)) != OK) {
+    if (e != OK || (e = cert_from_text(buf_span(&pem), ret_cert, info)) != OK ||
+        (e = signer_key_load(key_path, ret_key, info)) != OK) {
         return e;
     }
-    return signer_key_fits(*ret_key, *ret_cert) ? OK : err_set(info, E_CERT, "key and certificate in '%s' do not belong together", dir);
+    return signer_key_fits(*ret_key, *ret_cert)
+               ? OK
+               : err_set(info, E_CERT, "key and certificate in '%s' do not belong together", dir);
 }
 
 static enum err make_x509(struct job *j, const char *dir, struct err_info *info)
@@ -167,15 +178,19 @@ static enum err make_x509(struct job *j, const char *dir, struct err_info *info)
         return err_set(info, E_ARG, "--days wants 1 to 36500");
     }
     if (span_str(j->rid).n > LIMIT_X509_RID) {
-        return err_set(info, E_ARG, "a registration id in a certificate has at most %u characters", LIMIT_X509_RID);
+        return err_set(info, E_ARG, "a registration id in a certificate has at most %u characters",
+                       LIMIT_X509_RID);
     }
     enum err e = load_ca(dir, &ca_key, &ca, info);
-    if (e != OK || (e = signer_key_generate(KEY_P256, &key)) != OK || (e = signer_make_csr(key, span_str(j->rid), &der, info)) != OK) {
+    if (e != OK || (e = signer_key_generate(KEY_P256, &key)) != OK ||
+        (e = signer_make_csr(key, span_str(j->rid), &der, info)) != OK) {
         return e;
     }
     base64_add(&text, buf_span(&der));
     const struct cert_request rq = {
-        .profile = PROFILE_DEVICE, .cn = span_str(j->rid), .not_before_us = now - DAY_US,
+        .profile = PROFILE_DEVICE,
+        .cn = span_str(j->rid),
+        .not_before_us = now - DAY_US,
         .not_after_us = MIN(now + (int64_t)days * DAY_US, cert_not_after_us(ca)),
     };
     if ((e = csr_from_text(buf_span(&text), &csr, info)) != OK ||
@@ -194,7 +209,7 @@ static enum err make_x509(struct job *j, const char *dir, struct err_info *info)
 /* Both slots are wanted; the unit has one key, so the second is random and told to nobody. */
 static enum err symmetric_body(const struct job *j, struct json *att)
 {
-    AUTO(secret_done) struct secret second = { 0 };
+    AUTO(secret_done) struct secret second = {0};
     AUTO(buf_done) struct buf b = BUF_INIT(256);
     struct json *keys = json_new_object();
     struct span key = buf_span(&j->key_text);
@@ -212,7 +227,8 @@ static enum err symmetric_body(const struct job *j, struct json *att)
 
 static enum err x509_body(const struct job *j, struct json *att)
 {
-    struct json *x509 = json_new_object(), *clients = json_new_object(), *primary = json_new_object();
+    struct json *x509 = json_new_object(), *clients = json_new_object(),
+                *primary = json_new_object();
     enum err all[] = {
         json_set(att, "x509", x509),
         json_set(x509, "clientCertificates", clients),
@@ -242,7 +258,8 @@ static enum err individual_body(const struct job *j, struct json **ret)
     return e;
 }
 
-static enum err enroll_individual(const struct job *j, struct err_info *info)
+/* is_again: the burn was interrupted before, perhaps behind this step. */
+static enum err enroll_individual(const struct job *j, bool is_again, struct err_info *info)
 {
     AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
     AUTO(buf_done) struct buf path = BUF_INIT(1024);
@@ -256,7 +273,8 @@ static enum err enroll_individual(const struct job *j, struct err_info *info)
     AUTO(mem_free_p) char *ca = NULL;
     if (e == OK && (e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &env, info)) == OK) {
         ca = beside(file, json_str(json_get(env, "caFile")));
-        e = service_new(json_str(json_get(env, "dpsServiceConnectionString")), ca, j->https_port, &s, info);
+        e = service_new(json_str(json_get(env, "dpsServiceConnectionString")), ca, j->https_port,
+                        &s, info);
     }
     if (e != OK || (e = individual_body(j, &body)) != OK) {
         return e;
@@ -264,9 +282,18 @@ static enum err enroll_individual(const struct job *j, struct err_info *info)
     buf_add_str(&path, "/enrollments/");
     service_path_add(&path, span_str(j->rid));
     buf_add_u8(&path, '\0');
-    struct service_answer ans = { 0 };
-    const struct service_call c = { .method = "PUT", .path = (const char *)path.p, .api_version = SERVICE_DPS_VERSION, .body = body };
+    struct service_answer ans = {0};
+    struct service_call c = {.method = "PUT",
+                             .path = (const char *)path.p,
+                             .api_version = SERVICE_DPS_VERSION,
+                             .body = body};
     e = service_do(s, &c, &ans, info);
+    if (e == E_REMOTE && ans.status == 409 && is_again) {
+        service_answer_done(&ans);
+        ans = (struct service_answer){0};
+        c.if_match = "*";
+        e = service_do(s, &c, &ans, info);
+    }
     service_answer_done(&ans);
     return e;
 }
@@ -275,7 +302,8 @@ static enum err enroll_individual(const struct job *j, struct err_info *info)
 
 static enum err read_names(struct job *j, struct err_info *info)
 {
-    const char *serial = cli_get(j->a, "serial"), *rid = cli_get(j->a, "registration-id"), *target = cli_get(j->a, "identity");
+    const char *serial = cli_get(j->a, "serial"), *rid = cli_get(j->a, "registration-id"),
+               *target = cli_get(j->a, "identity");
     if (serial == NULL || target == NULL || serial[0] == '\0' || target[0] == '\0') {
         return err_set(info, E_ARG, "burn wants --serial S and --identity DIR");
     }
@@ -287,28 +315,43 @@ static enum err read_names(struct job *j, struct err_info *info)
     }
     text_lower(j->rid, span_str(j->rid).n);
     if (!id_registration_ok(span_str(j->rid))) {
-        return err_set(info, E_ARG, "'%s' is no registration id (letters, digits, - . _ :); say --registration-id", j->rid);
+        return err_set(
+            info, E_ARG,
+            "'%s' is no registration id (letters, digits, - . _ :); say --registration-id", j->rid);
     }
     return OK;
 }
 
 /* What the ledger says of this serial: E_EXISTS refuses. */
-static enum err may_burn(const struct job *j, const struct ledger *l, bool *ret_reserved, struct err_info *info)
+static enum err may_burn(const struct job *j, const struct ledger *l, bool *ret_reserved,
+                         struct err_info *info)
 {
     const char *target = "";
     enum ledger_state st = ledger_find(l, j->serial, &target);
     const char *other = ledger_find_registration(l, j->rid);
     if (st == LEDGER_DONE) {
-        return err_set(info, E_EXISTS, "serial '%s' was burned before, into '%s'; a serial is used once", j->serial, target);
+        return err_set(info, E_EXISTS,
+                       "serial '%s' was burned before, into '%s'; a serial is used once", j->serial,
+                       target);
     }
     if (st == LEDGER_RESERVED && !span_is(span_str(target), j->target)) {
-        return err_set(info, E_EXISTS, "a burn of serial '%s' into '%s' was interrupted; finish that one first", j->serial, target);
+        return err_set(info, E_EXISTS,
+                       "a burn of serial '%s' into '%s' was interrupted; finish that one first",
+                       j->serial, target);
     }
     if (other != NULL && !span_is(span_str(other), j->serial)) {
-        return err_set(info, E_EXISTS, "registration id '%s' belongs to serial '%s'", j->rid, other);
+        return err_set(info, E_EXISTS, "registration id '%s' belongs to serial '%s'", j->rid,
+                       other);
+    }
+    if (st == LEDGER_RESERVED && other == NULL) {
+        return err_set(info, E_EXISTS,
+                       "the interrupted burn of serial '%s' has another registration id; finish "
+                       "that one first",
+                       j->serial);
     }
     if (st == LEDGER_UNKNOWN && fs_exists(j->target)) {
-        return err_set(info, E_EXISTS, "'%s' exists already; an identity is never burned over", j->target);
+        return err_set(info, E_EXISTS, "'%s' exists already; an identity is never burned over",
+                       j->target);
     }
     *ret_reserved = st == LEDGER_RESERVED;
     return OK;
@@ -316,7 +359,8 @@ static enum err may_burn(const struct job *j, const struct ledger *l, bool *ret_
 
 static enum err burn(struct job *j, struct ledger *l, struct err_info *info)
 {
-    static const char *const kinds[] = { [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509" };
+    static const char *const kinds[] = {
+        [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509"};
     const char *group = cli_get(j->a, "group-key-file"), *ca = cli_get(j->a, "ca-dir");
     bool reserved = false;
     enum err e = may_burn(j, l, &reserved, info);
@@ -331,24 +375,41 @@ static enum err burn(struct job *j, struct ledger *l, struct err_info *info)
         /* The rename had happened and only the last line of the ledger is missing. */
         struct identity id;
         if ((e = identity_load(j->target, &id, info)) == OK) {
+            bool is_same = span_is(span_str(id.serial), j->serial) &&
+                           span_is(span_str(id.registration_id), j->rid);
             identity_done(&id);
+            if (!is_same) {
+                return err_set(info, E_EXISTS, "'%s' holds the identity of another unit",
+                               j->target);
+            }
+            identity_sweep(j->target);
             return ledger_add(l, j->serial, j->rid, LEDGER_DONE, j->target, kind, info);
         }
         return e;
     }
-    if ((e = read_place(j, info)) != OK || (e = group != NULL ? make_symmetric(j, group, info) : make_x509(j, ca, info)) != OK) {
+    if ((e = read_place(j, info)) != OK ||
+        (e = group != NULL ? make_symmetric(j, group, info) : make_x509(j, ca, info)) != OK) {
         return e;
     }
-    if (!reserved && (e = ledger_add(l, j->serial, j->rid, LEDGER_RESERVED, j->target, kind, info)) != OK) {
+    if (!reserved &&
+        (e = ledger_add(l, j->serial, j->rid, LEDGER_RESERVED, j->target, kind, info)) != OK) {
         return e;
     }
-    if (cli_has(j->a, "individual") && (e = enroll_individual(j, info)) != OK) {
+    if (cli_has(j->a, "individual") && (e = enroll_individual(j, reserved, info)) != OK) {
         return e;
     }
     const struct burn b = {
-        .serial = j->serial, .registration_id = j->rid, .id_scope = j->id_scope, .dps_host = j->dps_host, .kind = j->kind,
-        .mqtts_port = j->mqtts_port, .https_port = j->https_port, .key_base64 = buf_span(&j->key_text),
-        .private_key = j->private_key, .cert_chain_pem = buf_span(&j->chain_pem), .ca_pem = buf_span(&j->ca_pem),
+        .serial = j->serial,
+        .registration_id = j->rid,
+        .id_scope = j->id_scope,
+        .dps_host = j->dps_host,
+        .kind = j->kind,
+        .mqtts_port = j->mqtts_port,
+        .https_port = j->https_port,
+        .key_base64 = buf_span(&j->key_text),
+        .private_key = j->private_key,
+        .cert_chain_pem = buf_span(&j->chain_pem),
+        .ca_pem = buf_span(&j->ca_pem),
     };
     e = identity_burn(j->target, &b, info);
     return e != OK ? e : ledger_add(l, j->serial, j->rid, LEDGER_DONE, j->target, kind, info);
@@ -356,11 +417,13 @@ static enum err burn(struct job *j, struct ledger *l, struct err_info *info)
 
 static int run_burn(struct cli_args *a)
 {
-    struct job j = { .a = a, .ca_pem = BUF_INIT(LIMIT_FILE_SMALL), .key_text = BUF_INIT(512),
-                     .chain_pem = BUF_INIT(LIMIT_FILE_SMALL) };
+    struct job j = {.a = a,
+                    .ca_pem = BUF_INIT(LIMIT_FILE_SMALL),
+                    .key_text = BUF_INIT(512),
+                    .chain_pem = BUF_INIT(LIMIT_FILE_SMALL)};
     AUTO(ledger_close_p) struct ledger *l = NULL;
     AUTO(mem_free_p) char *station = tool_station(a);
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     enum err e = station == NULL ? E_NOMEM : read_names(&j, &info);
     if (e == OK && (e = ledger_open(station, &l, &info)) == OK) {
         e = burn(&j, l, &info);
@@ -403,6 +466,11 @@ static const struct cli_option burn_options[] = {
 };
 /* clang-format on */
 const struct cli_command tool_burn = {
-    "burn", "--serial S --identity DIR (--group-key-file FILE | --ca-dir DIR) --env FILE", "Make a unit's identity and write it, once.",
-    burn_options, ARRAY_LEN(burn_options), 0, 0, run_burn
-};
+    "burn",
+    "--serial S --identity DIR (--group-key-file FILE | --ca-dir DIR) --env FILE",
+    "Make a unit's identity and write it, once.",
+    burn_options,
+    ARRAY_LEN(burn_options),
+    0,
+    0,
+    run_burn};

@@ -16,7 +16,7 @@ struct factory {
     struct signer_key *key[2];
     struct cert *cert[2];
 };
-static const char *const names[] = { "root", "intermediate" };
+static const char *const names[] = {"root", "intermediate"};
 
 static enum err save(const struct factory *f, unsigned i, struct err_info *info)
 {
@@ -41,11 +41,16 @@ static enum err create(struct factory *f, const char *name, int64_t days, struct
         AUTO(buf_done) struct buf cn = BUF_INIT(128);
         buf_addf(&cn, "%s %s", name, names[i]);
         const struct cert_request rq = {
-            .profile = i == 0 ? PROFILE_ROOT_CA : PROFILE_INTERMEDIATE_CA, .cn = buf_span(&cn),
-            .not_before_us = now - DAY_US, .not_after_us = now + days * DAY_US,
+            .profile = i == 0 ? PROFILE_ROOT_CA : PROFILE_INTERMEDIATE_CA,
+            .cn = buf_span(&cn),
+            .not_before_us = now - DAY_US,
+            .not_after_us = now + days * DAY_US,
         };
-        enum err e = buf_err(&cn) != OK ? err_set(info, E_ARG, "--name is too long") : signer_key_generate(KEY_P256, &f->key[i]);
-        if (e != OK || (e = signer_issue_now(f->key[0], i == 0 ? NULL : f->cert[0], NULL, f->key[i], &rq, &f->cert[i], info)) != OK ||
+        enum err e = buf_err(&cn) != OK ? err_set(info, E_ARG, "--name is too long")
+                                        : signer_key_generate(KEY_P256, &f->key[i]);
+        if (e != OK ||
+            (e = signer_issue_now(f->key[0], i == 0 ? NULL : f->cert[0], NULL, f->key[i], &rq,
+                                  &f->cert[i], info)) != OK ||
             (e = save(f, i, info)) != OK) {
             return e;
         }
@@ -55,9 +60,9 @@ static enum err create(struct factory *f, const char *name, int64_t days, struct
 
 static int run_create(struct cli_args *a)
 {
-    struct factory f = { .dir = cli_get(a, "dir") };
+    struct factory f = {.dir = cli_get(a, "dir")};
     const char *name = cli_get(a, "name");
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     uint64_t days = 3650;
     if (f.dir == NULL || name == NULL || !cli_number(a, "days", 1, 36500, &days)) {
         return cli_failf(EXIT_USAGE, "usage: enroll-tool %s %s", a->cmd->name, a->cmd->usage);
@@ -74,7 +79,10 @@ static int run_create(struct cli_args *a)
         (void)cli_fail(e, &info);
         return e == E_EXISTS ? EXIT_REFUSED : EXIT_FAILED;
     }
-    printf(a->is_json ? "{\"dir\":\"%s\"}\n" : "made root and intermediate CA in %s; keep root.key offline, away from the line\n", f.dir);
+    printf(a->is_json
+               ? "{\"dir\":\"%s\"}\n"
+               : "made root and intermediate CA in %s; keep root.key offline, away from the line\n",
+           f.dir);
     return EXIT_DONE;
 }
 
@@ -86,6 +94,11 @@ static const struct cli_option options[] = {
     { "json", NULL, "Machine-readable output." },
 };
 /* clang-format on */
-const struct cli_command tool_ca_create = {
-    "ca create", "--dir DIR --name N [--days N]", "Make a factory's root and intermediate CA.", options, ARRAY_LEN(options), 0, 0, run_create
-};
+const struct cli_command tool_ca_create = {"ca create",
+                                           "--dir DIR --name N [--days N]",
+                                           "Make a factory's root and intermediate CA.",
+                                           options,
+                                           ARRAY_LEN(options),
+                                           0,
+                                           0,
+                                           run_create};

@@ -31,7 +31,8 @@ struct ledger {
     char last_hash[HASH_TEXT];
 };
 
-static const char *const event_names[] = { [LEDGER_UNKNOWN] = "", [LEDGER_RESERVED] = "reserved", [LEDGER_DONE] = "done" };
+static const char *const event_names[] = {
+    [LEDGER_UNKNOWN] = "", [LEDGER_RESERVED] = "reserved", [LEDGER_DONE] = "done"};
 
 /* --- in memory ------------------------------------------------------------------------------------------ */
 
@@ -97,7 +98,8 @@ static void hash_text(struct span s, char dst[HASH_TEXT])
 }
 
 /* The hash covers the line up to its own member. */
-static enum err check_line(struct ledger *l, struct span line, struct ledger_entry *ret, struct json **ret_json, struct err_info *info)
+static enum err check_line(struct ledger *l, struct span line, struct ledger_entry *ret,
+                           struct json **ret_json, struct err_info *info)
 {
     char want[HASH_TEXT];
     static const char mark[] = ",\"hash\":\"";
@@ -107,20 +109,26 @@ static enum err check_line(struct ledger *l, struct span line, struct ledger_ent
     uint64_t at = l->n + 1;
     const size_t tail = sizeof(mark) - 1 + 64 + 2;
     enum err e = json_read_object(line, LINE_LIMIT, ret_json, info);
-    if (e != OK || line.n < tail || (e = json_get_str(*ret_json, "serial", JSON_F_NEED, &ret->serial, info)) != OK ||
-        (e = json_get_str(*ret_json, "registrationId", JSON_F_NEED, &ret->registration_id, info)) != OK ||
+    if (e != OK || line.n < tail ||
+        (e = json_get_str(*ret_json, "serial", JSON_F_NEED, &ret->serial, info)) != OK ||
+        (e = json_get_str(*ret_json, "registrationId", JSON_F_NEED, &ret->registration_id, info)) !=
+            OK ||
         (e = json_get_str(*ret_json, "target", JSON_F_NEED, &ret->target, info)) != OK ||
         (e = json_get_str(*ret_json, "attestation", JSON_F_NEED, &ret->attestation, info)) != OK ||
         (e = json_get_str(*ret_json, "at", JSON_F_NEED, &ret->at, info)) != OK ||
         (e = json_get_int(*ret_json, "n", JSON_F_NEED, 1, INT64_MAX, &n, info)) != OK ||
-        (e = json_get_word(*ret_json, "event", JSON_F_NEED, event_names, ARRAY_LEN(event_names), &event, info)) != OK ||
+        (e = json_get_word(*ret_json, "event", JSON_F_NEED, event_names, ARRAY_LEN(event_names),
+                           &event, info)) != OK ||
         (e = json_get_str(*ret_json, "prev", JSON_F_NEED, &prev, info)) != OK ||
         (e = json_get_str(*ret_json, "hash", JSON_F_NEED, &hash, info)) != OK) {
-        return err_set(info, E_CORRUPT, "ledger line %llu is not well-formed", (unsigned long long)at);
+        return err_set(info, E_CORRUPT, "ledger line %llu is not well-formed",
+                       (unsigned long long)at);
     }
     hash_text(span_sub(line, 0, line.n - tail), want);
     if ((uint64_t)n != at || !span_is(prev, l->last_hash) || !span_is(hash, want)) {
-        return err_set(info, E_CORRUPT, "ledger line %llu was changed, or a line before it is missing", (unsigned long long)at);
+        return err_set(info, E_CORRUPT,
+                       "ledger line %llu was changed, or a line before it is missing",
+                       (unsigned long long)at);
     }
     ret->n = (uint64_t)n;
     ret->event = (enum ledger_state)event;
@@ -129,7 +137,8 @@ static enum err check_line(struct ledger *l, struct span line, struct ledger_ent
     return OK;
 }
 
-static enum err read_all(struct ledger *l, ledger_fn fn, void *arg, size_t *ret_good, struct err_info *info)
+static enum err read_all(struct ledger *l, ledger_fn fn, void *arg, size_t *ret_good,
+                         struct err_info *info)
 {
     AUTO(buf_done) struct buf text = BUF_INIT(LEDGER_MAX);
     enum err e = fs_read(l->path, &text, info);
@@ -174,13 +183,16 @@ enum err ledger_open(const char *station_dir, struct ledger **ret, struct err_in
         return e;
     }
     if ((e = fs_lock_dir(station_dir, &l->lock_fd, info)) != OK) {
-        return e == E_IN_USE ? err_set(info, e, "another enroll-tool is at work on station '%s'", station_dir) : e;
+        return e == E_IN_USE
+                   ? err_set(info, e, "another enroll-tool is at work on station '%s'", station_dir)
+                   : e;
     }
     l->fd = open(l->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (l->fd < 0) {
         return err_set_errno(info, errno, "cannot open '%s'", l->path);
     }
-    if ((e = fs_sync_dir(station_dir, info)) != OK || (e = read_all(l, NULL, NULL, &good, info)) != OK) {
+    if ((e = fs_sync_dir(station_dir, info)) != OK ||
+        (e = read_all(l, NULL, NULL, &good, info)) != OK) {
         return e;
     }
     if (ftruncate(l->fd, (off_t)good) != 0) {
@@ -195,7 +207,7 @@ void ledger_close(struct ledger *l)
     if (l == NULL) {
         return;
     }
-    struct map_cursor c = { 0 };
+    struct map_cursor c = {0};
     for (struct map_node *n; (n = map_next(&l->by_serial, &c)) != NULL;) {
         map_del(&l->by_serial, n);
         unit_free(CONTAINER_OF(n, struct unit, by_serial));
@@ -228,8 +240,9 @@ const char *ledger_find_registration(const struct ledger *l, const char *registr
     return n != NULL ? CONTAINER_OF(n, struct unit, by_rid)->serial : NULL;
 }
 
-enum err ledger_add(struct ledger *l, const char *serial, const char *registration_id, enum ledger_state event, const char *target,
-                    const char *attestation, struct err_info *info)
+enum err ledger_add(struct ledger *l, const char *serial, const char *registration_id,
+                    enum ledger_state event, const char *target, const char *attestation,
+                    struct err_info *info)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(LINE_LIMIT);
     char when[TIME_ISO_SIZE], hash[HASH_TEXT];
@@ -250,9 +263,10 @@ enum err ledger_add(struct ledger *l, const char *serial, const char *registrati
     if (write(l->fd, b.p, b.n) != (ssize_t)b.n || fsync(l->fd) != 0) {
         return err_set_errno(info, errno, "cannot write '%s'", l->path);
     }
-    const struct ledger_entry e = {
-        .serial = span_str(serial), .registration_id = span_str(registration_id), .target = span_str(target), .event = event
-    };
+    const struct ledger_entry e = {.serial = span_str(serial),
+                                   .registration_id = span_str(registration_id),
+                                   .target = span_str(target),
+                                   .event = event};
     l->n++;
     (void)span_to_cstr(span_str(hash), l->last_hash, sizeof(l->last_hash));
     return remember(l, &e);

@@ -32,8 +32,9 @@ enum ledger_state ledger_find(const struct ledger *l, const char *serial, const 
 /* Was the registration id given to another serial? (borrowed serial, NULL: no) */
 const char *ledger_find_registration(const struct ledger *l, const char *registration_id);
 /* On disk when it returns. */
-MUST_USE enum err ledger_add(struct ledger *l, const char *serial, const char *registration_id, enum ledger_state event,
-                             const char *target, const char *attestation, struct err_info *info);
+MUST_USE enum err ledger_add(struct ledger *l, const char *serial, const char *registration_id,
+                             enum ledger_state event, const char *target, const char *attestation,
+                             struct err_info *info);
 typedef void (*ledger_fn)(void *arg, const struct ledger_entry *e);
 MUST_USE enum err ledger_each(struct ledger *l, ledger_fn fn, void *arg, struct err_info *info);
 

@@ -62,28 +62,33 @@ static enum err check_x509(const struct identity *id, struct err_info *info)
     AUTO(signer_key_free_p) struct signer_key *key = NULL;
     struct span cn;
     enum err e = tool_read(id->cert_chain_file, LIMIT_FILE_SMALL, &pem, info);
-    if (e != OK || (e = cert_from_text(buf_span(&pem), &leaf, info)) != OK || (e = signer_key_load(id->key_file, &key, info)) != OK ||
+    if (e != OK || (e = cert_from_text(buf_span(&pem), &leaf, info)) != OK ||
+        (e = signer_key_load(id->key_file, &key, info)) != OK ||
         (e = cert_cn(leaf, &cn, info)) != OK) {
         return e;
     }
     if (!signer_key_fits(key, leaf)) {
         return err_set(info, E_CERT, "private key and certificate do not belong together");
     }
-    return span_is(cn, id->registration_id) ? OK : err_set(info, E_CERT, "certificate is for '%.*s'", SPAN_ARG(cn));
+    return span_is(cn, id->registration_id)
+               ? OK
+               : err_set(info, E_CERT, "certificate is for '%.*s'", SPAN_ARG(cn));
 }
 
 static int run_verify(struct cli_args *a)
 {
-    struct identity id = { 0 };
-    struct err_info info = { 0 };
+    struct identity id = {0};
+    struct err_info info = {0};
     enum err e = identity_load(a->words[0], &id, &info);
     if (e == OK && id.kind == ATTEST_X509) {
         e = check_x509(&id, &info);
     }
     if (e == OK && a->is_json) {
-        printf("{\"serial\":\"%s\",\"registrationId\":\"%s\",\"complete\":true}\n", id.serial, id.registration_id);
+        printf("{\"serial\":\"%s\",\"registrationId\":\"%s\",\"complete\":true}\n", id.serial,
+               id.registration_id);
     } else if (e == OK) {
-        printf("%s: complete; serial %s, registration id %s, id scope %s\n", a->words[0], id.serial, id.registration_id, id.id_scope);
+        printf("%s: complete; serial %s, registration id %s, id scope %s\n", a->words[0], id.serial,
+               id.registration_id, id.id_scope);
     }
     identity_done(&id);
     return e == OK ? EXIT_DONE : cli_fail(e, &info);
@@ -95,7 +100,7 @@ static void print_entry(void *arg, const struct ledger_entry *e)
 {
     (void)arg;
     printf("%llu  ", (unsigned long long)e->n);
-    const struct span parts[] = { e->at, e->serial, e->registration_id, e->attestation, e->target };
+    const struct span parts[] = {e->at, e->serial, e->registration_id, e->attestation, e->target};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         cli_print_safe(stdout, parts[i]);
         printf("  ");
@@ -107,7 +112,7 @@ static int run_list(struct cli_args *a)
 {
     AUTO(mem_free_p) char *station = tool_station(a);
     AUTO(ledger_close_p) struct ledger *l = NULL;
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     enum err e = station == NULL ? E_NOMEM : ledger_open(station, &l, &info);
     if (e == OK) {
         e = ledger_each(l, print_entry, NULL, &info);
@@ -123,16 +128,27 @@ static const struct cli_option list_options[] = {
     { "station", "DIR", "Folder of this station's ledger." },
 };
 /* clang-format on */
-const struct cli_command tool_verify = {
-    "verify", "DIR [--json]", "Check that an identity is complete and fits together.", verify_options, ARRAY_LEN(verify_options), 1, 1, run_verify
-};
-const struct cli_command tool_ledger_list = {
-    "ledger list", "[--station DIR]", "Check the ledger's chain and list it.", list_options, ARRAY_LEN(list_options), 0, 0, run_list
-};
+const struct cli_command tool_verify = {"verify",
+                                        "DIR [--json]",
+                                        "Check that an identity is complete and fits together.",
+                                        verify_options,
+                                        ARRAY_LEN(verify_options),
+                                        1,
+                                        1,
+                                        run_verify};
+const struct cli_command tool_ledger_list = {"ledger list",
+                                             "[--station DIR]",
+                                             "Check the ledger's chain and list it.",
+                                             list_options,
+                                             ARRAY_LEN(list_options),
+                                             0,
+                                             0,
+                                             run_list};
 
 static const struct cli_command *command_at(size_t i)
 {
-    static const struct cli_command *const list[] = { &tool_burn, &tool_ca_create, &tool_verify, &tool_ledger_list };
+    static const struct cli_command *const list[] = {&tool_burn, &tool_ca_create, &tool_verify,
+                                                     &tool_ledger_list};
     return i < ARRAY_LEN(list) ? list[i] : NULL;
 }
 
