@@ -157,7 +157,24 @@ static void last_words(const struct sandbox *sb, unsigned i, char *dst, size_t n
     while (from > 0 && s.p[from - 1] != '\n') {
         from--;
     }
-    (void)span_to_cstr(span_sub(span_from(s, from), 0, n - 1), dst, n);
+    struct span line = span_from(s, from);
+    /* A log line: its reason is what people want to read. */
+    static const char why[] = " why=\"";
+    const uint8_t *p = line.n > 0 ? memmem(line.p, line.n, why, sizeof(why) - 1) : NULL;
+    if (p != NULL) {
+        line = span_from(line, (size_t)(p - line.p) + sizeof(why) - 1);
+        line.n -= line.n > 0 && line.p[line.n - 1] == '"' ? 1 : 0;
+    }
+    (void)span_to_cstr(span_sub(line, 0, n - 1), dst, n);
+}
+
+/* What to do about a privilege that is missing, for somebody without service units. */
+static enum err did_not_start(const struct sandbox *sb, unsigned i, const char *words, struct err_info *info)
+{
+    bool is_port = strstr(words, "ports below 1024") != NULL;
+    return err_set(info, is_port ? E_PERM : E_STATE, "%s did not start: %s%s%s%s%s", sb->server[i].name,
+                   words[0] != '\0' ? words : "it said nothing", is_port ? "; or: sudo setcap cap_net_bind_service=+ep " : "",
+                   is_port ? sb->bin_dps : "", is_port ? " " : "", is_port ? sb->bin_hub : "");
 }
 
 /* In the child, after fork. */
@@ -282,7 +299,7 @@ enum err sandbox_wait_ready(struct sandbox *sb, unsigned i, struct err_info *inf
     if (n < 5 || memcmp(text, "ready", 5) != 0) {
         char words[512];
         last_words(sb, i, words, sizeof(words));
-        return err_set(info, E_STATE, "%s did not start: %s", s->name, words[0] != '\0' ? words : "it said nothing");
+        return did_not_start(sb, i, words, info);
     }
     return OK;
 }
