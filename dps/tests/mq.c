@@ -49,7 +49,7 @@ int mq_next(struct mq *m)
         m->in.n += (size_t)n;
     }
     assert_ok(e);
-    int type = mqtt_type_of(first);
+    int type = (int)mqtt_type_of(first);
     if (type == MQTT_PUBLISH) {
         assert_ok(mqtt_publish_read(first, body, &m->pub, NULL));
         if (m->pub.qos == 1) {
