@@ -173,8 +173,7 @@ static enum err judge_thumbprint(struct attempt *t)
 
 static enum err judge_chain(struct attempt *t)
 {
-    AUTO(cert_free_p) struct cert *leaf = NULL;
-    struct span cn;
+    struct leaf leaf;
     t->tried_chain = true;
     t->ret->trust_epoch = trust_epoch(worker_server(t->w));
     enum chain_verdict v = trust_verify(t->w, &t->peer, NULL, 0, &t->ret->path, t->info);
@@ -184,13 +183,12 @@ static enum err judge_chain(struct attempt *t)
     if (v != CHAIN_OK) {
         return err_wrap(t->info, E_UNAUTHORIZED, "chain refused (%s)", chain_verdict_name(v));
     }
-    if (cert_from_der(t->peer.leaf_der, &leaf, t->info) != OK ||
-        cert_cn(leaf, &cn, t->info) != OK) {
+    if (leaf_read(t->peer.leaf_der, &leaf, t->info) != OK) {
         return E_UNAUTHORIZED;
     }
-    if (!span_eq(cn, t->d.id)) {
+    if (!span_eq(leaf.cn, t->d.id)) {
         return err_set(t->info, E_UNAUTHORIZED, "certificate's CN \"%.*s\" is not the device id",
-                       SPAN_ARG(span_sub(cn, 0, LIMIT_X509_RID)));
+                       SPAN_ARG(span_sub(leaf.cn, 0, LIMIT_X509_RID)));
     }
     t->ret->by_ca = true;
     t->ret->expires_s = t->ret->path.not_after_us / 1000000;
