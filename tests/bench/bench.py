@@ -238,14 +238,6 @@ class Bed:
     def hub_https(self):
         return self.hub_args() + ["--port", self.env["httpsPort"]]
 
-    def dps_quiet_throttle(self):
-        """The generator polls at once where a device waits for the time it was told; the bound on polls would measure only itself."""
-        conf = os.path.join(self.sandbox, "dps/berth.conf")
-        with open(conf, "a") as f:
-            f.write("[dps]\npoll-burst = 0\nregister-burst = 0\n")
-        self.sandbox_down()
-        self.sandbox_up()
-
     def make_devices(self, n, first=0, id_template="sas%05d", auth=None):
         """Registers devices at the hub over its public REST; server CPU microseconds of each."""
         auth = auth or '{"type":"sas","symmetricKey":{"primaryKey":"%s","secondaryKey":"%s"}}' % (DEVICE_KEY, DEVICE_KEY)
