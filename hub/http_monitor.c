@@ -321,7 +321,7 @@ static enum err read_request(struct http_rq *rq, struct hub *h, struct monitor *
 {
     bool found;
     uint64_t one = UINT64_MAX;
-    enum err e = read_number(rq, "partition", h->conf->partitions - 1, &one, info);
+    enum err e = read_number(rq, "partition", h->partitions - 1, &one, info);
     m->left = UINT64_MAX;
     if (e != OK || (e = read_number(rq, "max", INT64_MAX, &m->left, info)) != OK) {
         return e;
@@ -341,7 +341,7 @@ static enum err read_request(struct http_rq *rq, struct hub *h, struct monitor *
             return E_NOMEM;
         }
     }
-    for (unsigned p = 0; p < h->conf->partitions; p++) {
+    for (unsigned p = 0; p < h->partitions; p++) {
         if (one == UINT64_MAX || one == p) {
             struct watched *at = &m->part[m->n];
             at->m = m;
@@ -369,7 +369,7 @@ void hub_monitor_get(struct http_rq *rq)
         hub_refuse(rq, E_THROTTLED, NULL);
         return;
     }
-    struct monitor *m = mem_new(sizeof(*m) + (size_t)h->conf->partitions * sizeof(m->part[0]));
+    struct monitor *m = mem_new(sizeof(*m) + h->partitions * sizeof(m->part[0]));
     if (m == NULL) {
         hub_refuse(rq, E_NOMEM, NULL);
         return;

@@ -159,19 +159,20 @@ static enum err init(struct server *s, struct err_info *info)
         return E_NOMEM;
     }
     h->server = s;
-    h->conf = server_conf(s);
+    const struct hub_conf *conf = server_conf(s);
+    h->partitions = (unsigned)conf->partitions;
     server_set_user(s, h);
-    AUTO(mem_free_p) char *dir = fs_join(h->conf->base.data_dir, "log");
+    AUTO(mem_free_p) char *dir = fs_join(conf->base.data_dir, "log");
     if (dir == NULL) {
         return E_NOMEM;
     }
     const struct seglog_config log = {
         .dir = dir,
-        .partitions = (unsigned)h->conf->partitions,
-        .segment_bytes = h->conf->segment_bytes,
-        .retention_s = h->conf->retention_s,
-        .retention_bytes = h->conf->retention_bytes,
-        .reserve_bytes = 2 * h->conf->base.disk_reserve, /* the log stops before the registry does */
+        .partitions = h->partitions,
+        .segment_bytes = conf->segment_bytes,
+        .retention_s = conf->retention_s,
+        .retention_bytes = conf->retention_bytes,
+        .reserve_bytes = 2 * conf->base.disk_reserve, /* the log stops before the registry does */
         .clock = server_clock(s),
     };
     enum err e = seglog_open(&log, &h->log, info);

@@ -88,7 +88,7 @@ static unsigned partition_of(const struct hub *h, struct span device_id)
 {
     /* A fixed key: the partition of a device is the same after a restart. */
     uint64_t x = siphash(UINT64_C(0x6265727468206875), UINT64_C(0x6220706172746974), device_id);
-    return (unsigned)(x % h->conf->partitions);
+    return (unsigned)(x % h->partitions);
 }
 
 static void came_home(struct msg *m)
