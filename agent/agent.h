@@ -19,6 +19,8 @@
 #ifndef AGENT_AGENT_H
 #define AGENT_AGENT_H
 
+#include <signal.h>
+
 #include "client/hub_client.h"
 
 #define AGENT_WAIT_BASE_MS 1000u
@@ -43,6 +45,7 @@ struct agent_message {
 
 struct agent {
     const struct agent_conf *conf;
+    const volatile sig_atomic_t *stop; /* set by a signal: come to an end */
     struct identity id;
     struct assignment at;
     struct loop *loop;
@@ -61,6 +64,27 @@ struct agent {
     size_t first, count;
 };
 
+/* --- agent.c: the states above ---------------------------------------------------------------- */
+/* Reads identity and stored assignment, counts the boot. agent_finish() also after a failure. */
+MUST_USE enum err agent_start(struct agent *a, const struct agent_conf *conf,
+                              const volatile sig_atomic_t *stop, struct err_info *info);
+/* Until *stop. */
+void agent_run(struct agent *a);
+void agent_finish(struct agent *a);
+
+/* --- queue.c: telemetry until the hub has it on disk -------------------------------------------- */
+/* Takes body and numbers it; full: the oldest goes, counted. false: body was NULL. */
+bool agent_queue_push(struct agent *a, char *body);
+typedef enum err (*agent_send_fn)(void *arg, struct span body, uint64_t n);
+/* Gives what was not yet sent on this link to send, in order, until it refuses. Nothing while the hub is away. */
+void agent_queue_flush(struct agent *a, agent_send_fn send, void *arg);
+/* Number n and what stands before it are on the hub's disk. */
+void agent_queue_stored(struct agent *a, uint64_t n);
+/* A new link: what the old one left unanswered is sent again. */
+void agent_queue_again(struct agent *a);
+void agent_queue_done(struct agent *a);
+
+/* --- measure.c ------------------------------------------------------------------------------------ */
 /* One telemetry body: {"n":1,"uptime":12.3,"load1":0.5,"memoryFreeKb":1234}. Heap, NULL when memory is short. */
 char *agent_measure(uint64_t n);
 /* Reported properties: version, boots, system. Heap. */

@@ -16,7 +16,8 @@ char *agent_measure(uint64_t n)
     struct sysinfo si;
     buf_addf(&b, "{\"n\":%llu", (unsigned long long)n);
     if (sysinfo(&si) == 0) {
-        buf_addf(&b, ",\"uptime\":%ld,\"load1\":%.2f,\"memoryFreeKb\":%llu", si.uptime, (double)si.loads[0] / 65536.0,
+        buf_addf(&b, ",\"uptime\":%ld,\"load1\":%.2f,\"memoryFreeKb\":%llu", si.uptime,
+                 (double)si.loads[0] / 65536.0,
                  (unsigned long long)si.freeram * si.mem_unit / 1024);
     }
     buf_add_u8(&b, '}');
@@ -29,8 +30,8 @@ char *agent_describe(const struct agent *a)
 {
     struct buf b = BUF_INIT(4096);
     struct utsname u;
-    buf_addf(&b, "{\"agent\":{\"version\":\"%s\",\"boots\":%llu,\"telemetryInterval\":%llu", PACKAGE_VERSION, (unsigned long long)a->boot,
-             (unsigned long long)a->interval_s);
+    buf_addf(&b, "{\"agent\":{\"version\":\"%s\",\"boots\":%llu,\"telemetryInterval\":%llu",
+             PACKAGE_VERSION, (unsigned long long)a->boot, (unsigned long long)a->interval_s);
     if (uname(&u) == 0) {
         buf_add_str(&b, ",\"system\":");
         json_write_str(&b, span_str(u.sysname));
