@@ -10,8 +10,8 @@
  * The handler may return without having answered: the connection waits (suspended) until http_answer. A connection
  * has one request at a time; what is pipelined behind it stays unread, so answers leave in order.
  * A refusal reads a body of known length up to 64 KiB and keeps the connection; else it answers at once, throws away
- * what comes for LIMIT_HTTP_LINGER_MS, and closes. A body where one could be expected (POST, PUT, PATCH on a route
- * with a body limit) needs Content-Length or chunks: E_ARG_NULL. HEAD needs a route of its own (405): it must not do
+ * what comes for LIMIT_HTTP_LINGER_MS, and closes. A request with neither Content-Length nor chunks has an empty
+ * body (RFC 9112 6.3); http_rq_has_body tells it from one that says so. HEAD needs a route of its own (405): it must not do
  * what a GET may do. POST with X-HTTP-Method-Override: PATCH is PATCH; any other value: E_ARG.
  *
  * Ownership   http_rq is freed by the server after the answer has been handed over or the client has gone. A pending
@@ -104,6 +104,8 @@ struct span http_rq_header(const struct http_rq *rq, const char *name);
 typedef void (*http_header_fn)(void *arg, struct span name, struct span value);
 void http_rq_each_header(const struct http_rq *rq, http_header_fn fn, void *arg);
 struct span http_rq_host(const struct http_rq *rq); /* without port */
+/* A Content-Length (also 0) or chunks were there. */
+bool http_rq_has_body(const struct http_rq *rq);
 struct span http_rq_body(const struct http_rq *rq); /* in the handler; lives as long as rq */
 struct arena *http_rq_arena(struct http_rq *rq);
 struct conn *http_rq_conn(struct http_rq *rq); /* NULL only in tests */

@@ -64,10 +64,6 @@ static enum err check_body(struct http_rq *rq, unsigned *ret_status, struct err_
     if (h->length > rq->body_limit) {
         return err_set(info, E_TOO_LARGE, "body is larger than %zu bytes", rq->body_limit);
     }
-    bool wants_body = rq->method == HTTP_POST || rq->method == HTTP_PUT || rq->method == HTTP_PATCH;
-    if (rq->keeps_body && wants_body && !h->has_length && !h->is_chunked) {
-        return err_set(info, E_ARG_NULL, "neither Content-Length nor chunked");
-    }
     rq->body.max = rq->body_limit;
     return OK;
 }

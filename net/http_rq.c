@@ -117,6 +117,11 @@ struct span http_rq_host(const struct http_rq *rq)
     return http_host_name(rq->head.host);
 }
 
+bool http_rq_has_body(const struct http_rq *rq)
+{
+    return rq->head.has_length || rq->head.is_chunked;
+}
+
 struct span http_rq_body(const struct http_rq *rq)
 {
     return buf_span(&rq->body);
