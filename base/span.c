@@ -194,12 +194,12 @@ size_t span_utf8_len(struct span a)
 
 bool span_is_utf8(struct span a)
 {
-    while (a.n != 0) {
-        size_t n = span_utf8_len(a);
-        if (n == 0 || a.p[0] == 0) {
+    for (size_t at = 0; at < a.n;) {
+        size_t n = a.p[at] < 0x80 ? 1 : span_utf8_len(span_from(a, at));
+        if (n == 0 || a.p[at] == 0) {
             return false;
         }
-        a = span_from(a, n);
+        at += n;
     }
     return true;
 }

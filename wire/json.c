@@ -125,16 +125,26 @@ static const char *short_escape(uint8_t c)
     return c < ARRAY_LEN(escapes) ? escapes[c] : NULL;
 }
 
+/* How many bytes from the start need no escape. Nearly all text is ASCII: those bytes pass without a call. */
+static size_t plain_prefix(struct span s)
+{
+    size_t at = 0;
+    while (at < s.n) {
+        uint8_t c = s.p[at];
+        size_t step = c < 0x80 ? 1 : span_utf8_len(span_from(s, at));
+        if (c < 0x20 || c == '"' || c == '\\' || step == 0) {
+            break;
+        }
+        at += step;
+    }
+    return at;
+}
+
 void json_write_str(struct buf *b, struct span s)
 {
     buf_add_u8(b, '"');
     while (s.n > 0) {
-        size_t plain = 0; /* copied in one piece */
-        size_t step = 0;
-        while (plain < s.n && s.p[plain] >= 0x20 && s.p[plain] != '"' && s.p[plain] != '\\' &&
-               (step = span_utf8_len(span_from(s, plain))) > 0) {
-            plain += step;
-        }
+        size_t plain = plain_prefix(s); /* copied in one piece */
         buf_add(b, span_sub(s, 0, plain));
         s = span_from(s, plain);
         if (s.n == 0) {
