@@ -29,7 +29,8 @@ bool cli_has(const struct cli_args *a, const char *name)
     return cli_get(a, name) != NULL;
 }
 
-bool cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max, uint64_t *ret)
+bool cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max,
+                uint64_t *ret)
 {
     const char *text = cli_get(a, name);
     uint64_t v;
@@ -62,15 +63,22 @@ int cli_fail(enum err e, const struct err_info *info)
     return e == E_REMOTE ? EXIT_REFUSED : EXIT_FAILED;
 }
 
+/* Does a character of several bytes begin that shows nothing, or changes how others are shown? */
+static bool is_mark(const uint8_t *p)
+{
+    return (p[0] == 0xc2 && p[1] < 0xa0) ||                    /* U+0080..9F, C1 */
+           (p[0] == 0xd8 && p[1] == 0x9c) ||                   /* U+061C */
+           (p[0] == 0xe2 && (p[1] == 0x80 || p[1] == 0x81)) || /* U+2000..207F: bidi, separators */
+           (p[0] == 0xef && p[1] == 0xbb) ||                   /* U+FEFF */
+           (p[0] == 0xf3 && p[1] == 0xa0);                     /* U+E0000..: tags */
+}
+
 void cli_print_safe(FILE *out, struct span s)
 {
     while (s.n > 0) {
         size_t n = span_utf8_len(s);
         bool is_plain = n == 1 && s.p[0] >= 0x20 && s.p[0] != 0x7f;
-        /* C1 controls, bidi and other invisible marks (U+0080..9F, U+2000..206F, U+FEFF) stay visible as numbers. */
-        bool is_mark = n >= 2 && ((s.p[0] == 0xc2 && s.p[1] < 0xa0) || (n == 3 && s.p[0] == 0xe2 && (s.p[1] == 0x80 || s.p[1] == 0x81)) ||
-                                  (n == 3 && s.p[0] == 0xef && s.p[1] == 0xbb));
-        if (is_plain || (n >= 2 && !is_mark)) {
+        if (is_plain || (n >= 2 && !is_mark(s.p))) {
             fwrite(s.p, 1, n, out);
         } else {
             n = n == 0 ? 1 : n;
@@ -99,7 +107,8 @@ static void print_command(const struct cli_command *c)
     printf("Usage: %s %s %s\n\n%s\n\n", program, c->name, c->usage, c->help);
     for (size_t i = 0; i < c->n_options; i++) {
         char left[64];
-        (void)snprintf(left, sizeof(left), "--%s%s%s", c->options[i].name, c->options[i].arg != NULL ? " " : "",
+        (void)snprintf(left, sizeof(left), "--%s%s%s", c->options[i].name,
+                       c->options[i].arg != NULL ? " " : "",
                        c->options[i].arg != NULL ? c->options[i].arg : "");
         printf("  %-32s %s\n", left, c->options[i].help);
     }
@@ -164,19 +173,25 @@ static bool read_args(struct cli_args *a, int argc, char **argv, bool *ret_help)
             return true;
         }
         const struct cli_option *o = find_option(a->cmd, name);
-        if (o == NULL || a->n_set == CLI_VALUES || (o->arg == NULL && rest.p != NULL) || (o->arg != NULL && rest.p == NULL && i + 1 == argc)) {
-            (void)cli_failf(EXIT_USAGE, o == NULL ? "%s has no option '%s'" : "%s: option '%s' is not used that way", a->cmd->name, argv[i]);
+        if (o == NULL || a->n_set == CLI_VALUES || (o->arg == NULL && rest.p != NULL) ||
+            (o->arg != NULL && rest.p == NULL && i + 1 == argc)) {
+            (void)cli_failf(EXIT_USAGE,
+                            o == NULL ? "%s has no option '%s'"
+                                      : "%s: option '%s' is not used that way",
+                            a->cmd->name, argv[i]);
             return false;
         }
         a->set[a->n_set].name = o->name;
-        a->set[a->n_set++].value = o->arg == NULL ? "" : rest.p != NULL ? (const char *)rest.p : argv[++i];
+        a->set[a->n_set++].value = o->arg == NULL   ? ""
+                                   : rest.p != NULL ? (const char *)rest.p
+                                                    : argv[++i];
     }
     return true;
 }
 
 static int run(const struct cli_command *c, int argc, char **argv)
 {
-    struct cli_args a = { .cmd = c };
+    struct cli_args a = {.cmd = c};
     bool help = false;
     if (!read_args(&a, argc, argv, &help)) {
         return EXIT_USAGE;
@@ -196,7 +211,7 @@ int cli_main(const char *name, cli_command_fn at, int argc, char **argv)
 {
     program = name;
     command_at = at;
-    const struct sigaction sa = { .sa_handler = on_signal };
+    const struct sigaction sa = {.sa_handler = on_signal};
     int words = 0;
     (void)sigaction(SIGINT, &sa, NULL);
     (void)sigaction(SIGTERM, &sa, NULL);
@@ -213,7 +228,8 @@ int cli_main(const char *name, cli_command_fn at, int argc, char **argv)
     int skip = is_help ? 2 : 1;
     const struct cli_command *c = find(argv + skip, argc - skip, &words);
     if (c == NULL) {
-        return cli_failf(EXIT_USAGE, "there is no command '%s'; see %s --help", argv[skip], program);
+        return cli_failf(EXIT_USAGE, "there is no command '%s'; see %s --help", argv[skip],
+                         program);
     }
     if (is_help) {
         print_command(c);

@@ -35,7 +35,6 @@ struct cli_command {
     int (*run)(struct cli_args *a);
 };
 
-
 #define CLI_VALUES 64u
 struct cli_args {
     const struct cli_command *cmd;
@@ -51,15 +50,16 @@ struct cli_args {
 /* Last value of an option, NULL when not given; "" for one without argument. */
 const char *cli_get(const struct cli_args *a, const char *name);
 bool cli_has(const struct cli_args *a, const char *name);
-/* Number in min..max; false with a message and EXIT_USAGE in mind. */
-bool cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max, uint64_t *ret);
+/* Number in min..max, *ret untouched when the option is not given; false: it is no such number. */
+bool cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max,
+                uint64_t *ret);
 
 /* "program: text" on standard error; returns the exit status for e. */
 int cli_fail(enum err e, const struct err_info *info);
 int cli_failf(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
 extern volatile sig_atomic_t cli_interrupted;
 
-/* Printable text: control characters, escapes and bidi marks become \xNN. */
+/* Printable text: control characters, bidi and invisible marks, and what is no UTF-8 become \xNN. */
 void cli_print_safe(FILE *out, struct span s);
 
 /* i-th command, NULL behind the last. */

@@ -20,7 +20,7 @@ noinst_LIBRARIES += %D%/libbase.a
 # Each test stands beside its module; buf_test also covers rd and arena, cdefs_test also list.
 check_PROGRAMS += \
 	%D%/cdefs_test %D%/err_test %D%/span_test %D%/buf_test %D%/secret_test %D%/clock_test \
-	%D%/text_test %D%/mailbox_test %D%/map_test %D%/log_test %D%/fs_test %D%/conf_test
+	%D%/text_test %D%/mailbox_test %D%/map_test %D%/log_test %D%/fs_test %D%/conf_test %D%/cli_test
 base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
 %C%_cdefs_test_SOURCES = %D%/cdefs_test.c
 %C%_cdefs_test_LDADD = $(base_test_libs)
@@ -46,3 +46,5 @@ base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
 %C%_fs_test_LDADD = $(base_test_libs)
 %C%_conf_test_SOURCES = %D%/conf_test.c
 %C%_conf_test_LDADD = $(base_test_libs)
+%C%_cli_test_SOURCES = %D%/cli_test.c
+%C%_cli_test_LDADD = $(base_test_libs)

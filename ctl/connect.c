@@ -18,7 +18,9 @@ static enum err read_env(const struct cli_args *a, struct json **ret, struct err
     AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
     const char *path = cli_get(a, "env");
     if (path == NULL) {
-        return err_set(info, E_ARG, "say where: --env FILE (from berth sandbox up) or --connection-string-file FILE");
+        return err_set(
+            info, E_ARG,
+            "say where: --env FILE (from berth sandbox up) or --connection-string-file FILE");
     }
     enum err e = ctl_read_file(path, &text, info);
     if (e == OK) {
@@ -58,7 +60,8 @@ static char *beside(const char *file, struct span name)
     return s;
 }
 
-static enum err from_env(const struct cli_args *a, enum ctl_plane plane, unsigned hub, struct service **ret, struct err_info *info)
+static enum err from_env(const struct cli_args *a, enum ctl_plane plane, unsigned hub,
+                         struct service **ret, struct err_info *info)
 {
     AUTO(json_free_p) struct json *env = NULL;
     enum err e = read_env(a, &env, info);
@@ -66,17 +69,21 @@ static enum err from_env(const struct cli_args *a, enum ctl_plane plane, unsigne
         return e;
     }
     const struct json *at = plane == CTL_DPS ? env : json_at(json_get(env, "hubs"), hub);
-    struct span cs = json_str(json_get(at, plane == CTL_DPS ? "dpsServiceConnectionString" : "serviceConnectionString"));
+    struct span cs = json_str(
+        json_get(at, plane == CTL_DPS ? "dpsServiceConnectionString" : "serviceConnectionString"));
     if (cs.n == 0) {
-        return err_set(info, E_NOT_FOUND, "%s names no such %s", cli_get(a, "env"), plane == CTL_DPS ? "DPS" : "hub");
+        return err_set(info, E_NOT_FOUND, "%s names no such %s", cli_get(a, "env"),
+                       plane == CTL_DPS ? "DPS" : "hub");
     }
     AUTO(mem_free_p) char *ca = beside(cli_get(a, "env"), json_str(json_get(env, "caFile")));
     int64_t port = json_int(json_get(env, "httpsPort"));
     const char *own_ca = cli_get(a, "ca-file");
-    return service_new(cs, own_ca != NULL ? own_ca : ca, port > 0 && port < 65536 ? (uint16_t)port : 443, ret, info);
+    return service_new(cs, own_ca != NULL ? own_ca : ca,
+                       port > 0 && port < 65536 ? (uint16_t)port : 443, ret, info);
 }
 
-enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub, struct service **ret, struct err_info *info)
+enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub,
+                     struct service **ret, struct err_info *info)
 {
     const char *file = cli_get(a, "connection-string-file");
     uint64_t port = 443;
@@ -113,14 +120,15 @@ void ctl_print_json(FILE *out, const struct json *j)
 
 int ctl_ask(struct service *s, const struct service_call *c, struct service_answer *ret)
 {
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     enum err e = service_do(s, c, ret, &info);
     return e == OK ? EXIT_DONE : cli_fail(e, &info);
 }
 
-int ctl_call(struct service *s, const struct service_call *c, const struct cli_args *a, const char *done)
+int ctl_call(struct service *s, const struct service_call *c, const struct cli_args *a,
+             const char *done)
 {
-    struct service_answer ans = { 0 };
+    struct service_answer ans = {0};
     int status = ctl_ask(s, c, &ans);
     if (status == EXIT_DONE && ans.json != NULL) {
         ctl_print_json(stdout, ans.json);

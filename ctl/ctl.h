@@ -19,21 +19,22 @@ const struct cli_command *ctl_command_at(size_t i);
 const struct cli_command *ctl_rest_command(size_t i);
 
 /* --- where to ---------------------------------------------------------------------------- */
-#define CTL_CONNECT_OPTIONS                                                                                    \
-    { "env", "FILE", "Endpoints and credentials as `berth sandbox up` wrote them." },                          \
-        { "connection-string-file", "FILE", "File with a service connection string." },                        \
-        { "ca-file", "FILE", "CA certificates of the server; the system's when not given." },                  \
-        { "https-port", "PORT", "Port of the service when it is not 443." },                                   \
-    {                                                                                                          \
-        "json", NULL, "Machine-readable output."                                                               \
+#define CTL_CONNECT_OPTIONS                                                                        \
+    {"env", "FILE", "Endpoints and credentials as `berth sandbox up` wrote them."},                \
+        {"connection-string-file", "FILE", "File with a service connection string."},              \
+        {"ca-file", "FILE", "CA certificates of the server; the system's when not given."},        \
+        {"https-port", "PORT", "Port of the service when it is not 443."},                         \
+    {                                                                                              \
+        "json", NULL, "Machine-readable output."                                                   \
     }
 enum ctl_plane { CTL_DPS, CTL_HUB };
 /* hub: index in env.json, from 0. */
-MUST_USE enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub, struct service **ret,
-                              struct err_info *info);
+MUST_USE enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub,
+                              struct service **ret, struct err_info *info);
 MUST_USE enum err ctl_env_hubs(const struct cli_args *a, size_t *ret, struct err_info *info);
 /* Does one call and prints the answer's JSON, or `done` when it has none. */
-int ctl_call(struct service *s, const struct service_call *c, const struct cli_args *a, const char *done);
+int ctl_call(struct service *s, const struct service_call *c, const struct cli_args *a,
+             const char *done);
 void ctl_print_json(FILE *out, const struct json *j);
 /* Same call, answer kept; EXIT_DONE or the status to exit with (message printed). */
 int ctl_ask(struct service *s, const struct service_call *c, struct service_answer *ret);

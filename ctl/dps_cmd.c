@@ -13,8 +13,8 @@ static enum err x509_attestation(struct json *att, const char *member, struct js
 {
     struct json *x509 = json_new_object(), *slot = json_new_object();
     enum err e;
-    if ((e = json_set_str(att, "type", SPAN_LIT("x509"))) != OK || (e = json_set(att, "x509", x509)) != OK ||
-        (e = json_set(x509, member, slot)) != OK) {
+    if ((e = json_set_str(att, "type", SPAN_LIT("x509"))) != OK ||
+        (e = json_set(att, "x509", x509)) != OK || (e = json_set(x509, member, slot)) != OK) {
         json_free(primary);
         return e;
     }
@@ -25,7 +25,8 @@ static enum err attestation(const struct cli_args *a, struct json *att, struct e
 {
     const char *cert = cli_get(a, "signing-cert"), *ca = cli_get(a, "ca-reference");
     if ((cli_has(a, "symmetric") ? 1 : 0) + (cert != NULL ? 1 : 0) + (ca != NULL ? 1 : 0) != 1) {
-        return err_set(info, E_ARG, "say one of --symmetric, --signing-cert FILE, --ca-reference NAME");
+        return err_set(info, E_ARG,
+                       "say one of --symmetric, --signing-cert FILE, --ca-reference NAME");
     }
     if (ca != NULL) {
         return x509_attestation(att, "caReferences", json_new_str(span_str(ca)));
@@ -48,7 +49,8 @@ static enum err attestation(const struct cli_args *a, struct json *att, struct e
 
 static enum err options_of_group(const struct cli_args *a, struct json *g, struct err_info *info)
 {
-    const char *policy = cli_get(a, "allocation"), *twin = cli_get(a, "initial-twin"), *hubs = cli_get(a, "hubs");
+    const char *policy = cli_get(a, "allocation"), *twin = cli_get(a, "initial-twin"),
+               *hubs = cli_get(a, "hubs");
     enum err e = OK;
     if (policy != NULL || hubs != NULL) {
         e = json_set_str(g, "allocationPolicy", span_str(policy != NULL ? policy : "hashed"));
@@ -64,7 +66,8 @@ static enum err options_of_group(const struct cli_args *a, struct json *g, struc
     if (e == OK && twin != NULL) {
         AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
         struct json *t = NULL;
-        if ((e = ctl_read_file(twin, &text, info)) == OK && (e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &t, info)) == OK) {
+        if ((e = ctl_read_file(twin, &text, info)) == OK &&
+            (e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &t, info)) == OK) {
             e = json_set(g, "initialTwin", t);
         }
     }
@@ -94,25 +97,31 @@ static int run_group_create(struct cli_args *a)
     AUTO(service_free_p) struct service *s = NULL;
     AUTO(json_free_p) struct json *g = json_new_object();
     AUTO(buf_done) struct buf path = BUF_INIT(1024);
-    struct service_answer ans = { 0 };
-    struct err_info info = { 0 };
+    struct service_answer ans = {0};
+    struct err_info info = {0};
     struct json *att = json_new_object();
     const char *key_file = cli_get(a, "key-file");
     if (key_file != NULL && fs_exists(key_file)) {
         json_free(att);
-        return cli_failf(EXIT_FAILED, "'%s' exists already; a key file is never written over", key_file);
+        return cli_failf(EXIT_FAILED, "'%s' exists already; a key file is never written over",
+                         key_file);
     }
     enum err e = g == NULL ? E_NOMEM : json_set(g, "attestation", att);
-    if (e != OK || (e = json_set_str(g, "enrollmentGroupId", span_str(a->words[0]))) != OK || (e = attestation(a, att, &info)) != OK ||
-        (e = options_of_group(a, g, &info)) != OK || (e = ctl_connect(a, CTL_DPS, 0, &s, &info)) != OK) {
+    if (e != OK || (e = json_set_str(g, "enrollmentGroupId", span_str(a->words[0]))) != OK ||
+        (e = attestation(a, att, &info)) != OK || (e = options_of_group(a, g, &info)) != OK ||
+        (e = ctl_connect(a, CTL_DPS, 0, &s, &info)) != OK) {
         return cli_fail(e, &info);
     }
     buf_add_str(&path, "/enrollmentGroups/");
     service_path_add(&path, span_str(a->words[0]));
     buf_add_u8(&path, '\0');
-    const struct service_call c = { .method = "PUT", .path = (const char *)path.p, .api_version = SERVICE_DPS_VERSION, .body = g };
+    const struct service_call c = {.method = "PUT",
+                                   .path = (const char *)path.p,
+                                   .api_version = SERVICE_DPS_VERSION,
+                                   .body = g};
     int status = ctl_ask(s, &c, &ans);
-    if (status == EXIT_DONE && key_file != NULL && (e = save_key(ans.json, key_file, &info)) != OK) {
+    if (status == EXIT_DONE && key_file != NULL &&
+        (e = save_key(ans.json, key_file, &info)) != OK) {
         status = cli_fail(e, &info);
     }
     if (status == EXIT_DONE && a->is_json) {
@@ -124,7 +133,9 @@ static int run_group_create(struct cli_args *a)
         }
         ctl_print_json(stdout, ans.json);
     } else if (status == EXIT_DONE) {
-        printf("group '%s' created%s%s\n", a->words[0], key_file != NULL ? "; its primary key is in " : "", key_file != NULL ? key_file : "");
+        printf("group '%s' created%s%s\n", a->words[0],
+               key_file != NULL ? "; its primary key is in " : "",
+               key_file != NULL ? key_file : "");
     }
     service_answer_done(&ans);
     return status;
@@ -132,11 +143,12 @@ static int run_group_create(struct cli_args *a)
 
 /* --- CA certificates ---------------------------------------------------------------------------------------- */
 
-static int ca_call(struct cli_args *a, enum ctl_plane plane, const char *tail, struct json *body, const char *if_match, const char *done)
+static int ca_call(struct cli_args *a, enum ctl_plane plane, const char *tail, struct json *body,
+                   const char *if_match, const char *done)
 {
     AUTO(service_free_p) struct service *s = NULL;
     AUTO(buf_done) struct buf path = BUF_INIT(1024);
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     uint64_t hub = 1;
     if (!cli_number(a, "hub", 1, 50, &hub)) {
         return cli_failf(EXIT_USAGE, "--hub wants the number of a hub, from 1");
@@ -150,10 +162,13 @@ static int ca_call(struct cli_args *a, enum ctl_plane plane, const char *tail, s
     buf_add_str(&path, tail);
     buf_add_u8(&path, '\0');
     const struct service_call c = {
-        .method = tail[0] == '\0' ? "PUT" : "POST", .path = (const char *)path.p, .api_version = SERVICE_ADMIN_VERSION, .body = body,
+        .method = tail[0] == '\0' ? "PUT" : "POST",
+        .path = (const char *)path.p,
+        .api_version = SERVICE_ADMIN_VERSION,
+        .body = body,
         .if_match = if_match,
     };
-    struct service_answer ans = { 0 };
+    struct service_answer ans = {0};
     int status = ctl_ask(s, &c, &ans);
     if (status == EXIT_DONE && a->is_json) {
         ctl_print_json(stdout, ans.json);
@@ -168,7 +183,7 @@ static int with_cert(struct cli_args *a, enum ctl_plane plane, bool is_proof)
 {
     AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
     AUTO(json_free_p) struct json *body = json_new_object();
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     const char *file = cli_get(a, "cert");
     if (file == NULL) {
         return cli_failf(EXIT_USAGE, "%s wants --cert FILE", a->cmd->name);
@@ -185,7 +200,8 @@ static int with_cert(struct cli_args *a, enum ctl_plane plane, bool is_proof)
     if (e != OK) {
         return cli_fail(e, &info);
     }
-    return is_proof ? ca_call(a, plane, "/verify", body, "*", "verified CA certificate") : ca_call(a, plane, "", body, NULL, "added CA certificate");
+    return is_proof ? ca_call(a, plane, "/verify", body, "*", "verified CA certificate")
+                    : ca_call(a, plane, "", body, NULL, "added CA certificate");
 }
 
 static int run_dps_ca_add(struct cli_args *a)
@@ -220,18 +236,37 @@ static const struct cli_option ca_options[] = {
 };
 /* clang-format on */
 const struct cli_command ctl_dps_group_create = {
-    "dps group create", "ID (--symmetric [--key-file FILE] | --signing-cert FILE | --ca-reference NAME) [--allocation P] [--hubs H,...]",
-    "Create an enrollment group.", group_options, ARRAY_LEN(group_options), 1, 1, run_group_create
-};
-const struct cli_command ctl_dps_ca_add = {
-    "dps ca add", "NAME --cert FILE [--verified]", "Upload a CA certificate to the DPS.", ca_options, ARRAY_LEN(ca_options), 1, 1,
-    run_dps_ca_add
-};
+    "dps group create",
+    "ID (--symmetric [--key-file FILE] | --signing-cert FILE | --ca-reference NAME) [--allocation "
+    "P] [--hubs H,...]",
+    "Create an enrollment group.",
+    group_options,
+    ARRAY_LEN(group_options),
+    1,
+    1,
+    run_group_create};
+const struct cli_command ctl_dps_ca_add = {"dps ca add",
+                                           "NAME --cert FILE [--verified]",
+                                           "Upload a CA certificate to the DPS.",
+                                           ca_options,
+                                           ARRAY_LEN(ca_options),
+                                           1,
+                                           1,
+                                           run_dps_ca_add};
 const struct cli_command ctl_dps_ca_verify = {
-    "dps ca verify", "NAME --cert PROOF", "Prove possession: a certificate whose CN is the verification code, signed by the CA.",
-    ca_options, ARRAY_LEN(ca_options), 1, 1, run_dps_ca_verify
-};
-const struct cli_command ctl_hub_ca_add = {
-    "hub ca add", "NAME --cert FILE [--verified] [--hub N]", "Upload a CA certificate to a hub.", ca_options, ARRAY_LEN(ca_options), 1, 1,
-    run_hub_ca_add
-};
+    "dps ca verify",
+    "NAME --cert PROOF",
+    "Prove possession: a certificate whose CN is the verification code, signed by the CA.",
+    ca_options,
+    ARRAY_LEN(ca_options),
+    1,
+    1,
+    run_dps_ca_verify};
+const struct cli_command ctl_hub_ca_add = {"hub ca add",
+                                           "NAME --cert FILE [--verified] [--hub N]",
+                                           "Upload a CA certificate to a hub.",
+                                           ca_options,
+                                           ARRAY_LEN(ca_options),
+                                           1,
+                                           1,
+                                           run_hub_ca_add};

@@ -14,5 +14,10 @@ bin_PROGRAMS += %D%/berth
 	%D%/sandbox_files.c \
 	%D%/sandbox_link.c \
 	%D%/sandbox_proc.c
-%C%_berth_LDADD = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
+ctl_libs = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)
+%C%_berth_LDADD = $(ctl_libs)
+
+check_PROGRAMS += %D%/sandbox_test
+%C%_sandbox_test_SOURCES = %D%/sandbox_test.c %D%/ctl.h %D%/sandbox.h %D%/sandbox_files.c %D%/sandbox_proc.c %D%/connect.c
+%C%_sandbox_test_LDADD = $(ctl_libs) $(CMOCKA_LIBS)

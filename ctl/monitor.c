@@ -32,7 +32,7 @@ struct monitor {
 
 static void print_pairs(const struct json *o)
 {
-    struct json_cursor c = { 0 };
+    struct json_cursor c = {0};
     struct span name;
     struct json *v;
     while (json_next(o, &c, &name, &v)) {
@@ -45,8 +45,9 @@ static void print_pairs(const struct json *o)
 
 static void print_row(const struct tap *t, const struct json *j)
 {
-    printf("%.*s  hub%u/%lld#%lld  ", SPAN_ARG(json_str(json_get(j, "enqueuedTimeUtc"))), t->index + 1,
-           (long long)json_int(json_get(j, "partition")), (long long)json_int(json_get(j, "sequenceNumber")));
+    printf("%.*s  hub%u/%lld#%lld  ", SPAN_ARG(json_str(json_get(j, "enqueuedTimeUtc"))),
+           t->index + 1, (long long)json_int(json_get(j, "partition")),
+           (long long)json_int(json_get(j, "sequenceNumber")));
     cli_print_safe(stdout, json_str(json_get(j, "deviceId")));
     printf("  ");
     if (span_is(json_str(json_get(j, "bodyEncoding")), "base64")) {
@@ -135,7 +136,8 @@ static enum err run_taps(struct monitor *m, size_t n, struct err_info *info)
         (void)run_tap(&m->tap[0]);
     } else {
         for (size_t i = 0; i < n; i++) {
-            m->tap[i].is_running = pthread_create(&m->tap[i].thread, NULL, run_tap, &m->tap[i]) == 0;
+            m->tap[i].is_running =
+                pthread_create(&m->tap[i].thread, NULL, run_tap, &m->tap[i]) == 0;
         }
         for (size_t i = 0; i < n; i++) {
             while (m->tap[i].is_running) {
@@ -165,10 +167,11 @@ static enum err run_taps(struct monitor *m, size_t n, struct err_info *info)
 static int run_monitor(struct cli_args *a)
 {
     static struct monitor m; /* threads may outlive this call by a moment */
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     uint64_t hub = 1, count = UINT64_MAX;
     size_t n = 1;
-    if (!cli_number(a, "hub", 1, HUBS_MAX, &hub) || !cli_number(a, "count", 1, UINT64_MAX, &count)) {
+    if (!cli_number(a, "hub", 1, HUBS_MAX, &hub) ||
+        !cli_number(a, "count", 1, UINT64_MAX, &count)) {
         return cli_failf(EXIT_USAGE, "--hub or --count is out of range");
     }
     m.a = a;
@@ -202,6 +205,11 @@ static const struct cli_option monitor_options[] = {
 };
 /* clang-format on */
 const struct cli_command ctl_hub_monitor = {
-    "hub monitor", "[--hub N | --all-hubs] [--device ID] [--from P] [--no-follow] [--count N] [--json]",
-    "Show telemetry as it arrives.", monitor_options, ARRAY_LEN(monitor_options), 0, 0, run_monitor
-};
+    "hub monitor",
+    "[--hub N | --all-hubs] [--device ID] [--from P] [--no-follow] [--count N] [--json]",
+    "Show telemetry as it arrives.",
+    monitor_options,
+    ARRAY_LEN(monitor_options),
+    0,
+    0,
+    run_monitor};

@@ -54,7 +54,7 @@ static int print_pages(struct service *s, struct service_call *c, const struct c
     }
     c->page_size = (unsigned)page;
     do {
-        struct service_answer ans = { 0 };
+        struct service_answer ans = {0};
         c->continuation = token;
         if ((status = ctl_ask(s, c, &ans)) == EXIT_DONE) {
             for (size_t i = 0; i < json_count(ans.json); i++, n++) {
@@ -77,7 +77,7 @@ static int run_rest(struct cli_args *a)
     AUTO(json_free_p) struct json *body = NULL;
     AUTO(buf_done) struct buf path = BUF_INIT(4096);
     AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     uint64_t hub = 1;
     enum err e = OK;
     if (!cli_number(a, "hub", 1, 50, &hub)) {
@@ -94,13 +94,19 @@ static int run_rest(struct cli_args *a)
     } else if ((r->flags & EMPTY_BODY) != 0) {
         body = json_new_object();
     }
-    if (e != OK || (e = make_path(r, a, &path)) != OK || (e = ctl_connect(a, r->plane, (unsigned)hub - 1, &s, &info)) != OK) {
+    if (e != OK || (e = make_path(r, a, &path)) != OK ||
+        (e = ctl_connect(a, r->plane, (unsigned)hub - 1, &s, &info)) != OK) {
         return cli_fail(e, &info);
     }
     const char *match = cli_get(a, "if-match");
     struct service_call c = {
-        .method = r->method, .path = (const char *)path.p, .api_version = r->version, .body = body,
-        .if_match = match != NULL ? match : (r->flags & MATCH) != 0 ? "*" : NULL,
+        .method = r->method,
+        .path = (const char *)path.p,
+        .api_version = r->version,
+        .body = body,
+        .if_match = match != NULL             ? match
+                    : (r->flags & MATCH) != 0 ? "*"
+                                              : NULL,
     };
     return (r->flags & PAGED) != 0 ? print_pages(s, &c, a) : ctl_call(s, &c, a, r->done);
 }
@@ -108,8 +114,14 @@ static int run_rest(struct cli_args *a)
 #define DPS SERVICE_DPS_VERSION
 #define HUB SERVICE_HUB_VERSION
 #define ADM SERVICE_ADMIN_VERSION
-#define REST(name, usage, help, words, plane, method, path, version, flags, done)                             \
-    { { name, usage, help, options, ARRAY_LEN(options), words, words, run_rest }, plane, method, path, version, flags, done },
+#define REST(name, usage, help, words, plane, method, path, version, flags, done)                  \
+    {{name, usage, help, options, ARRAY_LEN(options), words, words, run_rest},                     \
+     plane,                                                                                        \
+     method,                                                                                       \
+     path,                                                                                         \
+     version,                                                                                      \
+     flags,                                                                                        \
+     done},
 /* clang-format off */
 static const struct rest rows[] = {
 REST("dps enrollment put", "ID --body FILE [--if-match ETAG]", "Create an individual enrollment, or with --if-match replace it.", 1,

@@ -32,7 +32,8 @@ static enum err start_all(struct sandbox *sb, unsigned *ret_started, struct err_
         }
     }
     for (unsigned i = 0; e == OK && i < sb->n && !cli_interrupted; i++) {
-        if ((e = sandbox_write_conf(sb, i, info)) == OK && sb->server[i].pid == 0 && (e = sandbox_init_server(sb, i, info)) == OK) {
+        if ((e = sandbox_write_conf(sb, i, info)) == OK && sb->server[i].pid == 0 &&
+            (e = sandbox_init_server(sb, i, info)) == OK) {
             e = sandbox_start(sb, i, info);
             (*ret_started)++;
         }
@@ -50,22 +51,24 @@ static void print_up(const struct sandbox *sb, const struct json *env, uint64_t 
 {
     for (unsigned i = 0; i < sb->n; i++) {
         const struct sandbox_server *s = &sb->server[i];
-        printf("%-6s %s  https %u  mqtts %u  pid %lld  metrics %s\n", s->name, s->address, sb->https_port, sb->mqtts_port,
-               (long long)s->pid, s->metrics);
+        printf("%-6s %s  https %u  mqtts %u  pid %lld  metrics %s\n", s->name, s->address,
+               sb->https_port, sb->mqtts_port, (long long)s->pid, s->metrics);
     }
     printf("id scope  %.*s\n", SPAN_ARG(json_str(json_get(env, "idScope"))));
     printf("dps       %.*s\n", SPAN_ARG(json_str(json_get(env, "dpsServiceConnectionString"))));
     const struct json *hubs = json_get(env, "hubs");
     for (size_t i = 0; i < json_count(hubs); i++) {
-        printf("hub%zu      %.*s\n", i + 1, SPAN_ARG(json_str(json_get(json_at(hubs, i), "serviceConnectionString"))));
+        printf("hub%zu      %.*s\n", i + 1,
+               SPAN_ARG(json_str(json_get(json_at(hubs, i), "serviceConnectionString"))));
     }
-    printf("CA        %s/ca.pem\nall of it %s/env.json   (ready after %llu ms)\n", sb->dir, sb->dir, (unsigned long long)ms);
+    printf("CA        %s/ca.pem\nall of it %s/env.json   (ready after %llu ms)\n", sb->dir, sb->dir,
+           (unsigned long long)ms);
 }
 
 static int run_up(struct cli_args *a)
 {
     struct sandbox sb;
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     AUTO(json_free_p) struct json *env = NULL;
     unsigned started = 0;
     uint64_t t0 = clock_mono_ms(clock_system());
@@ -74,9 +77,9 @@ static int run_up(struct cli_args *a)
         return EXIT_USAGE;
     }
     enum err e = sandbox_open(&sb, dir, true, a, &info);
-    if (e == OK && (e = sandbox_find_programs(&sb, cli_get(a, "bin-dir"), &info)) == OK && (e = sandbox_make_pki(&sb, &info)) == OK &&
-        (e = sandbox_load_pids(&sb, &info)) == OK && (e = start_all(&sb, &started, &info)) == OK &&
-        (e = sandbox_link(&sb, a, &info)) == OK) {
+    if (e == OK && (e = sandbox_find_programs(&sb, cli_get(a, "bin-dir"), &info)) == OK &&
+        (e = sandbox_make_pki(&sb, &info)) == OK && (e = sandbox_load_pids(&sb, &info)) == OK &&
+        (e = start_all(&sb, &started, &info)) == OK && (e = sandbox_link(&sb, a, &info)) == OK) {
         e = sandbox_write_env(&sb, &env, &info);
     }
     if (e != OK && sb.n > 0) {
@@ -104,7 +107,7 @@ static int run_up(struct cli_args *a)
 static int run_status(struct cli_args *a)
 {
     struct sandbox sb;
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     const char *dir = need_dir(a);
     if (dir == NULL) {
         return EXIT_USAGE;
@@ -121,8 +124,8 @@ static int run_status(struct cli_args *a)
         const struct sandbox_server *s = &sb.server[i];
         up += s->pid != 0;
         if (a->is_json) {
-            printf("%s\"%s\":{\"address\":\"%s\",\"running\":%s,\"pid\":%lld}", i > 0 ? "," : "", s->name, s->address,
-                   s->pid != 0 ? "true" : "false", (long long)s->pid);
+            printf("%s\"%s\":{\"address\":\"%s\",\"running\":%s,\"pid\":%lld}", i > 0 ? "," : "",
+                   s->name, s->address, s->pid != 0 ? "true" : "false", (long long)s->pid);
         } else {
             printf("%-6s %-12s %s", s->name, s->address, s->pid != 0 ? "running" : "down");
             printf(s->pid != 0 ? "  pid %lld\n" : "\n", (long long)s->pid);
@@ -147,7 +150,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 static int run_down(struct cli_args *a)
 {
     struct sandbox sb;
-    struct err_info info = { 0 };
+    struct err_info info = {0};
     const char *dir = need_dir(a);
     if (dir == NULL) {
         return EXIT_USAGE;
@@ -160,11 +163,13 @@ static int run_down(struct cli_args *a)
         sandbox_stop(&sb, false, STOP_GRACE_MS);
         e = sandbox_save_pids(&sb, &info);
     }
-    if (e == OK && cli_has(a, "purge") && nftw(sb.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0) {
+    if (e == OK && cli_has(a, "purge") &&
+        nftw(sb.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0) {
         e = err_set(&info, E_IO, "not all of '%s' could be removed", sb.dir);
     }
     if (e == OK && !a->is_json) {
-        printf("sandbox is down%s\n", cli_has(a, "purge") ? ", its folder removed" : "; its data stays");
+        printf("sandbox is down%s\n",
+               cli_has(a, "purge") ? ", its folder removed" : "; its data stays");
     } else if (e == OK) {
         printf("{\"running\":false}\n");
     }
@@ -195,14 +200,29 @@ static const struct cli_option down_options[] = {
 };
 /* clang-format on */
 const struct cli_command ctl_sandbox_up = {
-    "sandbox up", "--dir D [--hubs N] [--address A] [--trust NAME=CA.pem]... [--json]",
-    "Start a private cloud on loopback: a CA, one DPS, N hubs, linked.", up_options, ARRAY_LEN(up_options), 0, 0, run_up
-};
+    "sandbox up",
+    "--dir D [--hubs N] [--address A] [--trust NAME=CA.pem]... [--json]",
+    "Start a private cloud on loopback: a CA, one DPS, N hubs, linked.",
+    up_options,
+    ARRAY_LEN(up_options),
+    0,
+    0,
+    run_up};
 const struct cli_command ctl_sandbox_status = {
-    "sandbox status", "--dir D [--json]", "Say which servers of a sandbox run; status 1 when one does not.", dir_options,
-    ARRAY_LEN(dir_options), 0, 0, run_status
-};
+    "sandbox status",
+    "--dir D [--json]",
+    "Say which servers of a sandbox run; status 1 when one does not.",
+    dir_options,
+    ARRAY_LEN(dir_options),
+    0,
+    0,
+    run_status};
 const struct cli_command ctl_sandbox_down = {
-    "sandbox down", "--dir D [--purge] [--json]", "End exactly what up started; data stays unless --purge.", down_options,
-    ARRAY_LEN(down_options), 0, 0, run_down
-};
+    "sandbox down",
+    "--dir D [--purge] [--json]",
+    "End exactly what up started; data stays unless --purge.",
+    down_options,
+    ARRAY_LEN(down_options),
+    0,
+    0,
+    run_down};

@@ -43,19 +43,28 @@ struct sandbox {
 };
 
 /* sandbox_files.c */
-MUST_USE enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create, const struct cli_args *a, struct err_info *info);
+MUST_USE enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create,
+                               const struct cli_args *a, struct err_info *info);
 void sandbox_done(struct sandbox *sb);
 MUST_USE enum err sandbox_make_pki(const struct sandbox *sb, struct err_info *info);
 MUST_USE enum err sandbox_write_conf(const struct sandbox *sb, unsigned i, struct err_info *info);
-MUST_USE enum err sandbox_find_programs(struct sandbox *sb, const char *bin_dir, struct err_info *info);
+MUST_USE enum err sandbox_find_programs(struct sandbox *sb, const char *bin_dir,
+                                        struct err_info *info);
 char *sandbox_path(const struct sandbox *sb, const char *name); /* D/name, heap */
-MUST_USE enum err sandbox_init_json(const struct sandbox *sb, unsigned i, struct json **ret, struct err_info *info);
+MUST_USE enum err sandbox_init_json(const struct sandbox *sb, unsigned i, struct json **ret,
+                                    struct err_info *info);
 /* "HostName=..;SharedAccessKeyName=..;SharedAccessKey=.." of a policy in init.json. */
-MUST_USE enum err sandbox_connection_string(const struct sandbox *sb, unsigned i, const char *policy, struct buf *ret,
+MUST_USE enum err sandbox_connection_string(const struct sandbox *sb, unsigned i,
+                                            const char *policy, struct buf *ret,
                                             struct err_info *info);
 
 /* sandbox_proc.c */
-MUST_USE enum err sandbox_load_pids(struct sandbox *sb, struct err_info *info); /* dead ones become pid 0 */
+/* Start time of a process in clock ticks, 0 when it does not run: a number alone may have been used again. */
+uint64_t sandbox_start_of(int64_t pid);
+/* The same out of a line of /proc/PID/stat. */
+uint64_t sandbox_start_of_line(struct span line);
+MUST_USE enum err sandbox_load_pids(struct sandbox *sb,
+                                    struct err_info *info); /* dead ones become pid 0 */
 MUST_USE enum err sandbox_save_pids(const struct sandbox *sb, struct err_info *info);
 MUST_USE enum err sandbox_check_ports(const struct sandbox *sb, unsigned i, struct err_info *info);
 MUST_USE enum err sandbox_init_server(const struct sandbox *sb, unsigned i, struct err_info *info);
@@ -65,7 +74,8 @@ MUST_USE enum err sandbox_wait_ready(struct sandbox *sb, unsigned i, struct err_
 void sandbox_stop(struct sandbox *sb, bool only_ours, unsigned grace_ms);
 
 /* sandbox_link.c: over public REST */
-MUST_USE enum err sandbox_link(const struct sandbox *sb, const struct cli_args *a, struct err_info *info);
+MUST_USE enum err sandbox_link(const struct sandbox *sb, const struct cli_args *a,
+                               struct err_info *info);
 MUST_USE enum err sandbox_write_env(struct sandbox *sb, struct json **ret, struct err_info *info);
 
 #endif

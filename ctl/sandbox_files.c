@@ -45,12 +45,14 @@ static enum err add_servers(struct sandbox *sb, unsigned hubs, struct err_info *
 {
     struct in_addr base;
     if (inet_pton(AF_INET, sb->address, &base) != 1 || (ntohl(base.s_addr) >> 24) != 127) {
-        return err_set(info, E_ARG, "'%s' is no loopback address (127.x.y.z): a sandbox listens nowhere else", sb->address);
+        return err_set(info, E_ARG,
+                       "'%s' is no loopback address (127.x.y.z): a sandbox listens nowhere else",
+                       sb->address);
     }
     sb->n = hubs + 1;
     for (unsigned i = 0; i < sb->n; i++) {
         struct sandbox_server *s = &sb->server[i];
-        struct in_addr at = { htonl(ntohl(base.s_addr) + i) };
+        struct in_addr at = {htonl(ntohl(base.s_addr) + i)};
         (void)snprintf(s->name, sizeof(s->name), i == 0 ? "dps" : "hub%u", i);
         (void)inet_ntop(AF_INET, &at, s->address, sizeof(s->address));
         s->dir = sandbox_path(sb, s->name);
@@ -90,20 +92,25 @@ static enum err write_settings(const struct sandbox *sb, unsigned hubs, struct e
 {
     AUTO(mem_free_p) char *path = sandbox_path(sb, "sandbox.json");
     AUTO(buf_done) struct buf text = BUF_INIT(4096);
-    buf_addf(&text, "{\"berth\":\"sandbox\",\"version\":1,\"address\":\"%s\",\"hubs\":%u,\"httpsPort\":%u,\"mqttsPort\":%u}\n",
+    buf_addf(&text,
+             "{\"berth\":\"sandbox\",\"version\":1,\"address\":\"%s\",\"hubs\":%u,\"httpsPort\":%u,"
+             "\"mqttsPort\":%u}\n",
              sb->address, hubs, sb->https_port, sb->mqtts_port);
     return path == NULL ? E_NOMEM : fs_write_atomic(path, buf_span(&text), 0600, info);
 }
 
-static enum err take_options(struct sandbox *sb, const struct cli_args *a, unsigned *ret_hubs, struct err_info *info)
+static enum err take_options(struct sandbox *sb, const struct cli_args *a, unsigned *ret_hubs,
+                             struct err_info *info)
 {
     uint64_t hubs = 2, https = 443, mqtts = 8883;
     const char *address = cli_get(a, "address");
-    if (!cli_number(a, "hubs", 1, SANDBOX_HUBS_MAX, &hubs) || !cli_number(a, "https-port", 1, 65535, &https) ||
+    if (!cli_number(a, "hubs", 1, SANDBOX_HUBS_MAX, &hubs) ||
+        !cli_number(a, "https-port", 1, 65535, &https) ||
         !cli_number(a, "mqtts-port", 1, 65535, &mqtts)) {
         return err_set(info, E_ARG, "--hubs, --https-port or --mqtts-port is out of range");
     }
-    if (!span_to_cstr(span_str(address != NULL ? address : "127.0.0.1"), sb->address, sizeof(sb->address))) {
+    if (!span_to_cstr(span_str(address != NULL ? address : "127.0.0.1"), sb->address,
+                      sizeof(sb->address))) {
         return err_set(info, E_ARG, "--address is no IPv4 address");
     }
     *ret_hubs = (unsigned)hubs;
@@ -113,24 +120,29 @@ static enum err take_options(struct sandbox *sb, const struct cli_args *a, unsig
 }
 
 /* What the folder was made with stays; asking for something else is an error, not a surprise. */
-static enum err check_same(const struct sandbox *sb, unsigned hubs, const struct cli_args *a, struct err_info *info)
+static enum err check_same(const struct sandbox *sb, unsigned hubs, const struct cli_args *a,
+                           struct err_info *info)
 {
-    struct sandbox asked = { 0 };
+    struct sandbox asked = {0};
     unsigned asked_hubs;
     enum err e = take_options(&asked, a, &asked_hubs, info);
     if (e != OK) {
         return e;
     }
-    if ((cli_has(a, "hubs") && asked_hubs != hubs) || (cli_has(a, "address") && strcmp(asked.address, sb->address) != 0) ||
+    if ((cli_has(a, "hubs") && asked_hubs != hubs) ||
+        (cli_has(a, "address") && strcmp(asked.address, sb->address) != 0) ||
         (cli_has(a, "https-port") && asked.https_port != sb->https_port) ||
         (cli_has(a, "mqtts-port") && asked.mqtts_port != sb->mqtts_port)) {
-        return err_set(info, E_CONFLICT, "'%s' was made with %u hubs at %s, ports %u and %u; use another folder, or take it down with --purge",
+        return err_set(info, E_CONFLICT,
+                       "'%s' was made with %u hubs at %s, ports %u and %u; use another folder, or "
+                       "take it down with --purge",
                        sb->dir, hubs, sb->address, sb->https_port, sb->mqtts_port);
     }
     return OK;
 }
 
-static enum err make_folder(struct sandbox *sb, const struct cli_args *a, unsigned *ret_hubs, struct err_info *info)
+static enum err make_folder(struct sandbox *sb, const struct cli_args *a, unsigned *ret_hubs,
+                            struct err_info *info)
 {
     enum err e = take_options(sb, a, ret_hubs, info);
     if (e == OK) {
@@ -143,12 +155,13 @@ static enum err make_folder(struct sandbox *sb, const struct cli_args *a, unsign
     return e;
 }
 
-enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create, const struct cli_args *a, struct err_info *info)
+enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create,
+                      const struct cli_args *a, struct err_info *info)
 {
     struct stat st;
     unsigned hubs = 0;
     enum err e;
-    *sb = (struct sandbox){ .lock_fd = -1 };
+    *sb = (struct sandbox){.lock_fd = -1};
     bool exists = stat(dir, &st) == 0;
     if (!exists && !may_create) {
         return err_set(info, E_NOT_FOUND, "there is no sandbox in '%s'", dir);
@@ -163,13 +176,20 @@ enum err sandbox_open(struct sandbox *sb, const char *dir, bool may_create, cons
     }
     bool is_ours = fs_exists(marker);
     if (!is_ours && (!may_create || !is_empty_dir(sb->dir))) {
-        return err_set(info, E_STATE, "'%s' was not made by `berth sandbox up`; nothing in it was touched", sb->dir);
+        return err_set(info, E_STATE,
+                       "'%s' was not made by `berth sandbox up`; nothing in it was touched",
+                       sb->dir);
     }
-    if ((e = fs_private_dir(sb->dir, info)) != OK || (e = fs_lock_dir(sb->dir, &sb->lock_fd, info)) != OK) {
-        return e == E_IN_USE ? err_set(info, E_IN_USE, "another `berth sandbox` command is at work on '%s'", sb->dir) : e;
+    if ((e = fs_private_dir(sb->dir, info)) != OK ||
+        (e = fs_lock_dir(sb->dir, &sb->lock_fd, info)) != OK) {
+        return e == E_IN_USE
+                   ? err_set(info, E_IN_USE, "another `berth sandbox` command is at work on '%s'",
+                             sb->dir)
+                   : e;
     }
     if (is_ours) {
-        if ((e = read_settings(sb, &hubs, info)) != OK || (may_create && (e = check_same(sb, hubs, a, info)) != OK)) {
+        if ((e = read_settings(sb, &hubs, info)) != OK ||
+            (may_create && (e = check_same(sb, hubs, a, info)) != OK)) {
             return e;
         }
     } else if ((e = make_folder(sb, a, &hubs, info)) != OK) {
@@ -194,7 +214,8 @@ void sandbox_done(struct sandbox *sb)
 
 /* --- certificates ---------------------------------------------------------------------------------------------- */
 
-static enum err save_cert(const char *path, const struct cert *c, const struct cert *issuer, struct err_info *info)
+static enum err save_cert(const char *path, const struct cert *c, const struct cert *issuer,
+                          struct err_info *info)
 {
     AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
     cert_add_pem(c, &pem);
@@ -211,8 +232,8 @@ static enum err new_key(const char *path, struct signer_key **ret, struct err_in
     return e != OK ? e : signer_key_save(*ret, path, info);
 }
 
-static enum err make_server_cert(const struct sandbox *sb, const struct signer_key *ca_key, const struct cert *ca, int64_t now,
-                                 struct err_info *info)
+static enum err make_server_cert(const struct sandbox *sb, const struct signer_key *ca_key,
+                                 const struct cert *ca, int64_t now, struct err_info *info)
 {
     AUTO(mem_free_p) char *key_path = sandbox_path(sb, "server.key");
     AUTO(mem_free_p) char *cert_path = sandbox_path(sb, "server.pem");
@@ -225,8 +246,13 @@ static enum err make_server_cert(const struct sandbox *sb, const struct signer_k
     }
     hosts[n++] = "localhost";
     const struct cert_request rq = {
-        .profile = PROFILE_SERVER, .cn = span_str(sb->address), .organization = SPAN_LIT("Berth sandbox"), .hosts = hosts, .n_hosts = n,
-        .not_before_us = now - DAY_US, .not_after_us = now + SERVER_DAYS * DAY_US,
+        .profile = PROFILE_SERVER,
+        .cn = span_str(sb->address),
+        .organization = SPAN_LIT("Berth sandbox"),
+        .hosts = hosts,
+        .n_hosts = n,
+        .not_before_us = now - DAY_US,
+        .not_after_us = now + SERVER_DAYS * DAY_US,
     };
     enum err e = key_path == NULL || cert_path == NULL ? E_NOMEM : new_key(key_path, &key, info);
     if (e == OK) {
@@ -244,8 +270,11 @@ enum err sandbox_make_pki(const struct sandbox *sb, struct err_info *info)
     AUTO(cert_free_p) struct cert *ca = NULL;
     int64_t now = clock_wall_us(clock_system());
     const struct cert_request rq = {
-        .profile = PROFILE_ROOT_CA, .cn = SPAN_LIT("Berth sandbox CA"), .organization = SPAN_LIT("Berth sandbox"),
-        .not_before_us = now - DAY_US, .not_after_us = now + CA_DAYS * DAY_US,
+        .profile = PROFILE_ROOT_CA,
+        .cn = SPAN_LIT("Berth sandbox CA"),
+        .organization = SPAN_LIT("Berth sandbox"),
+        .not_before_us = now - DAY_US,
+        .not_after_us = now + CA_DAYS * DAY_US,
     };
     if (ca_path == NULL || key_path == NULL) {
         return E_NOMEM;
@@ -272,14 +301,18 @@ enum err sandbox_write_conf(const struct sandbox *sb, unsigned i, struct err_inf
     if (e != OK || path == NULL) {
         return e != OK ? e : E_NOMEM;
     }
-    buf_addf(&text, "# made by berth sandbox up; changes are kept\n[server]\ndata-dir = data\nnames = %s%s\nlisten = %s\n"
-                    "https-port = %u\nmqtts-port = %u\ndrain-seconds = 1\n[tls]\ncert = ../server.pem\nkey = ../server.key\n"
-                    "[egress]\nca = ../ca.pem\n[metrics]\nlisten = 127.0.0.1:0\n",
+    buf_addf(&text,
+             "# made by berth sandbox up; changes are kept\n[server]\ndata-dir = data\nnames = "
+             "%s%s\nlisten = %s\n"
+             "https-port = %u\nmqtts-port = %u\ndrain-seconds = 1\n[tls]\ncert = "
+             "../server.pem\nkey = ../server.key\n"
+             "[egress]\nca = ../ca.pem\n[metrics]\nlisten = 127.0.0.1:0\n",
              s->address, i == 0 ? ", localhost" : "", s->address, sb->https_port, sb->mqtts_port);
     if (fs_exists(path)) {
         return OK;
     }
-    return buf_err(&text) != OK ? buf_err(&text) : fs_write_atomic(path, buf_span(&text), 0600, info);
+    return buf_err(&text) != OK ? buf_err(&text)
+                                : fs_write_atomic(path, buf_span(&text), 0600, info);
 }
 
 /* Beside berth, in ../sbin, or in the build tree. */
@@ -295,7 +328,9 @@ enum err sandbox_find_programs(struct sandbox *sb, const char *bin_dir, struct e
     *slash = '\0';
     static const struct {
         const char *dps, *hub;
-    } beside[] = { { "berth-dps", "berth-hub" }, { "../sbin/berth-dps", "../sbin/berth-hub" }, { "../dps/berth-dps", "../hub/berth-hub" } };
+    } beside[] = {{"berth-dps", "berth-hub"},
+                  {"../sbin/berth-dps", "../sbin/berth-hub"},
+                  {"../dps/berth-dps", "../hub/berth-hub"}};
     for (size_t i = 0; i < ARRAY_LEN(beside); i++) {
         AUTO(mem_free_p) char *dps = fs_join(bin_dir != NULL ? bin_dir : self, beside[i].dps);
         AUTO(mem_free_p) char *hub = fs_join(bin_dir != NULL ? bin_dir : self, beside[i].hub);
@@ -305,12 +340,16 @@ enum err sandbox_find_programs(struct sandbox *sb, const char *bin_dir, struct e
             return OK;
         }
     }
-    return err_set(info, E_NOT_FOUND, "berth-dps and berth-hub are neither beside berth ('%s') nor in ../sbin; say --bin-dir DIR", self);
+    return err_set(
+        info, E_NOT_FOUND,
+        "berth-dps and berth-hub are neither beside berth ('%s') nor in ../sbin; say --bin-dir DIR",
+        self);
 }
 
 /* --- what --init made ------------------------------------------------------------------------------------------------ */
 
-enum err sandbox_init_json(const struct sandbox *sb, unsigned i, struct json **ret, struct err_info *info)
+enum err sandbox_init_json(const struct sandbox *sb, unsigned i, struct json **ret,
+                           struct err_info *info)
 {
     AUTO(mem_free_p) char *path = fs_join(sb->server[i].dir, "data/init.json");
     AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
@@ -324,7 +363,8 @@ enum err sandbox_init_json(const struct sandbox *sb, unsigned i, struct json **r
     return e;
 }
 
-enum err sandbox_connection_string(const struct sandbox *sb, unsigned i, const char *policy, struct buf *ret, struct err_info *info)
+enum err sandbox_connection_string(const struct sandbox *sb, unsigned i, const char *policy,
+                                   struct buf *ret, struct err_info *info)
 {
     AUTO(json_free_p) struct json *j = NULL;
     enum err e = sandbox_init_json(sb, i, &j, info);
@@ -333,9 +373,12 @@ enum err sandbox_connection_string(const struct sandbox *sb, unsigned i, const c
         const struct json *p = json_at(list, k);
         if (span_is(json_str(json_get(p, "name")), policy)) {
             struct span key = json_str(json_get(p, "primaryKey"));
-            buf_addf(ret, "HostName=%s;SharedAccessKeyName=%s;SharedAccessKey=%.*s", sb->server[i].address, policy, SPAN_ARG(key));
+            buf_addf(ret, "HostName=%s;SharedAccessKeyName=%s;SharedAccessKey=%.*s",
+                     sb->server[i].address, policy, SPAN_ARG(key));
             return buf_err(ret);
         }
     }
-    return e != OK ? e : err_set(info, E_NOT_FOUND, "%s has no policy '%s' in its init.json", sb->server[i].name, policy);
+    return e != OK ? e
+                   : err_set(info, E_NOT_FOUND, "%s has no policy '%s' in its init.json",
+                             sb->server[i].name, policy);
 }

@@ -12,11 +12,14 @@
 #define OWNER_HUB "iothubowner"
 #define LINK_POLICY "berth-dps" /* at the hub: the one right Provision */
 
-static enum err service_of(const struct sandbox *sb, unsigned i, struct service **ret, struct err_info *info)
+static enum err service_of(const struct sandbox *sb, unsigned i, struct service **ret,
+                           struct err_info *info)
 {
     AUTO(buf_done) struct buf cs = BUF_INIT(4096);
     AUTO(mem_free_p) char *ca = sandbox_path(sb, "ca.pem");
-    enum err e = ca == NULL ? E_NOMEM : sandbox_connection_string(sb, i, i == 0 ? OWNER_DPS : OWNER_HUB, &cs, info);
+    enum err e = ca == NULL
+                     ? E_NOMEM
+                     : sandbox_connection_string(sb, i, i == 0 ? OWNER_DPS : OWNER_HUB, &cs, info);
     if (e == OK) {
         e = service_new(buf_span(&cs), ca, sb->https_port, ret, info);
     }
@@ -26,17 +29,18 @@ static enum err service_of(const struct sandbox *sb, unsigned i, struct service 
     return e;
 }
 
-static enum err call(struct service *s, const char *method, const char *path, const struct json *body, struct service_answer *ret,
-                     struct err_info *info)
+static enum err call(struct service *s, const char *method, const char *path,
+                     const struct json *body, struct service_answer *ret, struct err_info *info)
 {
-    const struct service_call c = { .method = method, .path = path, .api_version = SERVICE_ADMIN_VERSION, .body = body };
+    const struct service_call c = {
+        .method = method, .path = path, .api_version = SERVICE_ADMIN_VERSION, .body = body};
     return service_do(s, &c, ret, info);
 }
 
 /* Is it there? A 404 is the answer no. */
 static enum err exists(struct service *s, const char *path, bool *ret, struct err_info *info)
 {
-    struct service_answer a = { 0 };
+    struct service_answer a = {0};
     enum err e = call(s, "GET", path, NULL, &a, info);
     service_answer_done(&a);
     if (e != OK && (e != E_REMOTE || a.status != 404)) {
@@ -51,7 +55,7 @@ static enum err exists(struct service *s, const char *path, bool *ret, struct er
 static enum err link_key(struct service *hub, struct buf *ret, struct err_info *info)
 {
     AUTO(json_free_p) struct json *body = json_new_object();
-    struct service_answer a = { 0 };
+    struct service_answer a = {0};
     bool is_there;
     enum err e = exists(hub, "/admin/policies/" LINK_POLICY, &is_there, info);
     if (e == OK && !is_there) {
@@ -66,20 +70,22 @@ static enum err link_key(struct service *hub, struct buf *ret, struct err_info *
     }
     if (e == OK) {
         struct span key = json_str(json_get(a.json, "primaryKey"));
-        buf_addf(ret, "HostName=%s;SharedAccessKeyName=" LINK_POLICY ";SharedAccessKey=%.*s", service_host(hub), SPAN_ARG(key));
+        buf_addf(ret, "HostName=%s;SharedAccessKeyName=" LINK_POLICY ";SharedAccessKey=%.*s",
+                 service_host(hub), SPAN_ARG(key));
         e = key.n > 0 ? buf_err(ret) : err_set(info, E_REMOTE, "hub gives no key of its policy");
     }
     service_answer_done(&a);
     return e;
 }
 
-static enum err link_hub(const struct sandbox *sb, struct service *dps, unsigned i, struct service *hub, struct err_info *info)
+static enum err link_hub(const struct sandbox *sb, struct service *dps, unsigned i,
+                         struct service *hub, struct err_info *info)
 {
     AUTO(buf_done) struct buf cs = BUF_INIT(4096);
     AUTO(json_free_p) struct json *body = json_new_object();
     char path[64];
     bool is_there;
-    struct service_answer a = { 0 };
+    struct service_answer a = {0};
     (void)snprintf(path, sizeof(path), "/admin/linkedHubs/%s", sb->server[i].address);
     enum err e = exists(dps, path, &is_there, info);
     if (e != OK || is_there) {
@@ -104,16 +110,18 @@ static enum err link_hub(const struct sandbox *sb, struct service *dps, unsigned
 
 /* --- trusted CAs: --trust NAME=FILE ------------------------------------------------------------------------------------ */
 
-static enum err trust_one(struct service *s, struct span name, const char *file, struct err_info *info)
+static enum err trust_one(struct service *s, struct span name, const char *file,
+                          struct err_info *info)
 {
     AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
     AUTO(buf_done) struct buf path = BUF_INIT(512);
     AUTO(json_free_p) struct json *body = json_new_object();
     struct json *props = json_new_object();
-    struct service_answer a = { 0 };
+    struct service_answer a = {0};
     bool is_there;
     enum err e = body == NULL || props == NULL ? E_NOMEM : json_set(body, "properties", props);
-    if (e != OK || (e = ctl_read_file(file, &pem, info)) != OK || (e = json_set_str(props, "certificate", buf_span(&pem))) != OK ||
+    if (e != OK || (e = ctl_read_file(file, &pem, info)) != OK ||
+        (e = json_set_str(props, "certificate", buf_span(&pem))) != OK ||
         (e = json_set(props, "isVerified", json_new_bool(true))) != OK) {
         return e;
     }
@@ -123,9 +131,11 @@ static enum err trust_one(struct service *s, struct span name, const char *file,
     if ((e = exists(s, (const char *)path.p, &is_there, info)) != OK) {
         return e;
     }
-    const struct service_call c = {
-        .method = "PUT", .path = (const char *)path.p, .api_version = SERVICE_ADMIN_VERSION, .body = body, .if_match = is_there ? "*" : NULL
-    };
+    const struct service_call c = {.method = "PUT",
+                                   .path = (const char *)path.p,
+                                   .api_version = SERVICE_ADMIN_VERSION,
+                                   .body = body,
+                                   .if_match = is_there ? "*" : NULL};
     e = service_do(s, &c, &a, info);
     service_answer_done(&a);
     return e == OK ? OK : err_wrap(info, e, "--trust %.*s", SPAN_ARG(name));
@@ -159,7 +169,8 @@ enum err sandbox_link(const struct sandbox *sb, const struct cli_args *a, struct
     }
     for (unsigned i = 1; e == OK && i < sb->n; i++) {
         AUTO(service_free_p) struct service *hub = NULL;
-        if ((e = service_of(sb, i, &hub, info)) == OK && (e = link_hub(sb, dps, i, hub, info)) == OK) {
+        if ((e = service_of(sb, i, &hub, info)) == OK &&
+            (e = link_hub(sb, dps, i, hub, info)) == OK) {
             e = trust_all(hub, a, info);
         }
     }
@@ -185,7 +196,8 @@ static enum err metrics_url(struct sandbox *sb, unsigned i, struct err_info *inf
     return e;
 }
 
-static enum err hub_json(const struct sandbox *sb, unsigned i, struct json **ret, struct err_info *info)
+static enum err hub_json(const struct sandbox *sb, unsigned i, struct json **ret,
+                         struct err_info *info)
 {
     AUTO(json_free_p) struct json *h = json_new_object();
     AUTO(buf_done) struct buf cs = BUF_INIT(4096);
@@ -196,8 +208,10 @@ static enum err hub_json(const struct sandbox *sb, unsigned i, struct json **ret
     }
     struct span rest = buf_span(&cs);
     (void)span_cut(&rest, ';');
-    buf_addf(&eh, "Endpoint=sb://%s/;%.*s;EntityPath=%s", sb->server[i].address, SPAN_ARG(rest), sb->server[i].name);
-    if ((e = buf_err(&eh)) != OK || (e = json_set_str(h, "host", span_str(sb->server[i].address))) != OK ||
+    buf_addf(&eh, "Endpoint=sb://%s/;%.*s;EntityPath=%s", sb->server[i].address, SPAN_ARG(rest),
+             sb->server[i].name);
+    if ((e = buf_err(&eh)) != OK ||
+        (e = json_set_str(h, "host", span_str(sb->server[i].address))) != OK ||
         (e = json_set_str(h, "serviceConnectionString", buf_span(&cs))) != OK ||
         (e = json_set_str(h, "eventHubConnectionString", buf_span(&eh))) != OK) {
         return e;

@@ -20,27 +20,17 @@
 
 /* --- who runs --------------------------------------------------------------------------------------------------- */
 
-/* Start time of a process in clock ticks, 0 when there is none: a number alone may have been used again. */
-static uint64_t start_of(int64_t pid)
+uint64_t sandbox_start_of_line(struct span line)
 {
-    char path[64];
-    char text[1024];
-    (void)snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    if (n <= 0) {
-        return 0;
-    }
     /* The name stands in parentheses and may hold anything: fields are counted behind the last one. */
-    struct span rest = span_of(text, (size_t)n);
-    size_t at = rest.n;
-    while (at > 0 && rest.p[at - 1] != ')') {
+    size_t at = line.n;
+    while (at > 0 && line.p[at - 1] != ')') {
         at--;
     }
-    rest = span_trim(span_from(rest, at));
+    if (at == 0) {
+        return 0;
+    }
+    struct span rest = span_trim(span_from(line, at));
     struct span state = span_cut(&rest, ' ');
     uint64_t v = 0;
     for (unsigned field = 4; field <= 22; field++) {
@@ -52,9 +42,22 @@ static uint64_t start_of(int64_t pid)
     return span_is(state, "Z") ? 0 : v;
 }
 
+uint64_t sandbox_start_of(int64_t pid)
+{
+    char path[64];
+    char text[1024];
+    (void)snprintf(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return n > 0 ? sandbox_start_of_line(span_of(text, (size_t)n)) : 0;
+}
+
 static bool is_alive(const struct sandbox_server *s)
 {
-    return s->pid > 0 && start_of(s->pid) == s->start && s->start != 0;
+    return s->pid > 0 && sandbox_start_of(s->pid) == s->start && s->start != 0;
 }
 
 enum err sandbox_load_pids(struct sandbox *sb, struct err_info *info)
@@ -91,18 +94,20 @@ enum err sandbox_save_pids(const struct sandbox *sb, struct err_info *info)
     buf_add_u8(&text, '{');
     for (unsigned i = 0; i < sb->n; i++) {
         const struct sandbox_server *s = &sb->server[i];
-        buf_addf(&text, "%s\"%s\":{\"pid\":%lld,\"start\":%llu}", i > 0 ? "," : "", s->name, (long long)s->pid,
-                 (unsigned long long)s->start);
+        buf_addf(&text, "%s\"%s\":{\"pid\":%lld,\"start\":%llu}", i > 0 ? "," : "", s->name,
+                 (long long)s->pid, (unsigned long long)s->start);
     }
     buf_add_str(&text, "}\n");
-    return path == NULL ? E_NOMEM : buf_err(&text) != OK ? buf_err(&text) : fs_write_atomic(path, buf_span(&text), 0600, info);
+    return path == NULL           ? E_NOMEM
+           : buf_err(&text) != OK ? buf_err(&text)
+                                  : fs_write_atomic(path, buf_span(&text), 0600, info);
 }
 
 /* --- before the start ----------------------------------------------------------------------------------------------- */
 
 static bool somebody_listens(const char *address, uint16_t port)
 {
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
     (void)inet_pton(AF_INET, address, &to.sin_addr);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0;
@@ -114,11 +119,12 @@ static bool somebody_listens(const char *address, uint16_t port)
 
 enum err sandbox_check_ports(const struct sandbox *sb, unsigned i, struct err_info *info)
 {
-    const uint16_t ports[] = { sb->https_port, sb->mqtts_port };
+    const uint16_t ports[] = {sb->https_port, sb->mqtts_port};
     for (size_t k = 0; k < ARRAY_LEN(ports); k++) {
         if (somebody_listens(sb->server[i].address, ports[k])) {
             return err_set(info, E_IN_USE,
-                           "%s:%u is in use by another process (find it with: ss -ltnp 'sport = :%u'); stop it, or choose other "
+                           "%s:%u is in use by another process (find it with: ss -ltnp 'sport = "
+                           ":%u'); stop it, or choose other "
                            "addresses with --address 127.0.1.1",
                            sb->server[i].address, ports[k], ports[k]);
         }
@@ -169,16 +175,19 @@ static void last_words(const struct sandbox *sb, unsigned i, char *dst, size_t n
 }
 
 /* What to do about a privilege that is missing, for somebody without service units. */
-static enum err did_not_start(const struct sandbox *sb, unsigned i, const char *words, struct err_info *info)
+static enum err did_not_start(const struct sandbox *sb, unsigned i, const char *words,
+                              struct err_info *info)
 {
     bool is_port = strstr(words, "ports below 1024") != NULL;
-    return err_set(info, is_port ? E_PERM : E_STATE, "%s did not start: %s%s%s%s%s", sb->server[i].name,
-                   words[0] != '\0' ? words : "it said nothing", is_port ? "; or: sudo setcap cap_net_bind_service=+ep " : "",
+    return err_set(info, is_port ? E_PERM : E_STATE, "%s did not start: %s%s%s%s%s",
+                   sb->server[i].name, words[0] != '\0' ? words : "it said nothing",
+                   is_port ? "; or: sudo setcap cap_net_bind_service=+ep " : "",
                    is_port ? sb->bin_dps : "", is_port ? " " : "", is_port ? sb->bin_hub : "");
 }
 
 /* In the child, after fork. */
-NORETURN static void become(const struct sandbox *sb, unsigned i, int log_fd, int ready_fd, bool is_init)
+NORETURN static void become(const struct sandbox *sb, unsigned i, int log_fd, int ready_fd,
+                            bool is_init)
 {
     const char *prog = i == 0 ? sb->bin_dps : sb->bin_hub;
     AUTO(mem_free_p) char *conf = fs_join(sb->server[i].dir, "berth.conf");
@@ -209,7 +218,8 @@ NORETURN static void become(const struct sandbox *sb, unsigned i, int log_fd, in
 static enum err open_log(const struct sandbox *sb, unsigned i, int *ret, struct err_info *info)
 {
     AUTO(mem_free_p) char *path = log_path(sb, i);
-    int fd = path != NULL ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+    int fd = path != NULL ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600)
+                          : -1;
     if (fd < 0) {
         return err_set_errno(info, errno, "cannot open the log of %s", sb->server[i].name);
     }
@@ -269,7 +279,7 @@ enum err sandbox_start(struct sandbox *sb, unsigned i, struct err_info *info)
         return err_set_errno(info, errno, "cannot start a process");
     }
     s->pid = pid;
-    s->start = start_of(pid);
+    s->start = sandbox_start_of(pid);
     s->is_ours = true;
     s->ready_fd = ready[0];
     return OK;
@@ -285,7 +295,7 @@ enum err sandbox_wait_ready(struct sandbox *sb, unsigned i, struct err_info *inf
         return OK;
     }
     while (!cli_interrupted && clock_mono_ms(clock_system()) < until) {
-        struct pollfd p = { s->ready_fd, POLLIN, 0 };
+        struct pollfd p = {s->ready_fd, POLLIN, 0};
         if (poll(&p, 1, 200) > 0) {
             n = read(s->ready_fd, text, sizeof(text));
             break;
@@ -310,7 +320,7 @@ static bool any_alive(const struct sandbox *sb, bool only_ours)
 {
     for (unsigned i = 0; i < sb->n; i++) {
         const struct sandbox_server *s = &sb->server[i];
-        if (s->is_ours) {
+        if (s->is_ours && s->pid > 0) {
             (void)waitpid((pid_t)s->pid, NULL, WNOHANG);
         }
         if ((!only_ours || s->is_ours) && is_alive(s)) {
@@ -335,7 +345,7 @@ void sandbox_stop(struct sandbox *sb, bool only_ours, unsigned grace_ms)
     uint64_t until = clock_mono_ms(clock_system()) + grace_ms;
     signal_all(sb, only_ours, SIGTERM);
     while (any_alive(sb, only_ours)) {
-        const struct timespec ts = { 0, 10 * 1000 * 1000 };
+        const struct timespec ts = {0, 10 * 1000 * 1000};
         (void)nanosleep(&ts, NULL);
         if (clock_mono_ms(clock_system()) > until) {
             signal_all(sb, only_ours, SIGKILL);
