@@ -20,7 +20,10 @@ struct arena {
     size_t cap;
 };
 
-#define ARENA_INIT(limit) { NULL, 0, (limit) }
+#define ARENA_INIT(limit)                                                                          \
+    {                                                                                              \
+        NULL, 0, (limit)                                                                           \
+    }
 
 void arena_done(struct arena *a);
 /* Zeroed, aligned for any type. */

@@ -26,7 +26,10 @@ struct buf {
     enum err err;
 };
 
-#define BUF_INIT(limit) { NULL, 0, 0, (limit), OK }
+#define BUF_INIT(limit)                                                                            \
+    {                                                                                              \
+        NULL, 0, 0, (limit), OK                                                                    \
+    }
 
 void buf_done(struct buf *b);
 /* Keeps the memory, forgets the content and the error. */

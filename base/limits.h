@@ -6,6 +6,8 @@
 #ifndef BASE_LIMITS_H
 #define BASE_LIMITS_H
 
+/* clang-format off */
+
 /* --- log, configuration, files: Berth ------------------------------------------------------ */
 #define LIMIT_LOG_LINE 4096u
 #define LIMIT_LOG_RATE 200u /* lines of one event name a second */
@@ -112,6 +114,7 @@
 #define LIMIT_HUB_RETRIES 8u            /* prepared again so often, then E_BUSY */
 #define LIMIT_HUB_NOTED 65536u          /* identities of one worker whose connection facts wait for the writer */
 #define LIMIT_HUB_NOTE_S 5u             /* and for how long */
+#define LIMIT_HUB_LINK_BYTES (1u << 20) /* telemetry of one link not yet on disk; then it is not read */
 #define LIMIT_REGISTRY_LIST 1000u       /* hub-service-rest.md 5.4 */
 #define LIMIT_REGISTRY_LIST_S 10u       /* a scan's deadline */
 #define LIMIT_REGISTRY_LIST_BYTES (8u << 20)
@@ -130,5 +133,6 @@
 #define LIMIT_STORE_SCANS 1024u     /* waiting scans, then E_BUSY */
 #define LIMIT_STORE_SCAN_THREADS 16u
 #define LIMIT_LOG_PARTITIONS 128u
+/* clang-format on */
 
 #endif

@@ -36,19 +36,19 @@ struct log_field {
     } v;
 };
 
-#define L_SPAN(k, s) ((struct log_field){ .name = (k), .type = LOG_T_SPAN, .v.span = (s) })
+#define L_SPAN(k, s) ((struct log_field){.name = (k), .type = LOG_T_SPAN, .v.span = (s)})
 #define L_STR(k, s) L_SPAN(k, span_str(s))
-#define L_U64(k, n) ((struct log_field){ .name = (k), .type = LOG_T_U64, .v.u64 = (uint64_t)(n) })
-#define L_I64(k, n) ((struct log_field){ .name = (k), .type = LOG_T_I64, .v.i64 = (int64_t)(n) })
-#define L_BOOL(k, b) ((struct log_field){ .name = (k), .type = LOG_T_BOOL, .v.flag = (b) })
+#define L_U64(k, n) ((struct log_field){.name = (k), .type = LOG_T_U64, .v.u64 = (uint64_t)(n)})
+#define L_I64(k, n) ((struct log_field){.name = (k), .type = LOG_T_I64, .v.i64 = (int64_t)(n)})
+#define L_BOOL(k, b) ((struct log_field){.name = (k), .type = LOG_T_BOOL, .v.flag = (b)})
 /* Writes err=E_NAME; pair it with L_WHY. */
-#define L_ERR(e) ((struct log_field){ .name = "err", .type = LOG_T_ERR, .v.err = (e) })
+#define L_ERR(e) ((struct log_field){.name = "err", .type = LOG_T_ERR, .v.err = (e)})
 #define L_WHY(info, e) L_STR("why", err_why((info), (e)))
 
 #define LOG_AT(level, event, ...)                                                                  \
     do {                                                                                           \
         if (log_enabled(level)) {                                                                  \
-            const struct log_field log_f_[] = { __VA_ARGS__ };                                     \
+            const struct log_field log_f_[] = {__VA_ARGS__};                                       \
             log_event((level), (event), log_f_, ARRAY_LEN(log_f_));                                \
         }                                                                                          \
     } while (0)

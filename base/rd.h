@@ -18,7 +18,7 @@ struct rd {
 
 static inline struct rd rd_init(struct span s)
 {
-    return (struct rd){ s.p, s.n, OK };
+    return (struct rd){s.p, s.n, OK};
 }
 uint8_t rd_u8(struct rd *r);
 uint16_t rd_be16(struct rd *r);

@@ -16,19 +16,20 @@ struct span {
     size_t n;
 };
 
-#define SPAN_NONE ((struct span){ NULL, 0 })
+#define SPAN_NONE ((struct span){NULL, 0})
 /* Of a string literal, embedded zeros included. */
-#define SPAN_LIT(s) ((struct span){ (const uint8_t *)("" s), sizeof(s) - 1 })
-#define SPAN_ARG(s) (int)(s).n, (const char *)((s).p != NULL ? (const void *)(s).p : (const void *)"")
+#define SPAN_LIT(s) ((struct span){(const uint8_t *)("" s), sizeof(s) - 1})
+#define SPAN_ARG(s)                                                                                \
+    (int)(s).n, (const char *)((s).p != NULL ? (const void *)(s).p : (const void *)"")
 
 static inline struct span span_of(const void *p, size_t n)
 {
-    return (struct span){ (const uint8_t *)p, n };
+    return (struct span){(const uint8_t *)p, n};
 }
 /* Of a C string; NULL gives an empty span. */
 static inline struct span span_str(const char *s)
 {
-    return (struct span){ (const uint8_t *)s, s != NULL ? strlen(s) : 0 };
+    return (struct span){(const uint8_t *)s, s != NULL ? strlen(s) : 0};
 }
 static inline bool span_eq(struct span a, struct span b)
 {
