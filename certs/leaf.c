@@ -124,7 +124,8 @@ static enum err read_head(struct span der, struct leaf *ret, struct span *ret_su
     ret->not_before_s = read_time(&validity);
     ret->not_after_s = read_time(&validity);
     *ret_subject = read_tag(&tbs, DER_SEQUENCE);
-    bool ok = rd_err(&file) == OK && rd_err(&cert) == OK && rd_err(&tbs) == OK && rd_end(&validity) == OK;
+    bool ok =
+        rd_err(&file) == OK && rd_err(&cert) == OK && rd_err(&tbs) == OK && rd_end(&validity) == OK;
     return ok ? OK : E_CERT;
 }
 
