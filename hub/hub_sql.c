@@ -276,7 +276,8 @@ enum err hub_sql_device_set_pin(struct db *db, int64_t identity, uint64_t cred_g
 
 enum err hub_sql_device_delete(struct db *db, int64_t identity)
 {
-    static const unsigned each[] = {SQL_TWIN_DELETE, SQL_SEEN_DELETE, SQL_SESSION_DELETE, SQL_DEVICE_DELETE};
+    static const unsigned each[] = {SQL_TWIN_DELETE, SQL_SEEN_DELETE, SQL_SESSION_DELETE,
+                                    SQL_DEVICE_DELETE};
     for (size_t i = 0; i < ARRAY_LEN(each); i++) {
         AUTO(q_end) struct q q = q_begin(db, &hub_module, each[i]);
         q_i64(&q, 1, identity);
