@@ -27,7 +27,8 @@ static struct mlink *link_of(const struct session *s)
 }
 
 /* PUBACK first, then the answer, to whom it wants one. */
-static void answer(struct session *s, mlink_slot slot, unsigned status, struct span rid, uint64_t version, struct span body)
+static void answer(struct session *s, mlink_slot slot, unsigned status, struct span rid,
+                   uint64_t version, struct span body)
 {
     AUTO(buf_done) struct buf topic = BUF_INIT(LIMIT_MQTT_TOPIC);
     struct mlink *l = link_of(s);
@@ -38,7 +39,8 @@ static void answer(struct session *s, mlink_slot slot, unsigned status, struct s
         topic_hub_twin_res_write(&topic, status, rid, version);
         enum err e = buf_err(&topic);
         if (e == OK) {
-            e = mlink_publish_after(l, slot, buf_span(&topic), body, session_qos(s, HUB_SUB_TWIN_RES));
+            e = mlink_publish_after(l, slot, buf_span(&topic), body,
+                                    session_qos(s, HUB_SUB_TWIN_RES));
         }
         if (e != OK) {
             mlink_close(l, e, "twin answer could not be sent");
@@ -50,15 +52,18 @@ static void answer(struct session *s, mlink_slot slot, unsigned status, struct s
     }
 }
 
-static void answer_error(struct session *s, mlink_slot slot, struct span rid, enum err e, const struct err_info *info)
+static void answer_error(struct session *s, mlink_slot slot, struct span rid, enum err e,
+                         const struct err_info *info)
 {
     AUTO(buf_done) struct buf body = BUF_INIT(ANSWER_MAX);
     unsigned status = hub_mqtt_error(e, info, &body);
-    LOG_DEBUG("hub.twin_refused", L_SPAN("device", s->device_id), L_U64("status", status), L_ERR(e), L_WHY(info, e));
+    LOG_DEBUG("hub.twin_refused", L_SPAN("device", s->device_id), L_U64("status", status), L_ERR(e),
+              L_WHY(info, e));
     answer(s, slot, status, rid, 0, buf_span(&body));
 }
 
-enum err hub_mqtt_twin_get(struct session *s, const struct hub_publish_topic *t, mlink_slot slot, struct err_info *info)
+enum err hub_mqtt_twin_get(struct session *s, const struct hub_publish_topic *t, mlink_slot slot,
+                           struct err_info *info)
 {
     AUTO(buf_done) struct buf body = BUF_INIT(ANSWER_MAX);
     (void)info;
@@ -90,7 +95,8 @@ static void pop_first(struct session *s)
     free(r);
 }
 
-static void reported(void *user, uint64_t tag, enum err result, uint64_t version, const struct err_info *info)
+static void reported(void *user, uint64_t tag, enum err result, uint64_t version,
+                     const struct err_info *info)
 {
     struct session *s = user;
     struct report *r = s->reports;
@@ -112,10 +118,10 @@ static void begin_first(struct session *s)
 {
     while (s->reports != NULL) {
         struct report *r = s->reports;
-        struct err_info info = { 0 };
+        struct err_info info = {0};
         session_ref(s);
-        enum err e = twin_report_begin(s->w, s->ad.identity, span_of(r->data + r->n_rid, r->n_body), r->has_base, r->base, reported, s, 0,
-                                       &info);
+        enum err e = twin_report_begin(s->w, s->ad.identity, span_of(r->data + r->n_rid, r->n_body),
+                                       r->has_base, r->base, reported, s, 0, &info);
         if (e == OK) {
             return;
         }
@@ -125,23 +131,28 @@ static void begin_first(struct session *s)
     }
 }
 
-enum err hub_mqtt_twin_patch(struct session *s, const struct hub_publish_topic *t, struct span body, mlink_slot slot,
-                             struct err_info *info)
+enum err hub_mqtt_twin_patch(struct session *s, const struct hub_publish_topic *t, struct span body,
+                             mlink_slot slot, struct err_info *info)
 {
     if (s->n_reports == REPORTS_MAX) {
         answer_error(s, slot, t->rid, E_THROTTLED, NULL);
         return OK;
     }
     if (body.n > LIMIT_TWIN_BODY) {
-        struct err_info why = { 0 };
-        answer_error(s, slot, t->rid, err_set(&why, E_TOO_LARGE, "patch of %zu bytes", body.n), &why);
+        struct err_info why = {0};
+        answer_error(s, slot, t->rid, err_set(&why, E_TOO_LARGE, "patch of %zu bytes", body.n),
+                     &why);
         return OK;
     }
     struct report *r = malloc(sizeof(*r) + t->rid.n + body.n);
     if (r == NULL) {
         return err_set(info, E_NOMEM, "no memory for a patch");
     }
-    *r = (struct report){ .slot = slot, .has_base = t->has_version, .base = t->version, .n_rid = t->rid.n, .n_body = body.n };
+    *r = (struct report){.slot = slot,
+                         .has_base = t->has_version,
+                         .base = t->version,
+                         .n_rid = t->rid.n,
+                         .n_body = body.n};
     if (t->rid.n > 0) {
         memcpy(r->data, t->rid.p, t->rid.n);
     }
