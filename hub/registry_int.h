@@ -25,7 +25,7 @@ struct registry {
     struct server *server;
     unsigned n;
     pthread_mutex_t notes_lock; /* a leaf: nothing is called under it */
-    struct map notes;      /* connection facts that wait: struct note of registry_note.c */
+    struct map notes;           /* connection facts that wait: struct note of registry_note.c */
     struct registry_worker *workers; /* by worker_index */
 };
 
