@@ -125,10 +125,10 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
         char *dst;
         size_t n;
     } rows[] = {
-        { "etag", a->etag, sizeof(a->etag) },
-        { "retry-after", a->retry_after, sizeof(a->retry_after) },
-        { "x-ms-continuation", a->continuation, sizeof(a->continuation) },
-        { "location", a->location, sizeof(a->location) },
+        {"etag", a->etag, sizeof(a->etag)},
+        {"retry-after", a->retry_after, sizeof(a->retry_after)},
+        {"x-ms-continuation", a->continuation, sizeof(a->continuation)},
+        {"location", a->location, sizeof(a->location)},
     };
     if (value.p == NULL) {
         return size * n;
@@ -138,7 +138,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
     }
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if (span_is_nocase(name, rows[i].name)) {
-            (void)span_to_cstr(span_trim(value), rows[i].dst, rows[i].n); /* too long: as if absent */
+            (void)span_to_cstr(span_trim(value), rows[i].dst,
+                               rows[i].n); /* too long: as if absent */
         }
     }
     return size * n;
@@ -166,7 +167,8 @@ static enum err err_of(CURLcode c)
     }
 }
 
-static void set_options(struct fetch *f, const struct fetch_rq *rq, struct receiver *r, struct curl_slist *headers)
+static void set_options(struct fetch *f, const struct fetch_rq *rq, struct receiver *r,
+                        struct curl_slist *headers)
 {
     CURL *c = f->curl;
     curl_easy_reset(c);
@@ -213,11 +215,13 @@ static struct curl_slist *header_list(const struct fetch_rq *rq, bool *ok)
     return list;
 }
 
-enum err fetch(struct fetch *f, const struct fetch_rq *rq, struct fetch_answer *ret, struct err_info *info)
+enum err fetch(struct fetch *f, const struct fetch_rq *rq, struct fetch_answer *ret,
+               struct err_info *info)
 {
-    struct fetch_answer ans = { .body = BUF_INIT(rq->max_answer > 0 ? rq->max_answer : LIMIT_FILE_SMALL) };
-    struct receiver r = { .curl = f->curl, .rq = rq, .ans = &ans, .line = BUF_INIT(FETCH_LINE_MAX) };
-    char text[CURL_ERROR_SIZE] = { 0 };
+    struct fetch_answer ans = {
+        .body = BUF_INIT(rq->max_answer > 0 ? rq->max_answer : LIMIT_FILE_SMALL)};
+    struct receiver r = {.curl = f->curl, .rq = rq, .ans = &ans, .line = BUF_INIT(FETCH_LINE_MAX)};
+    char text[CURL_ERROR_SIZE] = {0};
     bool ok;
     struct curl_slist *headers = header_list(rq, &ok);
     if (!ok) {
@@ -235,7 +239,10 @@ enum err fetch(struct fetch *f, const struct fetch_rq *rq, struct fetch_answer *
     enum err e = r.is_too_large ? E_TOO_LARGE : r.is_stopped ? E_CLOSED : err_of(c);
     if (e != OK) {
         buf_done(&ans.body);
-        return err_set(info, e, "%s", r.is_too_large ? "answer is larger than allowed" : text[0] != '\0' ? text : curl_easy_strerror(c));
+        return err_set(info, e, "%s",
+                       r.is_too_large    ? "answer is larger than allowed"
+                       : text[0] != '\0' ? text
+                                         : curl_easy_strerror(c));
     }
     ans.status = (unsigned)status;
     *ret = ans;
