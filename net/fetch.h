@@ -22,7 +22,8 @@ struct fetch_conf {
     const char *cert_chain_file; /* client certificate, NULL: none */
     const char *key_file;
 };
-MUST_USE enum err fetch_new(const struct fetch_conf *conf, struct fetch **ret, struct err_info *info);
+MUST_USE enum err fetch_new(const struct fetch_conf *conf, struct fetch **ret,
+                            struct err_info *info);
 void fetch_free(struct fetch *f);
 AUTO_FREE_FN(struct fetch, fetch_free)
 
@@ -47,6 +48,7 @@ struct fetch_rq {
     fetch_line_fn on_line; /* for 2xx answers; then body stays empty */
     void *line_arg;
 };
-MUST_USE enum err fetch(struct fetch *f, const struct fetch_rq *rq, struct fetch_answer *ret, struct err_info *info);
+MUST_USE enum err fetch(struct fetch *f, const struct fetch_rq *rq, struct fetch_answer *ret,
+                        struct err_info *info);
 
 #endif
