@@ -19,7 +19,8 @@
 struct ws;
 /* is_server: frames from the peer must be masked, ours are not; a client masks. early: bytes that came
  * behind the upgrade head already. */
-MUST_USE enum err ws_new(struct stream *carrier, bool is_server, struct span early, struct ws **ret);
+MUST_USE enum err ws_new(struct stream *carrier, bool is_server, struct span early,
+                         struct ws **ret);
 struct stream *ws_stream(struct ws *w);
 /* Close with a status of our own (1001 going away, 1008 policy). */
 void ws_close(struct ws *w, uint16_t status);
@@ -28,6 +29,7 @@ void ws_close(struct ws *w, uint16_t status);
  * loop; NULL with the reason when refused. headers: further lines "Name: value\r\n" or "". */
 typedef void (*ws_ready_fn)(struct ws *w, void *arg, enum err why, int http_status);
 MUST_USE enum err ws_connect(struct stream *carrier, const char *host, const char *path,
-                             const char *protocol, const char *headers, ws_ready_fn done, void *arg);
+                             const char *protocol, const char *headers, ws_ready_fn done,
+                             void *arg);
 
 #endif
