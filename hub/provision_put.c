@@ -227,7 +227,8 @@ static enum err put_tx(struct store_tx *tx, struct work *k)
     }
     bool is_ours = span_eq(row.owner, p->intent.owner);
     /* Adoption is for devices that nobody or the same provisioning service made: one service never takes another's (threat S7). */
-    if (!is_ours && !(p->may_adopt && (row.owner.n == 0 || same_scope(row.owner, p->intent.owner)))) {
+    if (!is_ours &&
+        !(p->may_adopt && (row.owner.n == 0 || same_scope(row.owner, p->intent.owner)))) {
         return provision_not_ours(&k->info, p->intent.id);
     }
     if (is_ours && ((e = provision_tx_repeat(tx, k, &row, p->intent.operation, &p->ticket,
