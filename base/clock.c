@@ -263,6 +263,10 @@ enum err time_parse_iso(struct span s, int64_t *ret_wall_us)
     }
     int64_t in_day = c.hour * 3600 + c.minute * 60 + c.second - zone * 60;
     int64_t seconds = days_from_civil(c.year, c.month, c.day) * S_PER_DAY + in_day;
+    if (seconds < days_from_civil(1, 1, 1) * S_PER_DAY ||
+        seconds >= days_from_civil(10000, 1, 1) * S_PER_DAY) {
+        return E_MALFORMED; /* the offset leads out of what the texts can say */
+    }
     *ret_wall_us = seconds * US_PER_S + c.us;
     return OK;
 }

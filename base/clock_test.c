@@ -129,6 +129,8 @@ static void test_parse_refusals(void **state)
         " 2026-01-31T00:49:39Z",
         "+026-01-31T00:49:39Z",
         "-026-01-31T00:49:39Z",
+        "9999-12-31T23:59:59-00:01", /* year 10000 */
+        "0001-01-01T00:00:00+00:01", /* year 0 */
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         int64_t us = 42;

@@ -6,3 +6,18 @@ EXTRA_DIST += %D%/unit.h %D%/conformance/run %D%/conformance/acceptance %D%/conf
 EXTRA_DIST += %D%/fuzz/run %D%/integration %D%/bench .ci/run
 dist-hook:
 	find $(distdir)/tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Engine and main of the replay are chosen in wire/local.mk.
+tests_fuzz_targets = %D%/fuzz/fuzz_text %D%/fuzz/fuzz_conf %D%/fuzz/fuzz_identity
+if FUZZING
+noinst_PROGRAMS += $(tests_fuzz_targets)
+else
+check_PROGRAMS += $(tests_fuzz_targets)
+endif
+%C%_fuzz_fuzz_text_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_text.c $(FUZZ_MAIN)
+%C%_fuzz_fuzz_text_LDADD = $(FUZZ_ENGINE) base/libbase.a $(CRYPTO_LIBS)
+%C%_fuzz_fuzz_conf_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_conf.c $(FUZZ_MAIN)
+%C%_fuzz_fuzz_conf_LDADD = $(FUZZ_ENGINE) base/libbase.a $(CRYPTO_LIBS) $(INIH_LIBS)
+%C%_fuzz_fuzz_identity_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_identity.c $(FUZZ_MAIN)
+%C%_fuzz_fuzz_identity_LDADD = $(FUZZ_ENGINE) client/libclient.a certs/libcerts.a wire/libwire.a base/libbase.a \
+	$(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) -lm
