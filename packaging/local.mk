@@ -20,8 +20,9 @@ SUFFIXES = .service .service.in
 $(berth_units): $(srcdir)/%D%/hardening.inc Makefile
 
 install-data-local:
-	$(MKDIR_P) $(DESTDIR)$(sysusersdir) $(DESTDIR)$(tmpfilesdir)
+	$(MKDIR_P) $(DESTDIR)$(sysusersdir) $(DESTDIR)$(tmpfilesdir) $(DESTDIR)$(bashcompletiondir)
+	ln -sf berth $(DESTDIR)$(bashcompletiondir)/enroll-tool
 	$(INSTALL_DATA) $(srcdir)/%D%/berth.sysusers $(DESTDIR)$(sysusersdir)/berth.conf
 	$(INSTALL_DATA) $(srcdir)/%D%/berth.tmpfiles $(DESTDIR)$(tmpfilesdir)/berth.conf
 uninstall-local:
-	rm -f $(DESTDIR)$(sysusersdir)/berth.conf $(DESTDIR)$(tmpfilesdir)/berth.conf
+	rm -f $(DESTDIR)$(sysusersdir)/berth.conf $(DESTDIR)$(tmpfilesdir)/berth.conf $(DESTDIR)$(bashcompletiondir)/enroll-tool
