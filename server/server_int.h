@@ -177,6 +177,8 @@ void worker_close_listeners(struct worker *w);
 
 /* --- worker_steps.c ------------------------------------------------------------------------- */
 void workers_ready(struct server *s);
+/* Listeners of every worker; by workers_start, when all are set up. */
+MUST_USE enum err workers_listen(struct server *s, struct err_info *info);
 void workers_drain(struct server *s, uint64_t deadline_ms);
 bool workers_idle(const struct server *s);
 /* Ends their threads and what they hold. */
@@ -189,6 +191,7 @@ void workers_tell_change(struct server *s);
 MUST_USE enum err workers_reload_tls(struct server *s, const struct server_conf *c,
                                      struct err_info *info);
 /* Worker's thread. ret stays as it is when nothing is served by TLS. */
+MUST_USE enum err worker_listen(struct worker *w, struct err_info *info);
 MUST_USE enum err worker_make_tls(struct worker *w, const struct server_conf *c,
                                   struct tls_ctx **ret, struct err_info *info);
 

@@ -199,7 +199,7 @@ static enum err open_listener(struct worker *w, const char *address, uint64_t po
     return e;
 }
 
-static enum err open_listeners(struct worker *w, struct err_info *info)
+enum err worker_listen(struct worker *w, struct err_info *info)
 {
     const struct server_conf *c = server_base_conf(w->s);
     enum err e = OK;
@@ -251,9 +251,6 @@ static enum err worker_setup(struct worker *w, struct err_info *info)
         return e;
     }
     if (s->program->worker_init != NULL && (e = s->program->worker_init(w, info)) != OK) {
-        return e;
-    }
-    if ((e = open_listeners(w, info)) != OK) {
         return e;
     }
     worker_publish_stats(w);
@@ -409,7 +406,7 @@ enum err workers_start(struct server *s, struct err_info *info)
     for (unsigned i = 0; e == OK && i < s->n_workers; i++) {
         e = worker_start(s->workers[i], info);
     }
-    return e;
+    return e == OK ? workers_listen(s, info) : e;
 }
 
 void workers_stop(struct server *s)

@@ -101,6 +101,34 @@ void workers_ready(struct server *s)
     workers_run(s, step_ready);
 }
 
+static enum err first_failure(const struct server *s, struct err_info *info)
+{
+    for (unsigned i = 0; i < s->n_workers; i++) {
+        if (s->workers[i]->start_err != OK) {
+            if (info != NULL) {
+                *info = s->workers[i]->start_info;
+            }
+            return s->workers[i]->start_err;
+        }
+    }
+    return OK;
+}
+
+static void step_listen(struct msg *m)
+{
+    struct worker *w = CONTAINER_OF(m, struct worker, control_msg);
+    w->start_info = (struct err_info){0};
+    w->start_err = worker_listen(w, &w->start_info);
+    step_done(w);
+}
+
+/* Only when every worker is set up: what one takes in may be another's work. */
+enum err workers_listen(struct server *s, struct err_info *info)
+{
+    workers_run(s, step_listen);
+    return first_failure(s, info);
+}
+
 /* A TLS context belongs to the thread that made it (its library context keeps thread data), so each
  * worker makes its own; none is used until all are good. */
 static void step_make_tls(struct msg *m)
@@ -133,15 +161,9 @@ static void step_drop_tls(struct msg *m)
 
 enum err workers_reload_tls(struct server *s, const struct server_conf *c, struct err_info *info)
 {
-    enum err e = OK;
     s->new_conf = c;
     workers_run(s, step_make_tls);
-    for (unsigned i = 0; e == OK && i < s->n_workers; i++) {
-        e = s->workers[i]->start_err;
-        if (e != OK && info != NULL) {
-            *info = s->workers[i]->start_info;
-        }
-    }
+    enum err e = first_failure(s, info);
     workers_run(s, e == OK ? step_swap_tls : step_drop_tls);
     s->new_conf = NULL;
     return e;
