@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Python halves of the integration tests share: rows, tokens, MQTT 3.1.1, WebSocket and HTTP by hand. Standard library only."""
+import atexit
 import base64
 import hashlib
 import hmac
 import json
 import os
 import select
+import signal
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import time
 import urllib.parse
@@ -600,3 +603,83 @@ class Ws:
 
     def close(self):
         self.s.close()
+
+
+# --- servers of a sandbox, started and killed by the test ------------------------------------------------------------------------
+
+class Server:
+    """berth-dps or berth-hub of a sandbox under this program's control; take() ends the sandbox's own process first."""
+
+    all = []
+
+    def __init__(self, env, name, sets=(), limits=None):
+        Server.all.append(self)
+        self.env, self.name, self.sets, self.limits = env, name, list(sets), limits
+        self.program = os.environ["DPS" if name == "dps" else "HUB"]
+        self.p = None
+
+    def take(self):
+        i = 0 if self.name == "dps" else int(self.name[3:])
+        pid = self.env.j["pids"]["dps"] if i == 0 else self.env.j["pids"]["hubs"][i - 1]
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return self
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        select.select([fd], [], [], 10)  # readable when it has ended
+        os.close(fd)
+        return self
+
+    def start(self, seconds=20):
+        """Milliseconds until ready."""
+        t0 = time.monotonic()
+        r, w = os.pipe()
+        args = [self.program, "--config", os.path.join(self.env.dir, self.name, "berth.conf"), "--ready-fd", str(w)]
+        for s in self.sets:
+            args += ["--set", s]
+        with open(os.path.join(self.env.dir, "log", self.name + ".log"), "ab") as log:
+            self.p = subprocess.Popen(args, pass_fds=[w], stdout=log, stderr=log, preexec_fn=self.limits)
+        os.close(w)
+        ready = b""
+        end = t0 + seconds
+        while not ready.endswith(b"\n") and select.select([r], [], [], max(0, end - time.monotonic()))[0]:
+            d = os.read(r, 64)
+            if not d:
+                break
+            ready += d
+        os.close(r)
+        if ready.strip() != b"ready":
+            try:
+                code = self.p.wait(1)
+            except subprocess.TimeoutExpired:
+                code = "none yet"
+            raise AssertionError(f"{self.name} is not ready, exit status {code}: {self.env.log(self.name)[-600:]}")
+        return (time.monotonic() - t0) * 1000
+
+    def kill(self):
+        self.p.kill()
+        self.p.wait(20)
+
+    def stop(self, seconds=20):
+        """Exit status after SIGTERM."""
+        self.p.terminate()
+        return self.p.wait(seconds)
+
+    def status(self):
+        with open(os.path.join(self.env.dir, self.name, "data", "status.json")) as f:
+            return json.load(f)
+
+    def rss_kb(self):
+        with open(f"/proc/{self.p.pid}/status") as f:
+            return int([x for x in f if x.startswith("VmRSS")][0].split()[1])
+
+
+@atexit.register
+def _end_servers():
+    for s in Server.all:
+        if s.p is not None and s.p.poll() is None:
+            s.p.kill()
+            s.p.wait()
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
