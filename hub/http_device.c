@@ -232,7 +232,7 @@ static void post_batch(struct http_rq *rq)
 static void post_events(struct http_rq *rq)
 {
     if (!http_rq_has_body(rq)) { /* hub-https:H8 */
-        struct err_info info = { 0 };
+        struct err_info info = {0};
         hub_refuse(rq, err_set(&info, E_ARG_NULL, "neither Content-Length nor chunked"), &info);
         return;
     }
