@@ -42,7 +42,7 @@ struct hub {
     struct directory *directory;
     struct registry *registry; /* hub/registry.h: registry_new */
     hub_desired_fn on_desired; /* twin_set_desired_hook */
-    unsigned partitions; /* of the log; the configuration itself is replaced by a reload */
+    unsigned partitions;       /* of the log; the configuration itself is replaced by a reload */
 };
 struct hub_worker; /* hub/session.h */
 
