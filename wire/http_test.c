@@ -381,10 +381,10 @@ static void test_paths(void **state)
     assert_span(p.segment[1], S(".."));
     assert_span(p.segment[2], S("."));
     assert_span(p.segment[3], S(".."));
-    static const struct span bad[] = {SPAN_LIT(""),        SPAN_LIT("a"),      SPAN_LIT("//"),
-                                      SPAN_LIT("/a//b"),   SPAN_LIT("/a/%"),   SPAN_LIT("/a/%4"),
-                                      SPAN_LIT("/a/%zz"),  SPAN_LIT("/a/%00"), SPAN_LIT("/a/%ff"),
-                                      SPAN_LIT("//a"),     SPAN_LIT("/a//")};
+    static const struct span bad[] = {SPAN_LIT(""),       SPAN_LIT("a"),      SPAN_LIT("//"),
+                                      SPAN_LIT("/a//b"),  SPAN_LIT("/a/%"),   SPAN_LIT("/a/%4"),
+                                      SPAN_LIT("/a/%zz"), SPAN_LIT("/a/%00"), SPAN_LIT("/a/%ff"),
+                                      SPAN_LIT("//a"),    SPAN_LIT("/a//")};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         p.n = 77;
         print_message("%.*s\n", SPAN_ARG(bad[i]));
