@@ -52,6 +52,7 @@ sbin_PROGRAMS += %D%/berth-hub
 
 hub_test_libs = %D%/libhub.a server/libserver.a net/libnet.a certs/libcerts.a store/libstore.a wire/libwire.a base/libbase.a \
 	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS) $(CMOCKA_LIBS)
+hub_link_bed = %D%/tests/link.h %D%/tests/link.c
 hub_test_bed = %D%/tests/bed.h %D%/tests/bed.c store/fixture.h store/fixture.c
 check_PROGRAMS += %D%/registry_test
 %C%_registry_test_SOURCES = %D%/registry_test.c $(hub_test_bed)
@@ -68,3 +69,12 @@ check_PROGRAMS += %D%/authenticate_test
 check_PROGRAMS += %D%/face_test
 %C%_face_test_SOURCES = %D%/face_test.c
 %C%_face_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/session_test
+%C%_session_test_SOURCES = %D%/session_test.c $(hub_test_bed) $(hub_link_bed)
+%C%_session_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/telemetry_test
+%C%_telemetry_test_SOURCES = %D%/telemetry_test.c $(hub_test_bed) $(hub_link_bed)
+%C%_telemetry_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/directory_test
+%C%_directory_test_SOURCES = %D%/directory_test.c
+%C%_directory_test_LDADD = $(hub_test_libs)

@@ -108,7 +108,8 @@ static struct span pick_mqtt(struct span list)
     return SPAN_NONE;
 }
 
-static enum err admit_ws(struct worker *w, struct http_rq *rq, struct span *ret_protocol, void **ret_kind, struct err_info *info)
+static enum err admit_ws(struct worker *w, struct http_rq *rq, struct span *ret_protocol,
+                         void **ret_kind, struct err_info *info)
 {
     (void)w;
     struct span path = http_rq_raw_path(rq);
@@ -143,13 +144,20 @@ static void extra_metrics(struct server *s, struct buf *text)
     struct hub *h = server_user(s);
     struct seglog_stats st;
     seglog_stats(h->log, &st);
-    metrics_addf(text, "berth_hub_connected_devices", METRIC_GAUGE, "Identities with a link.", NULL, directory_count(h->directory));
-    metrics_addf(text, "berth_hub_log_appended_total", METRIC_COUNTER, "Messages appended to the log.", NULL, st.appended);
-    metrics_addf(text, "berth_hub_log_commits_total", METRIC_COUNTER, "Commits of the log.", NULL, st.commits);
-    metrics_addf(text, "berth_hub_log_failed_commits_total", METRIC_COUNTER, "Commits that failed.", NULL, st.failed_commits);
-    metrics_addf(text, "berth_hub_log_queued", METRIC_GAUGE, "Messages waiting for their commit.", NULL, st.queued_ops);
-    metrics_addf(text, "berth_hub_log_bytes", METRIC_GAUGE, "Bytes of the log on disk.", NULL, st.bytes_on_disk);
-    metrics_addf(text, "berth_hub_log_low_disk", METRIC_GAUGE, "1: the log refuses because the disk is nearly full.", NULL, st.low_disk);
+    metrics_addf(text, "berth_hub_connected_devices", METRIC_GAUGE, "Identities with a link.", NULL,
+                 directory_count(h->directory));
+    metrics_addf(text, "berth_hub_log_appended_total", METRIC_COUNTER,
+                 "Messages appended to the log.", NULL, st.appended);
+    metrics_addf(text, "berth_hub_log_commits_total", METRIC_COUNTER, "Commits of the log.", NULL,
+                 st.commits);
+    metrics_addf(text, "berth_hub_log_failed_commits_total", METRIC_COUNTER, "Commits that failed.",
+                 NULL, st.failed_commits);
+    metrics_addf(text, "berth_hub_log_queued", METRIC_GAUGE, "Messages waiting for their commit.",
+                 NULL, st.queued_ops);
+    metrics_addf(text, "berth_hub_log_bytes", METRIC_GAUGE, "Bytes of the log on disk.", NULL,
+                 st.bytes_on_disk);
+    metrics_addf(text, "berth_hub_log_low_disk", METRIC_GAUGE,
+                 "1: the log refuses because the disk is nearly full.", NULL, st.low_disk);
 }
 
 static enum err init(struct server *s, struct err_info *info)
@@ -176,7 +184,8 @@ static enum err init(struct server *s, struct err_info *info)
         .clock = server_clock(s),
     };
     enum err e = seglog_open(&log, &h->log, info);
-    if (e != OK || (e = directory_new(store_boot(server_store(s)), post_to_worker, h, &h->directory)) != OK ||
+    if (e != OK ||
+        (e = directory_new(store_boot(server_store(s)), post_to_worker, h, &h->directory)) != OK ||
         (e = registry_new(s, &h->registry)) != OK) {
         return e;
     }
@@ -225,11 +234,13 @@ static bool worker_busy(struct worker *w)
 {
     struct hub_worker *hw = hub_worker_of(w);
     registry_flush_notes(hub_of(w)); /* while the writer still takes work */
-    return hw->n_sessions > 0 || !list_empty(&hw->monitors) || registry_pending(w) != 0;
+    return hw->n_sessions > 0 || hw->n_appends > 0 || !list_empty(&hw->monitors) ||
+           registry_pending(w) != 0;
 }
 
 static void worker_done(struct worker *w)
 {
+    hub_links_end(w);
     registry_worker_done(w);
     hub_worker_free(hub_worker_of(w));
     worker_set_user(w, NULL);
@@ -256,7 +267,8 @@ static bool is_healthy(struct server *s, struct err_info *info)
 static void reload(struct server *s, const void *new_conf)
 {
     (void)s;
-    (void)new_conf; /* partitions are fixed; retention is taken over at the next start: docs/operations.md */
+    (void)
+        new_conf; /* partitions are fixed; retention is taken over at the next start: docs/operations.md */
 }
 
 int main(int argc, char **argv)
@@ -267,10 +279,10 @@ int main(int argc, char **argv)
         const struct http_route *r;
         size_t n;
     } parts[] = {
-        { own_routes, ARRAY_LEN(own_routes) },
-        { hub_service_routes, n_hub_service_routes },
-        { hub_device_routes, n_hub_device_routes },
-        { hub_provision_routes, n_hub_provision_routes },
+        {own_routes, ARRAY_LEN(own_routes)},
+        {hub_service_routes, n_hub_service_routes},
+        {hub_device_routes, n_hub_device_routes},
+        {hub_provision_routes, n_hub_provision_routes},
     };
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         ASSERT(n + parts[i].n <= ARRAY_LEN(routes));

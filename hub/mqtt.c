@@ -195,17 +195,34 @@ static void on_granted(struct session *s, enum err result, const struct err_info
 
 /* --- PUBLISH -------------------------------------------------------------------------------------- */
 
+/* A link that pours faster than the disk takes is not read for a while: the queue is everybody's (hub-mqtt.md 11). */
+static void count_append(struct session *s, int sign, size_t bytes)
+{
+    s->n_appends += sign > 0 ? 1 : (size_t)-1;
+    s->append_bytes += sign > 0 ? bytes : (size_t)0 - bytes;
+    bool hold =
+        s->is_held
+            ? s->n_appends > LIMIT_MQTT_RING / 2 || s->append_bytes > LIMIT_HUB_LINK_BYTES / 2
+            : s->n_appends >= LIMIT_MQTT_RING || s->append_bytes >= LIMIT_HUB_LINK_BYTES;
+    if (hold != s->is_held && s->endpoint != NULL) {
+        s->is_held = hold;
+        mlink_pause(link_of(s), hold);
+    }
+}
+
 static void telemetry_done(void *user, uint64_t tag, enum err result)
 {
     struct session *s = user;
     struct mlink *l = link_of(s);
+    mlink_slot slot = (mlink_slot)tag;
+    count_append(s, -1, tag >> 32);
     if (result == OK) {
         metric_add(s->w, HUB_M_MSG_MQTT, 1);
     } else {
         metric_add(s->w, HUB_M_MSG_NOT_STORED, 1);
     }
-    if (l != NULL && result == OK && tag != MLINK_NO_SLOT) {
-        mlink_ack(l, (mlink_slot)tag);
+    if (l != NULL && result == OK) {
+        mlink_ack(l, slot);
     } else if (l != NULL && result != OK) {
         /* Never acknowledged; the device sends it again. */
         LOG_WARN("hub.telemetry_not_stored", L_SPAN("device", s->device_id), L_ERR(result));
@@ -228,8 +245,11 @@ static enum err on_telemetry(struct session *s, const struct hub_publish_topic *
     struct telemetry_message m = {
         .props = props, .n_props = n_props, .body = p->payload, .retain = p->retain};
     session_ref(s);
-    e = telemetry_begin(s->w, &src, &m, telemetry_done, s, slot, info);
-    if (e != OK) {
+    size_t bytes = p->topic.n + p->payload.n;
+    e = telemetry_begin(s->w, &src, &m, telemetry_done, s, slot | (uint64_t)bytes << 32, info);
+    if (e == OK) {
+        count_append(s, 1, bytes);
+    } else {
         metric_add(s->w, HUB_M_MSG_NOT_STORED, 1);
         session_unref(s);
     }
@@ -337,7 +357,8 @@ static void on_unsubscribe(struct mlink *l, void *arg, struct span filter)
     struct session *s = arg;
     struct hub_filter_topic t;
     (void)l;
-    if (topic_hub_filter_read(filter, &t) != OK || (s->subs & (1u << t.kind)) == 0) {
+    if (topic_hub_filter_read(filter, &t) != OK || (s->subs & (1u << t.kind)) == 0 ||
+        (t.device_id.n > 0 && !span_eq(t.device_id, s->device_id))) {
         return;
     }
     uint16_t bit = (uint16_t)(1u << t.kind);
@@ -383,6 +404,14 @@ static void close_link(struct session *s, enum err why, const char *reason)
     }
 }
 
+static void cut_link(struct session *s)
+{
+    if (s->endpoint != NULL) {
+        mlink_close(link_of(s), E_DRAINING, "shutting down");
+        stream_abort(mlink_stream(link_of(s)), E_DRAINING);
+    }
+}
+
 static void drain_link(struct session *s, uint64_t timeout_ms)
 {
     if (s->endpoint != NULL) {
@@ -404,13 +433,14 @@ static const struct session_ops ops = {
     .desired = hub_mqtt_desired,
     .forget = hub_mqtt_forget,
     .drain = drain_link,
+    .cut = cut_link,
 };
 
 void hub_mqtt_accept(struct worker *w, struct stream *st)
 {
     struct session *s = NULL;
     struct mlink *l = NULL;
-    enum err e = session_new(w, &ops, NULL, &s);
+    enum err e = hub_worker_of(w)->is_ended ? E_DRAINING : session_new(w, &ops, NULL, &s);
     if (e == OK) {
         e = mlink_new(st, &handler, s, &l);
     }

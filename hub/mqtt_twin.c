@@ -26,7 +26,9 @@ static struct mlink *link_of(const struct session *s)
     return s->endpoint;
 }
 
-/* PUBACK first, then the answer, to whom it wants one. */
+/* PUBACK first, then the answer, to whom it wants one. When as many as may be are unacknowledged it
+ * goes with QoS 0: what is lost with the link is not sent again in either case, and ending the link
+ * would lose more. */
 static void answer(struct session *s, mlink_slot slot, unsigned status, struct span rid,
                    uint64_t version, struct span body)
 {
@@ -36,11 +38,14 @@ static void answer(struct session *s, mlink_slot slot, unsigned status, struct s
         return;
     }
     if (session_wants(s, HUB_SUB_TWIN_RES)) {
+        uint8_t qos = session_qos(s, HUB_SUB_TWIN_RES);
         topic_hub_twin_res_write(&topic, status, rid, version);
         enum err e = buf_err(&topic);
         if (e == OK) {
-            e = mlink_publish_after(l, slot, buf_span(&topic), body,
-                                    session_qos(s, HUB_SUB_TWIN_RES));
+            e = mlink_publish_after(l, slot, buf_span(&topic), body, qos);
+            if (e == E_QUEUE_FULL && qos > 0) {
+                e = mlink_publish_after(l, slot, buf_span(&topic), body, 0);
+            }
         }
         if (e != OK) {
             mlink_close(l, e, "twin answer could not be sent");
@@ -110,6 +115,7 @@ static void reported(void *user, uint64_t tag, enum err result, uint64_t version
     }
     pop_first(s);
     begin_first(s);
+    session_settled(s);
     session_unref(s);
 }
 
@@ -195,6 +201,9 @@ void hub_mqtt_desired(struct session *s, uint64_t version, struct span patch)
     topic_hub_desired_write(&topic, version);
     uint8_t qos = session_qos(s, HUB_SUB_TWIN_DESIRED);
     enum err e = mlink_publish(l, buf_span(&topic), patch, qos, false, &id);
+    if (e == E_QUEUE_FULL && qos > 0) {
+        e = mlink_publish(l, buf_span(&topic), patch, 0, false, &id); /* as above */
+    }
     if (e != OK) {
         /* No notice is dropped in silence: the device connects again and reads. */
         mlink_close(l, e, "desired properties could not be told");

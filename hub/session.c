@@ -5,9 +5,11 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "hub/http_monitor.h"
 #include "hub/hub_sql.h"
 #include "hub/metrics.h"
 
+#define END_TURNS 8
 #define EXPIRY_STEP_MS                                                                             \
     UINT64_C(3600000) /* long waits are cut, so that a changed clock is noticed within the hour */
 
@@ -19,6 +21,7 @@ enum err hub_worker_new(struct worker *w, struct hub_worker **ret)
     }
     hw->w = w;
     list_init(&hw->sessions);
+    list_init(&hw->links);
     list_init(&hw->monitors);
     *ret = hw;
     return OK;
@@ -30,6 +33,30 @@ void hub_worker_free(struct hub_worker *hw)
         timer_stop(worker_loop(hw->w), &hw->walk_timer);
         free(hw);
     }
+}
+
+static void turn(struct worker *w)
+{
+    for (int i = 0; i < END_TURNS; i++) {
+        loop_turn(worker_loop(w), 0);
+    }
+}
+
+void hub_links_end(struct worker *w)
+{
+    struct hub_worker *hw = hub_worker_of(w);
+    hw->is_draining = hw->is_ended = true;
+    monitors_drain(w);
+    LIST_EACH_SAFE (node, tmp, &hw->links) {
+        struct session *s = LIST_OF(node, struct session, all);
+        s->ops->cut(s);
+    }
+    turn(w); /* they are told, and their wills given to the log */
+    seglog_drain(
+        hub_of(w)
+            ->log); /* the answers are in the mailbox now, and none comes later to a loop that is gone */
+    turn(w);
+    ASSERT(hw->n_appends == 0);
 }
 
 /* --- life -------------------------------------------------------------------------------------- */
@@ -53,6 +80,7 @@ enum err session_new(struct worker *w, const struct session_ops *ops, void *endp
     s->ops = ops;
     s->endpoint = endpoint;
     s->refs = 1;
+    list_add_tail(&hub_worker_of(w)->links, &s->all);
     *ret = s;
     return OK;
 }
@@ -68,6 +96,7 @@ void session_unref(struct session *s)
     if (--s->refs > 0) {
         return;
     }
+    list_del(&s->all); /* it never had a link */
     timer_stop(worker_loop(s->w), &s->expiry);
     s->ops->forget(s);
     will_free(s->will);
@@ -108,6 +137,39 @@ static enum err copy_identity(struct session *s, struct span device_id, const st
     return OK;
 }
 
+/* A change that came between the verdict and the entry was told to nobody: judge once more, now that it would be. */
+static enum err judge_again(struct session *s, struct err_info *info)
+{
+    if (s->endpoint == NULL) {
+        return E_CLOSED;
+    }
+    if (s->is_leaving) {
+        return E_FENCED;
+    }
+    if (hub_worker_of(s->w)->is_draining) {
+        return E_DRAINING;
+    }
+    return registry_still_good(s->w, &s->ad, info);
+}
+
+void session_settled(struct session *s)
+{
+    if (s->is_entered && s->is_leaving && !s->is_storing && s->reports == NULL) {
+        s->is_entered = false;
+        directory_release(hub_of(s->w)->directory, s->ad.identity, s->epoch);
+    }
+}
+
+static void leave(struct session *s)
+{
+    if (s->h != 0) {
+        handle_free(worker_loop(s->w), s->h);
+        s->h = 0;
+    }
+    s->is_leaving = true;
+    session_settled(s);
+}
+
 static void claim_home(struct msg *m)
 {
     struct session *s = CONTAINER_OF(m, struct session, claim.msg);
@@ -116,19 +178,14 @@ static void claim_home(struct msg *m)
     s->is_claiming = false;
     if (e == OK) {
         s->epoch = s->claim.epoch;
-        /* A change that came between the verdict and the entry was told to nobody: judge once more, now that it would be. */
-        enum err again = s->endpoint == NULL ? E_CLOSED : registry_still_good(s->w, &s->ad, &info);
-        if (again != OK) {
-            directory_release(hub_of(s->w)->directory, s->ad.identity, s->epoch);
-            e = again;
-        }
+        s->is_entered = true;
+        e = judge_again(s, &info);
     }
     if (s->endpoint != NULL) {
         s->ops->granted(s, e, &info);
     }
-    if (e != OK && s->h != 0) {
-        handle_free(worker_loop(s->w), s->h);
-        s->h = 0;
+    if (!s->is_ready) { /* refused here, by the endpoint, or there is none any more */
+        leave(s);
     }
     session_unref(s);
 }
@@ -168,7 +225,7 @@ static void on_expiry(struct timer *t)
         s->ops->close(s, E_EXPIRED, "what admitted this link has expired");
         return;
     }
-    uint64_t wait_ms = MIN((uint64_t)left_s * 1000, EXPIRY_STEP_MS);
+    uint64_t wait_ms = MIN((uint64_t)left_s, EXPIRY_STEP_MS / 1000) * 1000;
     timer_set(worker_loop(s->w), &s->expiry, wait_ms, on_expiry);
 }
 
@@ -187,11 +244,12 @@ void session_ready(struct session *s)
 
 static void will_stored(void *user, uint64_t tag, enum err result)
 {
-    (void)user;
+    struct session *s = user;
     (void)tag;
     if (result != OK) {
-        LOG_WARN("hub.will_lost", L_ERR(result));
+        LOG_WARN("hub.will_lost", L_SPAN("device", s->device_id), L_ERR(result));
     }
+    session_unref(s);
 }
 
 static void store_will(struct session *s)
@@ -204,8 +262,10 @@ static void store_will(struct session *s)
                                   .retain = will->retain,
                                   .is_will = true};
     struct err_info info = {0};
-    enum err e = telemetry_begin(s->w, &src, &m, will_stored, NULL, 0, &info);
+    session_ref(s);
+    enum err e = telemetry_begin(s->w, &src, &m, will_stored, s, 0, &info);
     if (e != OK) {
+        session_unref(s);
         LOG_WARN("hub.will_lost", L_SPAN("device", s->device_id), L_ERR(e), L_WHY(&info, e));
     }
 }
@@ -214,6 +274,7 @@ void session_end(struct session *s, bool is_clean)
 {
     struct hub_worker *hw = hub_worker_of(s->w);
     s->endpoint = NULL;
+    list_del(&s->all);
     timer_stop(worker_loop(s->w), &s->expiry);
     if (s->is_ready) {
         if (s->will != NULL && !is_clean) {
@@ -222,9 +283,7 @@ void session_end(struct session *s, bool is_clean)
         s->is_ready = false;
         list_del(&s->link);
         hw->n_sessions--;
-        handle_free(worker_loop(s->w), s->h);
-        s->h = 0;
-        directory_release(hub_of(s->w)->directory, s->ad.identity, s->epoch);
+        leave(s);
         registry_note_activity(s->w, s->ad.identity, loop_wall_us(worker_loop(s->w)), 0);
     }
     session_unref(s);
@@ -256,6 +315,7 @@ enum err session_load_filters(struct session *s, bool *ret_present)
 
 struct filters_op {
     struct store_op op;
+    struct session *s;
     int64_t identity;
     int64_t packed;
     bool forget;
@@ -268,24 +328,41 @@ static enum err filters_tx(struct store_tx *tx, struct store_op *op)
                      : hub_sql_session_put(tx->db, f->identity, f->packed);
 }
 
+static void filters_submit(struct session *s);
+
 static void filters_home(struct msg *m)
 {
     struct filters_op *f = CONTAINER_OF(m, struct filters_op, op.msg);
+    struct session *s = f->s;
     if (f->op.result != OK) {
-        LOG_WARN("hub.session_not_stored", L_I64("identity", f->identity), L_ERR(f->op.result));
+        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(f->op.result));
     }
     free(f);
+    s->is_storing = false;
+    if (s->is_restless) {
+        s->is_restless = false;
+        filters_submit(s);
+    }
+    session_settled(s);
+    session_unref(s);
 }
 
-static void filters_submit(struct session *s, bool forget)
+/* The newest state; what changes while it is under way follows it. */
+static void filters_submit(struct session *s)
 {
-    struct filters_op *f = NEW(struct filters_op);
-    if (f == NULL) {
+    if (s->is_storing) {
+        s->is_restless = true;
         return;
     }
+    struct filters_op *f = NEW(struct filters_op);
+    if (f == NULL) {
+        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(E_NOMEM));
+        return;
+    }
+    f->s = s;
     f->identity = s->ad.identity;
     f->packed = filters_pack(s);
-    f->forget = forget;
+    f->forget = !s->has_stored;
     f->op.msg.run = filters_home;
     f->op.home = loop_mailbox(worker_loop(s->w));
     f->op.tx = filters_tx;
@@ -294,20 +371,23 @@ static void filters_submit(struct session *s, bool forget)
     if (e != OK) {
         LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(e));
         free(f);
+        return;
     }
+    s->is_storing = true;
+    session_ref(s);
 }
 
 void session_store_filters(struct session *s)
 {
     s->has_stored = true;
-    filters_submit(s, false);
+    filters_submit(s);
 }
 
 void session_forget_filters(struct session *s)
 {
     if (s->has_stored) {
         s->has_stored = false;
-        filters_submit(s, true);
+        filters_submit(s);
     }
 }
 
@@ -332,6 +412,11 @@ void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identit
     if (s == NULL || s->ad.identity != identity || s->endpoint == NULL) {
         return;
     }
+    if (!s->is_ready) {
+        /* Entered, and its claim on the way home: it is judged there. */
+        s->is_leaving = s->is_leaving || change == DIR_TAKEOVER;
+        return;
+    }
     switch (change) {
     case DIR_GONE:
         metric_add(w, HUB_M_REVOKED, 1);
@@ -343,11 +428,14 @@ void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identit
     case DIR_TAKEOVER:
         metric_add(w, HUB_M_TAKEOVERS, 1);
         s->ops->close(s, E_FENCED, "a newer connection of this identity took over");
+        s->is_leaving = true;
+        session_settled(s);
         break;
     }
 }
 
-void sessions_on_desired(struct loop *l, handle link, int64_t identity, uint64_t version, struct span patch)
+void sessions_on_desired(struct loop *l, handle link, int64_t identity, uint64_t version,
+                         struct span patch)
 {
     struct session *s = handle_get(l, link);
     if (s != NULL && s->ad.identity == identity && s->is_ready && s->endpoint != NULL) {

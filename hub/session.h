@@ -7,6 +7,8 @@
  * The endpoint (hub/mqtt.c) feeds it; what reaches a device from outside its own packets (takeover, disabling, desired properties,
  * trust changes) comes through here and leaves by the functions that the endpoint handed over (struct session_ops).
  *
+ * Takeover    the entry is given back when the old link takes no more packets and the twin patches and filters that it sent are on
+ *             disk, so that the new one finds them; not when its peer has read what was written for it.
  * Ownership   counted: the link, a claim on the way home and each append on its way hold it. session_unref ends it.
  * Threads     the worker's. Other threads name it by its handle.
  * Revoked     session_rejudge asks registry_still_good with what admitted it; walks go in slices of SESSION_SLICE, so that a change of
@@ -36,6 +38,8 @@ struct session_ops {
     void (*forget)(struct session *s);
     /* Gently, within so many milliseconds. */
     void (*drain)(struct session *s, uint64_t timeout_ms);
+    /* Now, without waiting for the peer to take what was written. */
+    void (*cut)(struct session *s);
 };
 
 struct will {
@@ -48,6 +52,7 @@ struct will {
 
 struct session {
     struct list link; /* in hub_worker.sessions while READY */
+    struct list all;  /* in hub_worker.links while there is a link */
     struct worker *w;
     const struct session_ops *ops;
     void *endpoint; /* its struct mlink; NULL once the link is gone */
@@ -56,9 +61,13 @@ struct session {
     uint16_t subs_q1; /* granted QoS 1 */
     bool is_ready;
     bool is_claiming;
-    bool is_clean;   /* clean session 1 */
-    bool has_stored; /* a stored session exists */
-    uint32_t walk;   /* the walk that saw it last */
+    bool is_entered; /* the directory's entry is its own */
+    bool is_leaving; /* the link hears nothing more: the entry goes back once its writes are home */
+    bool is_storing; /* a write of its filters is under way */
+    bool is_restless; /* they changed meanwhile */
+    bool is_clean;    /* clean session 1 */
+    bool has_stored;  /* a stored session exists */
+    uint32_t walk;    /* the walk that saw it last */
     handle h;
     uint64_t epoch;
     uint64_t desired_told; /* version last sent or read */
@@ -69,6 +78,8 @@ struct session {
     struct report *reports; /* reported patches in the order they came: hub/mqtt_twin.c */
     struct report **reports_tail;
     size_t n_reports;
+    size_t n_appends, append_bytes; /* telemetry not home yet: hub/mqtt.c */
+    bool is_held;                   /* so much of it that the link is not read */
     struct span device_id;
     char *text; /* device id, generation id, model id */
 };
@@ -76,10 +87,13 @@ struct session {
 struct hub_worker {
     struct worker *w;
     struct list sessions;
+    struct list links; /* also those that are not READY */
     size_t n_sessions;
+    size_t n_appends; /* of the log, not home yet: hub/telemetry.c */
     uint32_t walk;
     struct timer walk_timer;
     bool is_draining;
+    bool is_ended;        /* no link begins any more */
     struct list monitors; /* hub/http_monitor.c */
 };
 static inline struct hub_worker *hub_worker_of(struct worker *w)
@@ -89,6 +103,8 @@ static inline struct hub_worker *hub_worker_of(struct worker *w)
 
 MUST_USE enum err hub_worker_new(struct worker *w, struct hub_worker **ret);
 void hub_worker_free(struct hub_worker *hw);
+/* The worker stops: cuts every link that is left and waits until all appends are home, turning the loop. After it hub_worker_free. */
+void hub_links_end(struct worker *w);
 
 MUST_USE enum err session_new(struct worker *w, const struct session_ops *ops, void *endpoint,
                               struct session **ret);
@@ -99,11 +115,13 @@ MUST_USE enum err session_claim(struct session *s, struct span device_id,
                                 const struct admitted *ad);
 /* After granted(OK): may hear and send. */
 void session_ready(struct session *s);
+/* A write that the next link of this identity is to find has come home. */
+void session_settled(struct session *s);
 /* The link is gone: leaves the directory, stores the will unless the end was clean. */
 void session_end(struct session *s, bool is_clean);
 struct telemetry_source session_source(const struct session *s);
 
-/* Filters that outlive the link (clean session 0). Reads on the worker; writes are fire and forget on the writer. */
+/* Filters that outlive the link (clean session 0). Reads on the worker; one write of a session at a time, of the newest state. */
 MUST_USE enum err session_load_filters(struct session *s, bool *ret_present);
 void session_store_filters(struct session *s);
 void session_forget_filters(struct session *s);
@@ -111,7 +129,8 @@ void session_forget_filters(struct session *s);
 /* Hooks of the frame and of the domain. */
 void sessions_on_change(void *arg, unsigned worker, handle link, int64_t identity,
                         enum dir_change change);
-void sessions_on_desired(struct loop *l, handle link, int64_t identity, uint64_t version, struct span patch);
+void sessions_on_desired(struct loop *l, handle link, int64_t identity, uint64_t version,
+                         struct span patch);
 void sessions_rejudge_all(struct worker *w); /* policies or trusted CAs changed */
 void sessions_drain(struct worker *w, uint64_t deadline_ms);
 

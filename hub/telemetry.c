@@ -5,10 +5,14 @@
 
 #include "base/limits.h"
 #include "base/map.h"
+#include "hub/session.h"
 #include "wire/json.h"
 
 /* Properties are bounded by the size rule; names, quotes and escapes make the JSON larger, six times at the worst. */
 #define META_MAX (8u * LIMIT_D2C_MESSAGE)
+
+#define RETAIN "mqtt-retain"
+#define MESSAGE_TYPE "iothub-MessageType"
 
 /* One append or one batch: the log's operations, then the bytes they name. */
 struct telemetry_op;
@@ -17,6 +21,7 @@ struct append {
     struct telemetry_op *t;
 };
 struct telemetry_op {
+    struct worker *w;
     telemetry_done_fn done;
     void *user;
     uint64_t tag;
@@ -57,6 +62,12 @@ static void add_stamps(struct buf *b, bool *is_first, const struct telemetry_sou
     }
 }
 
+/* Names that this message gets from the hub: the device's own word for them would stand there twice. */
+static bool is_ours(const struct telemetry_message *m, struct span name)
+{
+    return (m->retain && span_is(name, RETAIN)) || (m->is_will && span_is(name, MESSAGE_TYPE));
+}
+
 static void write_meta(struct buf *b, const struct telemetry_source *src,
                        const struct telemetry_message *m)
 {
@@ -71,15 +82,15 @@ static void write_meta(struct buf *b, const struct telemetry_source *src,
     buf_add(b, SPAN_LIT("},\"app\":{"));
     is_first = true;
     for (size_t i = 0; i < m->n_props; i++) {
-        if (!prop_is_system(&m->props[i])) {
+        if (!prop_is_system(&m->props[i]) && !is_ours(m, m->props[i].key)) {
             add_member(b, &is_first, m->props[i].key, m->props[i].value, m->props[i].has_value);
         }
     }
     if (m->retain) {
-        add_member(b, &is_first, SPAN_LIT("mqtt-retain"), SPAN_LIT("true"), true);
+        add_member(b, &is_first, SPAN_LIT(RETAIN), SPAN_LIT("true"), true);
     }
     if (m->is_will) {
-        add_member(b, &is_first, SPAN_LIT("iothub-MessageType"), SPAN_LIT("Will"), true);
+        add_member(b, &is_first, SPAN_LIT(MESSAGE_TYPE), SPAN_LIT("Will"), true);
     }
     buf_add(b, SPAN_LIT("}}"));
 }
@@ -99,6 +110,7 @@ static void came_home(struct msg *m)
     telemetry_done_fn done = t->done;
     void *user = t->user;
     uint64_t tag = t->tag;
+    hub_worker_of(t->w)->n_appends--;
     free(t);
     done(user, tag, result);
 }
@@ -162,6 +174,7 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
         };
         bodies += m[i].body.n;
     }
+    t->w = w;
     t->done = done;
     t->user = user;
     t->tag = tag;
@@ -171,6 +184,7 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
         free(t);
         return err_set(info, e, "telemetry log refuses: %s", err_text(e));
     }
+    hub_worker_of(w)->n_appends++;
     return OK;
 }
 
