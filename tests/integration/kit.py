@@ -269,6 +269,8 @@ def rest(env, conn, method, path, body=None, headers=None, token=None):
     if body is not None:
         h["Content-Type"] = "application/json; charset=utf-8"
         body = body if isinstance(body, (bytes, str)) else json.dumps(body)
+    elif method in ("POST", "PUT", "PATCH"):
+        body = b""
     h.update(headers or {})
     h = {k: v for k, v in h.items() if v is not None}
     return http(cs(conn)["HostName"], env.ca, method, path, h, body)
