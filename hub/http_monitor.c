@@ -19,6 +19,8 @@ struct watched { /* one partition that is read */
     struct monitor *m;
     unsigned partition;
     uint64_t next; /* sequence number to read next */
+    uint64_t end;  /* the last one that is wanted */
+    bool by_time;  /* next is not known yet: the scan thread looks for from_us */
     bool is_armed; /* the watch holds a reference */
 };
 
@@ -34,6 +36,7 @@ struct monitor {
     bool is_following;
     bool is_reading;
     bool is_ending;
+    int64_t from_us;
     uint64_t left; /* messages still to send; UINT64_MAX: no bound */
     char *device;  /* NULL: all */
     struct timer beat;
@@ -106,6 +109,9 @@ static bool on_row(void *arg, const struct seglog_row *row)
     struct monitor *m = arg;
     struct span rest = after_mark(row->meta, SPAN_LIT("\"iothub-connection-device-id\":\""));
     struct span device = span_cut(&rest, '"');
+    if (row->seq > m->at->end) {
+        return false;
+    }
     m->after = row->seq + 1;
     if (m->device != NULL && !span_is(device, m->device)) {
         return true;
@@ -118,11 +124,18 @@ static bool on_row(void *arg, const struct seglog_row *row)
 static enum err read_slice(struct db *db, struct store_scan *scan)
 {
     struct monitor *m = CONTAINER_OF(scan, struct monitor, scan);
-    uint64_t next = m->from;
+    enum err e = OK;
     (void)
         db; /* the log has files of its own; the scan threads are where waiting for a disk is allowed */
-    enum err e = seglog_read(m->log, m->at->partition, m->from, MONITOR_SLICE_ROWS,
-                             MONITOR_SLICE_BYTES, on_row, m, &next);
+    if (m->at->by_time) { /* touched by the worker only when the slice is home */
+        e = seglog_find_time(m->log, m->at->partition, m->from_us, &m->from);
+        m->after = m->from;
+    }
+    uint64_t next = m->from;
+    if (e == OK) {
+        e = seglog_read(m->log, m->at->partition, m->from, MONITOR_SLICE_ROWS, MONITOR_SLICE_BYTES,
+                        on_row, m, &next);
+    }
     if (e == OK && m->found < m->want && m->text.n < MONITOR_SLICE_BYTES) {
         m->after = MAX(m->after, next); /* rows of others, and what retention took away */
     }
@@ -160,6 +173,7 @@ static void slice_home(struct msg *msg)
             finish(m, m->scan.result);
         } else {
             m->at->next = m->after;
+            m->at->by_time = false;
             if (m->found > 0) {
                 http_stream_write(m->out, buf_span(&m->text));
                 metric_add(m->w, HUB_M_MONITOR_ROWS, (int64_t)m->found);
@@ -219,7 +233,7 @@ static void step(struct monitor *m)
     }
     for (unsigned i = 0; i < m->n; i++) {
         struct watched *p = &m->part[(m->turn + i) % m->n];
-        if (seglog_last(m->log, p->partition, NULL) >= p->next) {
+        if (p->by_time || MIN(seglog_last(m->log, p->partition, NULL), p->end) >= p->next) {
             m->turn = (m->turn + i + 1) % m->n;
             start_read(m, p);
             return;
@@ -270,6 +284,25 @@ static const struct http_stream_handler stream_handler = {.on_drained = on_drain
 
 /* --- request ---------------------------------------------------------------------------------------- */
 
+/* Planes of Berth's own: the one version, a policy with the route's right. */
+enum err hub_monitor_admit(struct http_rq *rq, struct err_info *info)
+{
+    bool found;
+    struct span version = http_rq_query(rq, "api-version", &found);
+    if (!found || !span_is(version, SERVER_ADMIN_VERSION)) {
+        return err_set(info, E_VERSION, "api-version is not " SERVER_ADMIN_VERSION);
+    }
+    struct caller *c = arena_new(http_rq_arena(rq), struct caller);
+    if (c == NULL) {
+        return E_NOMEM;
+    }
+    enum err e = authn_service(worker_of_rq(rq), rq, http_rq_route(rq)->right, c, info);
+    if (e == OK) {
+        http_rq_set_user(rq, c);
+    }
+    return e;
+}
+
 static enum err read_number(struct http_rq *rq, const char *name, uint64_t max, uint64_t *ret,
                             struct err_info *info)
 {
@@ -287,9 +320,12 @@ static enum err read_number(struct http_rq *rq, const char *name, uint64_t max, 
 }
 
 /* Where partition p begins. */
-static enum err read_from(struct http_rq *rq, struct seglog *log, unsigned p, uint64_t *ret,
+static enum err read_from(struct http_rq *rq, struct monitor *m, struct watched *at,
                           struct err_info *info)
 {
+    struct seglog *log = m->log;
+    unsigned p = at->partition;
+    uint64_t *ret = &at->next;
     char name[24];
     bool found;
     uint64_t seq = 0;
@@ -308,7 +344,8 @@ static enum err read_from(struct http_rq *rq, struct seglog *log, unsigned p, ui
     } else if (span_to_u64(from, &seq)) {
         *ret = MAX(seq, 1);
     } else if (time_parse_iso(from, &t) == OK) {
-        return seglog_find_time(log, p, t, ret);
+        m->from_us = t;
+        at->by_time = true;
     } else {
         return err_set(info, E_ARG,
                        "from is none of: earliest, latest, a sequence number, an ISO 8601 time");
@@ -346,7 +383,8 @@ static enum err read_request(struct http_rq *rq, struct hub *h, struct monitor *
             struct watched *at = &m->part[m->n];
             at->m = m;
             at->partition = p;
-            if ((e = read_from(rq, h->log, p, &at->next, info)) != OK) {
+            at->end = m->is_following ? UINT64_MAX : seglog_last(h->log, p, NULL);
+            if ((e = read_from(rq, m, at, info)) != OK) {
                 return e;
             }
             m->n++;
@@ -362,6 +400,10 @@ void hub_monitor_get(struct http_rq *rq)
     struct hub_worker *hw = hub_worker_of(w);
     struct err_info info = {0};
     size_t open = 0;
+    if (hw->is_draining) {
+        hub_refuse(rq, E_DRAINING, NULL);
+        return;
+    }
     LIST_EACH (n, &hw->monitors) {
         open++;
     }

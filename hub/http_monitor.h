@@ -6,7 +6,7 @@
  *     partition=N        one partition; absent: all
  *     from=P             earliest, latest (default), a sequence number, or an ISO 8601 time; for every partition that is read
  *     from.N=S           sequence number where partition N begins (wins over from)
- *     follow=true|false  stay and send what arrives (default), or end at the last message that was there
+ *     follow=true|false  stay and send what arrives (default), or end at the last message that was there when it was asked
  *     max=N              end after N messages
  *     device=ID          only messages of that device
  *   200 application/x-ndjson, one object a line:
@@ -29,6 +29,8 @@
 #define MONITOR_MAX 64u /* at a time on one worker */
 
 #define HUB_AUTH_MONITOR AUTH_PROGRAM
+/* Berth's own api-version, and a policy with the route's right. */
+MUST_USE enum err hub_monitor_admit(struct http_rq *rq, struct err_info *info);
 void hub_monitor_get(struct http_rq *rq);
 void monitors_rejudge(struct worker *w);
 void monitors_drain(struct worker *w);

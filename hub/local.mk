@@ -78,3 +78,6 @@ check_PROGRAMS += %D%/telemetry_test
 check_PROGRAMS += %D%/directory_test
 %C%_directory_test_SOURCES = %D%/directory_test.c
 %C%_directory_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/monitor_test
+%C%_monitor_test_SOURCES = %D%/monitor_test.c $(hub_test_bed) $(hub_link_bed)
+%C%_monitor_test_LDADD = $(hub_test_libs)

@@ -12,7 +12,6 @@
 #include "hub/metrics.h"
 #include "hub/mqtt.h"
 #include "hub/twin.h"
-#include "server/authn.h"
 
 #define WS_PATH "/$iothub/websocket"
 #define CONF(m) offsetof(struct hub_conf, m)
@@ -59,25 +58,6 @@ static const struct http_route own_routes[] = {
 
 /* --- admission ---------------------------------------------------------------------------------------------------- */
 
-/* Planes of Berth's own: the one version, a policy with the route's right. */
-static enum err admit_berth(struct http_rq *rq, struct err_info *info)
-{
-    bool found;
-    struct span version = http_rq_query(rq, "api-version", &found);
-    if (!found || !span_is(version, SERVER_ADMIN_VERSION)) {
-        return err_set(info, E_VERSION, "api-version is not " SERVER_ADMIN_VERSION);
-    }
-    struct caller *c = arena_new(http_rq_arena(rq), struct caller);
-    if (c == NULL) {
-        return E_NOMEM;
-    }
-    enum err e = authn_service(worker_of_rq(rq), rq, http_rq_route(rq)->right, c, info);
-    if (e == OK) {
-        http_rq_set_user(rq, c);
-    }
-    return e;
-}
-
 static enum err admit(struct http_rq *rq, struct err_info *info)
 {
     switch (http_rq_route(rq)->auth) {
@@ -90,7 +70,7 @@ static enum err admit(struct http_rq *rq, struct err_info *info)
     case HUB_AUTH_PROVISION:
         return hub_provision_admit(rq, info);
     case HUB_AUTH_MONITOR:
-        return admit_berth(rq, info);
+        return hub_monitor_admit(rq, info);
     default:
         return err_set(info, E_BUG, "route without a rule of admission");
     }
@@ -267,8 +247,8 @@ static bool is_healthy(struct server *s, struct err_info *info)
 static void reload(struct server *s, const void *new_conf)
 {
     (void)s;
-    (void)
-        new_conf; /* partitions are fixed; retention is taken over at the next start: docs/operations.md */
+    /* partitions are fixed; retention is taken over at the next start: docs/operations.md */
+    (void)new_conf;
 }
 
 int main(int argc, char **argv)

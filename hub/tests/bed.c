@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: one bed for all tests of the hub: a server, workers and devices that stand or fall together. */
 #include "hub/tests/bed.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "hub/http_monitor.h"
 #include "hub/http_provision.h"
 #include "hub/http_service.h"
 #include "server/policy.h"
@@ -86,8 +88,9 @@ static enum err policies_tx(struct store_tx *tx, struct store_op *op)
 
 static enum err admit(struct http_rq *rq, struct err_info *info)
 {
-    return http_rq_route(rq)->auth == HUB_AUTH_PROVISION ? hub_provision_admit(rq, info)
-                                                         : hub_service_admit(rq, info);
+    return http_rq_route(rq)->auth == HUB_AUTH_MONITOR     ? hub_monitor_admit(rq, info)
+           : http_rq_route(rq)->auth == HUB_AUTH_PROVISION ? hub_provision_admit(rq, info)
+                                                           : hub_service_admit(rq, info);
 }
 
 static void post(void *arg, unsigned worker, struct msg *m)
@@ -158,10 +161,13 @@ static void start_http(void)
     memcpy(routes, hub_service_routes, n_hub_service_routes * sizeof routes[0]);
     memcpy(routes + n_hub_service_routes, hub_provision_routes,
            n_hub_provision_routes * sizeof routes[0]);
+    size_t n_routes = n_hub_service_routes + n_hub_provision_routes;
+    routes[n_routes++] = (struct http_route){
+        HTTP_GET, "/messages/events", HUB_AUTH_MONITOR, R_SERVICE_CONNECT, 0, hub_monitor_get};
     const struct http_conf conf = {
         .loop = bed.worker.loop,
         .routes = routes,
-        .n_routes = n_hub_service_routes + n_hub_provision_routes,
+        .n_routes = n_routes,
         .hooks = {.admit = admit, .refuse = hub_refuse, .arg = &bed.worker},
         .max_connections = 4,
     };
