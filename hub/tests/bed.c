@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LONG FILE: one bed for all tests of the hub: a server, workers and devices that stand or fall together. */
+/* LONG FILE: one bed for all tests of the hub; its program, HTTP client and devices share one state. */
 #include "hub/tests/bed.h"
 
 #include <errno.h>
