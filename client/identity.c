@@ -51,8 +51,8 @@ static enum err read_description(const char *dir, struct identity *id, struct er
     if (e != OK) {
         return e == E_NOT_FOUND ? err_set(info, E_NOT_FOUND, "no identity in '%s'", dir) : e;
     }
-    if (json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &j, &inner) != OK) {
-        return err_set(info, E_CORRUPT, "%s: %s", path, inner.why);
+    if ((e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &j, &inner)) != OK) {
+        return err_set(info, e == E_NOMEM ? e : E_CORRUPT, "%s: %s", path, inner.why);
     }
     size_t kind = 0;
     int64_t mqtts = 8883, https = 443, version = 0;
@@ -324,8 +324,10 @@ enum err assignment_load(const char *state_dir, struct assignment *ret, struct e
     if (e != OK) {
         return e;
     }
-    if (json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &j, info) != OK ||
-        json_get_str(j, "assignedHub", JSON_F_NEED, &hub, info) != OK ||
+    if ((e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &j, info)) == E_NOMEM) {
+        return e;
+    }
+    if (e != OK || json_get_str(j, "assignedHub", JSON_F_NEED, &hub, info) != OK ||
         json_get_str(j, "deviceId", JSON_F_NEED, &device, info) != OK ||
         json_get_int(j, "assignedUs", JSON_F_OPT, 0, INT64_MAX, &at, info) != OK || hub.n == 0 ||
         device.n == 0) {

@@ -109,6 +109,9 @@ static enum err check_line(struct ledger *l, struct span line, struct ledger_ent
     uint64_t at = l->n + 1;
     const size_t tail = sizeof(mark) - 1 + 64 + 2;
     enum err e = json_read_object(line, LINE_LIMIT, ret_json, info);
+    if (e == E_NOMEM) {
+        return e;
+    }
     if (e != OK || line.n < tail ||
         (e = json_get_str(*ret_json, "serial", JSON_F_NEED, &ret->serial, info)) != OK ||
         (e = json_get_str(*ret_json, "registrationId", JSON_F_NEED, &ret->registration_id, info)) !=
@@ -258,7 +261,9 @@ enum err ledger_add(struct ledger *l, const char *serial, const char *registrati
     hash_text(buf_span(&b), hash);
     buf_addf(&b, ",\"hash\":\"%s\"}\n", hash);
     if (buf_err(&b) != OK) {
-        return err_set(info, E_TOO_LARGE, "serial or target is too long for the ledger");
+        return buf_err(&b) == E_NOMEM
+                   ? E_NOMEM
+                   : err_set(info, E_TOO_LARGE, "serial or target is too long for the ledger");
     }
     if (write(l->fd, b.p, b.n) != (ssize_t)b.n || fsync(l->fd) != 0) {
         return err_set_errno(info, errno, "cannot write '%s'", l->path);

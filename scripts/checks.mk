@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Targets that look at the whole tree. `make check` itself runs the unit tests, fuzz corpora and scripts listed in TESTS.
 .PHONY: check-style check-layers format tidy coverage check-integration check-conformance check-acceptance \
-	check-valgrind bench fuzz trace
+	check-oom check-valgrind bench fuzz trace
 EXTRA_DIST += bootstrap scripts/packages scripts/install-deps scripts/check-layers scripts/check-style scripts/checks.mk \
 	scripts/memcmp-allowed.json scripts/demo scripts/check scripts/trace .clang-format .editorconfig README.md NEWS LICENSE
 
@@ -21,6 +21,8 @@ check-conformance: all
 	$(srcdir)/tests/conformance/run $(abs_top_builddir)
 check-acceptance: all
 	$(srcdir)/tests/conformance/acceptance $(abs_top_builddir)
+check-oom: tests/oom/oom_test$(EXEEXT)
+	tests/oom/oom_test
 check-valgrind: $(check_PROGRAMS)
 	for t in $(check_PROGRAMS); do case $$t in *fuzz*) ;; *) srcdir=$(abs_srcdir) valgrind -q --leak-check=full --error-exitcode=9 ./$$t || exit 1 ;; esac; done
 # Line coverage of the unit tests, room by room; needs lcov (scripts/install-deps dev).

@@ -87,12 +87,12 @@ enum err json_read(struct span text, size_t max_bytes, struct json **ret, struct
         return e;
     }
     json_error_t why;
-    json_t *j = json_loadb(text.n > 0 ? (const char *)text.p : "", text.n,
-                           JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    bool no_memory = false;
+    json_t *j = json_load_safe(text, &why, &no_memory);
+    if (no_memory) {
+        return err_set(info, E_NOMEM, "JSON: out of memory");
+    }
     if (j == NULL) {
-        if (json_error_code(&why) == json_error_out_of_memory) {
-            return err_set(info, E_NOMEM, "JSON: out of memory");
-        }
         return err_set(info, E_JSON, "JSON: line %d, column %d: %s", why.line, why.column,
                        why.text);
     }

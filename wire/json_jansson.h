@@ -18,4 +18,7 @@ static inline struct json *out(json_t *j)
     return (struct json *)(void *)j;
 }
 
+/* json_loadb as json_read wants it, but for memory: NULL with *ret_no_memory is that, and nothing is left behind. */
+json_t *json_load_safe(struct span text, json_error_t *ret_why, bool *ret_no_memory);
+
 #endif

@@ -8,7 +8,7 @@ noinst_LIBRARIES += %D%/libwire.a
 	%D%/sas.h %D%/sas.c \
 	%D%/connstr.h %D%/connstr.c \
 	%D%/ws.h %D%/ws.c \
-	%D%/json.h %D%/json_jansson.h %D%/json.c %D%/json_make.c %D%/json_member.c \
+	%D%/json.h %D%/json_jansson.h %D%/json.c %D%/json_load.c %D%/json_make.c %D%/json_member.c \
 	%D%/twin.h %D%/twin.c \
 	%D%/http.h %D%/http.c %D%/http_body.c %D%/http_path.c
 
