@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#define WS_PATH "/$iothub/websocket"
-
 struct link_try {
     link_done_fn done; /* NULL: cancelled */
     void *arg;
@@ -43,7 +41,7 @@ static void on_conn(struct conn *c, void *arg, enum err why, const struct err_in
         finish(t, c != NULL ? conn_stream(c) : NULL, why, info);
         return;
     }
-    enum err e = ws_connect(conn_stream(c), t->host, WS_PATH, "mqtt", "", on_ws, t);
+    enum err e = ws_connect(conn_stream(c), t->host, WS_MQTT_PATH, "mqtt", "", on_ws, t);
     if (e != OK) {
         stream_abort(conn_stream(c), e);
         finish(t, NULL, e, NULL);

@@ -3,6 +3,8 @@ noinst_LIBRARIES += %D%/libclient.a
 %C%_libclient_a_SOURCES = \
 	%D%/dps_client.c \
 	%D%/dps_client.h \
+	%D%/env.c \
+	%D%/env.h \
 	%D%/hub_client.c \
 	%D%/hub_client.h \
 	%D%/identity.c \
@@ -16,10 +18,12 @@ noinst_LIBRARIES += %D%/libclient.a
 
 client_test_libs = %D%/libclient.a net/libnetfixture.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)
-check_PROGRAMS += %D%/identity_test %D%/mclient_test %D%/service_test
+check_PROGRAMS += %D%/env_test %D%/identity_test %D%/mclient_test %D%/service_test
 %C%_identity_test_SOURCES = %D%/identity_test.c
 %C%_identity_test_LDADD = $(client_test_libs)
 %C%_mclient_test_SOURCES = %D%/mclient_test.c
 %C%_mclient_test_LDADD = $(client_test_libs)
 %C%_service_test_SOURCES = %D%/service_test.c
 %C%_service_test_LDADD = $(client_test_libs)
+%C%_env_test_SOURCES = %D%/env_test.c
+%C%_env_test_LDADD = $(client_test_libs)

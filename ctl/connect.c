@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "client/env.h"
 
 enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info)
 {
@@ -15,21 +16,11 @@ enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info)
 
 static enum err read_env(const struct cli_args *a, struct json **ret, struct err_info *info)
 {
-    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
     const char *path = cli_get(a, "env");
-    if (path == NULL) {
-        return err_set(
-            info, E_ARG,
-            "say where: --env FILE (from berth sandbox up) or --connection-string-file FILE");
-    }
-    enum err e = ctl_read_file(path, &text, info);
-    if (e == OK) {
-        e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, ret, info);
-    }
-    if (text.p != NULL) {
-        mem_wipe(text.p, text.n);
-    }
-    return e == OK ? OK : err_wrap(info, e, "%s", path);
+    return path != NULL ? env_load(path, ret, info)
+                        : err_set(info, E_ARG,
+                                  "say where: --env FILE (from berth sandbox up) or "
+                                  "--connection-string-file FILE");
 }
 
 enum err ctl_env_hubs(const struct cli_args *a, size_t *ret, struct err_info *info)
@@ -40,24 +31,6 @@ enum err ctl_env_hubs(const struct cli_args *a, size_t *ret, struct err_info *in
         *ret = json_count(json_get(env, "hubs"));
     }
     return e;
-}
-
-/* A CA named in env.json stands beside it. */
-static char *beside(const char *file, struct span name)
-{
-    struct span dir = span_str(file);
-    size_t n = dir.n;
-    while (n > 0 && dir.p[n - 1] != '/') {
-        n--;
-    }
-    struct buf b = BUF_INIT(8192);
-    if (name.n == 0 || name.p[0] != '/') {
-        buf_add(&b, span_sub(dir, 0, n));
-    }
-    buf_add(&b, name);
-    char *s = buf_take_str(&b);
-    buf_done(&b);
-    return s;
 }
 
 static enum err from_env(const struct cli_args *a, enum ctl_plane plane, unsigned hub,
@@ -75,11 +48,11 @@ static enum err from_env(const struct cli_args *a, enum ctl_plane plane, unsigne
         return err_set(info, E_NOT_FOUND, "%s names no such %s", cli_get(a, "env"),
                        plane == CTL_DPS ? "DPS" : "hub");
     }
-    AUTO(mem_free_p) char *ca = beside(cli_get(a, "env"), json_str(json_get(env, "caFile")));
-    int64_t port = json_int(json_get(env, "httpsPort"));
+    AUTO(mem_free_p) char *ca = env_ca_file(env, cli_get(a, "env"));
     const char *own_ca = cli_get(a, "ca-file");
-    return service_new(cs, own_ca != NULL ? own_ca : ca,
-                       port > 0 && port < 65536 ? (uint16_t)port : 443, ret, info);
+    return ca == NULL ? E_NOMEM
+                      : service_new(cs, own_ca != NULL ? own_ca : ca, env_port(env, "httpsPort"),
+                                    ret, info);
 }
 
 enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub,
@@ -111,11 +84,30 @@ enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hu
     return e;
 }
 
+/* JSON that a terminal may see: what could steer it or turn it around becomes \uXXXX, which is the same JSON (threat N13). */
+static void print_escaped(FILE *out, struct span s)
+{
+    while (s.n > 0) {
+        size_t n = span_utf8_len(s);
+        if (n == 0) {
+            n = 1; /* json_write never lets it come to this */
+        } else if (cli_is_mark(span_sub(s, 0, n))) {
+            unsigned c = n == 2 ? (unsigned)(s.p[0] & 0x1f) << 6 | (unsigned)(s.p[1] & 0x3f) :
+                                  (unsigned)(s.p[0] & 0x0f) << 12 | (unsigned)(s.p[1] & 0x3f) << 6 | (unsigned)(s.p[2] & 0x3f);
+            fprintf(out, "\\u%04x", c);
+        } else {
+            fwrite(s.p, 1, n, out);
+        }
+        s = span_from(s, n);
+    }
+}
+
 void ctl_print_json(FILE *out, const struct json *j)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(256u << 20);
     json_write(&b, j);
-    fprintf(out, "%.*s\n", SPAN_ARG(buf_span(&b)));
+    print_escaped(out, buf_span(&b));
+    fputc('\n', out);
 }
 
 int ctl_ask(struct service *s, const struct service_call *c, struct service_answer *ret)

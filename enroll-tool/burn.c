@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "certs/keyring.h"
 #include "certs/signer.h"
+#include "client/env.h"
 #include "client/identity.h"
 #include "client/service.h"
 #include "enroll-tool/ledger.h"
@@ -48,42 +49,18 @@ static void job_done(struct job *j)
 
 /* --- where the unit will register -------------------------------------------------------------------------- */
 
-/* A file named in env.json stands beside it. */
-static char *beside(const char *file, struct span name)
-{
-    AUTO(buf_done) struct buf b = BUF_INIT(8192);
-    struct span dir = span_str(file);
-    while (dir.n > 0 && dir.p[dir.n - 1] != '/') {
-        dir.n--;
-    }
-    if (name.n == 0 || name.p[0] != '/') {
-        buf_add(&b, dir);
-    }
-    buf_add(&b, name);
-    return buf_take_str(&b);
-}
-
 static enum err from_env(struct job *j, const char *file, struct err_info *info)
 {
-    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
     AUTO(json_free_p) struct json *env = NULL;
-    enum err e = tool_read(file, LIMIT_FILE_SMALL, &text, info);
-    if (e == OK) {
-        e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &env, info);
-    }
-    if (text.p != NULL) {
-        mem_wipe(text.p, text.n);
-    }
+    enum err e = env_load(file, &env, info);
     if (e != OK) {
-        return err_wrap(info, e, "%s", file);
+        return e;
     }
-    int64_t mqtts = json_int(json_get(env, "mqttsPort")),
-            https = json_int(json_get(env, "httpsPort"));
-    j->mqtts_port = mqtts > 0 && mqtts < 65536 ? (uint16_t)mqtts : 0;
-    j->https_port = https > 0 && https < 65536 ? (uint16_t)https : 0;
+    j->mqtts_port = env_port(env, "mqttsPort");
+    j->https_port = env_port(env, "httpsPort");
     j->id_scope = span_dup(json_str(json_get(env, "idScope")));
     j->dps_host = span_dup(json_str(json_get(env, "dpsHost")));
-    AUTO(mem_free_p) char *ca_file = beside(file, json_str(json_get(env, "caFile")));
+    AUTO(mem_free_p) char *ca_file = env_ca_file(env, file);
     if (j->id_scope == NULL || j->dps_host == NULL || ca_file == NULL) {
         return E_NOMEM;
     }
@@ -261,7 +238,6 @@ static enum err individual_body(const struct job *j, struct json **ret)
 /* is_again: the burn was interrupted before, perhaps behind this step. */
 static enum err enroll_individual(const struct job *j, bool is_again, struct err_info *info)
 {
-    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
     AUTO(buf_done) struct buf path = BUF_INIT(1024);
     AUTO(json_free_p) struct json *env = NULL, *body = NULL;
     AUTO(service_free_p) struct service *s = NULL;
@@ -269,12 +245,13 @@ static enum err enroll_individual(const struct job *j, bool is_again, struct err
     if (file == NULL) {
         return err_set(info, E_ARG, "--individual needs --env, for the service's credentials");
     }
-    enum err e = tool_read(file, LIMIT_FILE_SMALL, &text, info);
     AUTO(mem_free_p) char *ca = NULL;
-    if (e == OK && (e = json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &env, info)) == OK) {
-        ca = beside(file, json_str(json_get(env, "caFile")));
-        e = service_new(json_str(json_get(env, "dpsServiceConnectionString")), ca, j->https_port,
-                        &s, info);
+    enum err e = env_load(file, &env, info);
+    if (e == OK) {
+        ca = env_ca_file(env, file);
+        e = ca == NULL ? E_NOMEM
+                       : service_new(json_str(json_get(env, "dpsServiceConnectionString")), ca,
+                                     j->https_port, &s, info);
     }
     if (e != OK || (e = individual_body(j, &body)) != OK) {
         return e;

@@ -16,6 +16,9 @@
 
 #include "net/stream.h"
 
+/* Where hub and DPS offer MQTT over WebSocket, subprotocol "mqtt" (docs/protocol/hub-mqtt.md 1). */
+#define WS_MQTT_PATH "/$iothub/websocket"
+
 struct ws;
 /* is_server: frames from the peer must be masked, ours are not; a client masks. early: bytes that came
  * behind the upgrade head already. */
