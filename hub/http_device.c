@@ -56,8 +56,9 @@ static void collect_header(void *arg, struct span name, struct span value)
         c->is_too_many = true;
         return;
     }
-    if (props_header_read(name, value, c->device_id, &c->props[c->n])) {
-        c->n++;
+    struct prop p;
+    if (props_header_read(name, value, c->device_id, &p)) {
+        props_put(c->props, &c->n, p);
     }
 }
 
@@ -185,8 +186,9 @@ static enum err read_element(struct http_rq *rq, const struct json *el,
     while (e == OK && json_next(props, &cur, &name, &v)) {
         struct span value;
         e = value_text(a, v, &value);
-        if (e == OK && props_header_read(name, value, http_rq_param(rq, 0), &list[ret->n_props])) {
-            ret->n_props++;
+        struct prop p;
+        if (e == OK && props_header_read(name, value, http_rq_param(rq, 0), &p)) {
+            props_put(list, &ret->n_props, p);
         }
     }
     ret->props = list;

@@ -81,3 +81,6 @@ check_PROGRAMS += %D%/directory_test
 check_PROGRAMS += %D%/monitor_test
 %C%_monitor_test_SOURCES = %D%/monitor_test.c $(hub_test_bed) $(hub_link_bed)
 %C%_monitor_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/http_device_test
+%C%_http_device_test_SOURCES = %D%/http_device_test.c $(hub_test_bed) $(hub_link_bed)
+%C%_http_device_test_LDADD = $(hub_test_libs)

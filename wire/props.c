@@ -96,8 +96,7 @@ static bool same(const struct prop *a, const struct prop *b)
     return a->id == b->id && (prop_is_system(a) || span_eq(a->key, b->key));
 }
 
-/* Last wins, in the place of the first. */
-static void put(struct prop *list, size_t *n, struct prop p)
+void props_put(struct prop *list, size_t *n, struct prop p)
 {
     for (size_t i = 0; i < *n; i++) {
         if (same(&list[i], &p)) {
@@ -139,7 +138,7 @@ enum err props_bag_read(struct span bag, struct arena *a, struct prop **ret, siz
             return err_set(info, E_UTF8, "property is not UTF-8");
         }
         if (classify(&p)) {
-            put(list, &kept, p);
+            props_put(list, &kept, p);
         } else {
             dropped++;
         }

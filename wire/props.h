@@ -58,6 +58,8 @@ const struct prop *props_find(const struct prop *p, size_t n, enum prop_id id);
  * and counted in *ret_dropped. No pair: *ret_n 0. */
 MUST_USE enum err props_bag_read(struct span bag, struct arena *a, struct prop **ret, size_t *ret_n,
                                  size_t *ret_dropped, struct err_info *info);
+/* Appends p to a list with room for it, or takes the place of its equal: the last one wins. */
+void props_put(struct prop *list, size_t *n, struct prop p);
 /* Is this HTTP header (or member of a batch element) a property of the message? Names without case;
  * the name behind iothub-app- keeps its own. device_id (decoded): an iothub-to that is the fixed
  * path of that device is none. *ret points into name and value; true: filled. */

@@ -11,6 +11,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "hub/http_device.h"
 #include "hub/http_monitor.h"
 #include "hub/http_provision.h"
 #include "hub/http_service.h"
@@ -88,9 +89,16 @@ static enum err policies_tx(struct store_tx *tx, struct store_op *op)
 
 static enum err admit(struct http_rq *rq, struct err_info *info)
 {
-    return http_rq_route(rq)->auth == HUB_AUTH_MONITOR     ? hub_monitor_admit(rq, info)
-           : http_rq_route(rq)->auth == HUB_AUTH_PROVISION ? hub_provision_admit(rq, info)
-                                                           : hub_service_admit(rq, info);
+    switch (http_rq_route(rq)->auth) {
+    case HUB_AUTH_MONITOR:
+        return hub_monitor_admit(rq, info);
+    case HUB_AUTH_PROVISION:
+        return hub_provision_admit(rq, info);
+    case AUTH_DEVICE:
+        return hub_device_admit(rq, info);
+    default:
+        return hub_service_admit(rq, info);
+    }
 }
 
 static void post(void *arg, unsigned worker, struct msg *m)
@@ -164,6 +172,8 @@ static void start_http(void)
     size_t n_routes = n_hub_service_routes + n_hub_provision_routes;
     routes[n_routes++] = (struct http_route){
         HTTP_GET, "/messages/events", HUB_AUTH_MONITOR, R_SERVICE_CONNECT, 0, hub_monitor_get};
+    memcpy(routes + n_routes, hub_device_routes, n_hub_device_routes * sizeof routes[0]);
+    n_routes += n_hub_device_routes;
     const struct http_conf conf = {
         .loop = bed.worker.loop,
         .routes = routes,
@@ -414,7 +424,9 @@ struct reply bed_ask_raw(const char *token, const char *method, const char *path
         buf_addf(&b, "%s\r\n", header);
     }
     if (body != NULL) {
-        buf_addf(&b, "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
+        bool has_type = header != NULL && strncmp(header, "Content-Type:", 13) == 0;
+        buf_addf(&b, "%sContent-Length: %zu\r\n",
+                 has_type ? "" : "Content-Type: application/json\r\n", strlen(body));
     }
     buf_add_str(&b, "\r\n");
     buf_add_str(&b, body != NULL ? body : "");
