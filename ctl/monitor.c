@@ -45,8 +45,8 @@ static void print_pairs(const struct json *o)
 
 static void print_row(const struct tap *t, const struct json *j)
 {
-    printf("%.*s  hub%u/%lld#%lld  ", SPAN_ARG(json_str(json_get(j, "enqueuedTimeUtc"))),
-           t->index + 1, (long long)json_int(json_get(j, "partition")),
+    cli_print_safe(stdout, json_str(json_get(j, "enqueuedTimeUtc")));
+    printf("  hub%u/%lld#%lld  ", t->index + 1, (long long)json_int(json_get(j, "partition")),
            (long long)json_int(json_get(j, "sequenceNumber")));
     cli_print_safe(stdout, json_str(json_get(j, "deviceId")));
     printf("  ");
@@ -58,6 +58,14 @@ static void print_row(const struct tap *t, const struct json *j)
     putchar('\n');
 }
 
+static bool is_over(struct monitor *m)
+{
+    pthread_mutex_lock(&m->lock);
+    bool yes = m->is_over;
+    pthread_mutex_unlock(&m->lock);
+    return yes;
+}
+
 static bool on_line(void *arg, struct span line)
 {
     struct tap *t = arg;
@@ -66,10 +74,14 @@ static bool on_line(void *arg, struct span line)
         return false;
     }
     if (span_trim(line).n == 0) {
-        return !m->is_over;
+        return !is_over(m);
     }
     AUTO(json_free_p) struct json *j = NULL;
-    if (json_read_object(line, 8u * LIMIT_D2C_MESSAGE, &j, NULL) != OK) {
+    struct err_info info = {0};
+    enum err e = json_read_object(line, 8u * LIMIT_D2C_MESSAGE, &j, &info);
+    if (e != OK) {
+        (void)err_wrap(&info, e, "a line of hub%u cannot be shown", t->index + 1);
+        (void)cli_fail(e, &info); /* said on standard error; the next ones may be good */
         return true;
     }
     pthread_mutex_lock(&m->lock);
@@ -145,11 +157,9 @@ static enum err run_taps(struct monitor *m, size_t n, struct err_info *info)
                 (void)clock_gettime(CLOCK_REALTIME, &until);
                 until.tv_sec += 1;
                 bool joined = pthread_timedjoin_np(m->tap[i].thread, NULL, &until) == 0;
-                pthread_mutex_lock(&m->lock);
-                bool is_over = m->is_over || cli_interrupted;
-                pthread_mutex_unlock(&m->lock);
+                bool is_enough = is_over(m) || cli_interrupted;
                 m->tap[i].is_running = !joined;
-                if (is_over && !joined) {
+                if (is_enough && !joined) {
                     return OK; /* the process ends; the thread holds nothing that must be written */
                 }
             }
