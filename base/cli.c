@@ -64,7 +64,7 @@ int cli_fail(enum err e, const struct err_info *info)
 }
 
 /* Does a character of several bytes begin that shows nothing, or changes how others are shown? */
-static bool is_mark(const uint8_t *p)
+bool cli_is_mark(const uint8_t *p)
 {
     return (p[0] == 0xc2 && p[1] < 0xa0) ||                    /* U+0080..9F, C1 */
            (p[0] == 0xd8 && p[1] == 0x9c) ||                   /* U+061C */
@@ -78,7 +78,7 @@ void cli_print_safe(FILE *out, struct span s)
     while (s.n > 0) {
         size_t n = span_utf8_len(s);
         bool is_plain = n == 1 && s.p[0] >= 0x20 && s.p[0] != 0x7f;
-        if (is_plain || (n >= 2 && !is_mark(s.p))) {
+        if (is_plain || (n >= 2 && !cli_is_mark(s.p))) {
             fwrite(s.p, 1, n, out);
         } else {
             n = n == 0 ? 1 : n;

@@ -60,6 +60,8 @@ int cli_failf(int status, const char *fmt, ...) PRINTF_LIKE(2, 3);
 extern volatile sig_atomic_t cli_interrupted;
 
 /* Printable text: control characters, bidi and invisible marks, and what is no UTF-8 become \xNN. */
+/* Is the character of two or three bytes at p one that steers a terminal or turns text around (C1, bidi, invisible)? */
+bool cli_is_mark(const uint8_t *p);
 void cli_print_safe(FILE *out, struct span s);
 
 /* i-th command, NULL behind the last. */

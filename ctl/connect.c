@@ -84,6 +84,21 @@ enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hu
     return e;
 }
 
+static void print_number(FILE *out, const uint8_t *p, size_t n)
+{
+    static const uint8_t lead[] = {0, 0, 0x1f, 0x0f, 0x07};
+    unsigned c = p[0] & lead[n];
+    for (size_t i = 1; i < n; i++) {
+        c = c << 6 | (p[i] & 0x3fu);
+    }
+    if (c >= 0x10000) {
+        fprintf(out, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
+                0xdc00 + ((c - 0x10000) & 0x3ff));
+    } else {
+        fprintf(out, "\\u%04x", c);
+    }
+}
+
 /* JSON that a terminal may see: what could steer it or turn it around becomes \uXXXX, which is the same JSON (threat N13). */
 static void print_escaped(FILE *out, struct span s)
 {
@@ -91,10 +106,8 @@ static void print_escaped(FILE *out, struct span s)
         size_t n = span_utf8_len(s);
         if (n == 0) {
             n = 1; /* json_write never lets it come to this */
-        } else if (cli_is_mark(span_sub(s, 0, n))) {
-            unsigned c = n == 2 ? (unsigned)(s.p[0] & 0x1f) << 6 | (unsigned)(s.p[1] & 0x3f) :
-                                  (unsigned)(s.p[0] & 0x0f) << 12 | (unsigned)(s.p[1] & 0x3f) << 6 | (unsigned)(s.p[2] & 0x3f);
-            fprintf(out, "\\u%04x", c);
+        } else if (n >= 2 && cli_is_mark(s.p)) {
+            print_number(out, s.p, n);
         } else {
             fwrite(s.p, 1, n, out);
         }

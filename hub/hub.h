@@ -43,6 +43,7 @@ struct hub {
     struct registry *registry; /* hub/registry.h: registry_new */
     hub_desired_fn on_desired; /* twin_set_desired_hook */
     unsigned partitions;       /* of the log; the configuration itself is replaced by a reload */
+    uint64_t retention_s, retention_bytes, segment_bytes; /* as it was opened with */
 };
 struct hub_worker; /* hub/session.h */
 

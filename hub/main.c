@@ -149,6 +149,9 @@ static enum err init(struct server *s, struct err_info *info)
     h->server = s;
     const struct hub_conf *conf = server_conf(s);
     h->partitions = (unsigned)conf->partitions;
+    h->retention_s = conf->retention_s;
+    h->retention_bytes = conf->retention_bytes;
+    h->segment_bytes = conf->segment_bytes;
     server_set_user(s, h);
     AUTO(mem_free_p) char *dir = fs_join(conf->base.data_dir, "log");
     if (dir == NULL) {
@@ -246,9 +249,13 @@ static bool is_healthy(struct server *s, struct err_info *info)
 
 static void reload(struct server *s, const void *new_conf)
 {
-    (void)s;
-    /* partitions are fixed; retention is taken over at the next start: docs/operations.md */
-    (void)new_conf;
+    const struct hub_conf *now = new_conf;
+    const struct hub *h = server_user(s);
+    /* What the log was opened with stays until the next start. */
+    if (now->partitions != h->partitions || now->retention_s != h->retention_s ||
+        now->retention_bytes != h->retention_bytes || now->segment_bytes != h->segment_bytes) {
+        LOG_WARN("server.reload.needs-restart", L_STR("setting", "log"));
+    }
 }
 
 int main(int argc, char **argv)

@@ -75,6 +75,30 @@ void server_close_data(struct server *s)
     }
 }
 
+/* A master key that does not open the database would only be seen as refused tokens, one by one. */
+static enum err require_master_key(const struct server *s, struct db *db, struct err_info *info)
+{
+    struct policy_row *rows = mem_new(LIMIT_POLICIES * sizeof(*rows));
+    AUTO(secret_done) struct secret key = {.n = 0};
+    size_t n = 0;
+    if (rows == NULL) {
+        return E_NOMEM;
+    }
+    enum err e = sql_policy_all(db, rows, &n);
+    if (e == OK && n > 0) {
+        e = keyring_unseal(s->keyring, sql_policy_place(&rows[0], 0),
+                           span_of(rows[0].key[0].b, rows[0].key[0].n), &key);
+        if (e == E_CORRUPT) {
+            e = err_set(info, E_CONFIG,
+                        "the master key in \"%s\" does not open this database: put the one back "
+                        "that belongs to it",
+                        server_base_conf(s)->data_dir);
+        }
+    }
+    free(rows);
+    return e;
+}
+
 static enum err require_initialised(struct server *s, struct err_info *info)
 {
     struct db *db;
@@ -84,6 +108,9 @@ static enum err require_initialised(struct server *s, struct err_info *info)
         return e;
     }
     e = sql_state_get(db, STATE_INITIALISED, &done);
+    if (e == OK && done != 0) {
+        e = require_master_key(s, db, info);
+    }
     store_reader_close(db);
     if (e == OK && done == 0) {
         return err_set(info, E_CONFIG, "\"%s\" is not initialised: run %s --init first",
