@@ -158,7 +158,7 @@ static enum err set_wal(sqlite3 *h, const char *path, struct err_info *info)
     int rc;
 
     if (e != OK) {
-        return e;
+        return err_wrap(info, e, "\"%s\"", path);
     }
     rc = sqlite3_step(st);
     if (rc != SQLITE_ROW) {
@@ -188,8 +188,8 @@ enum err lite_open(const char *path, const char *vfs, enum lite_mode mode, sqlit
         (void)sqlite3_busy_timeout(h, BUSY_MS);
         (void)sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         e = mode == LITE_WRITER ? set_wal(h, path, info) : OK;
-        if (e == OK) {
-            e = lite_exec(h, settings[mode], info);
+        if (e == OK && (e = lite_exec(h, settings[mode], info)) != OK) {
+            e = err_wrap(info, e, "\"%s\"", path);
         }
     }
     if (e != OK) {
