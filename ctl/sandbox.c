@@ -104,6 +104,14 @@ static int run_up(struct cli_args *a)
 
 /* --- status, down ------------------------------------------------------------------------------------------------------ */
 
+/* One that is there, and who of it runs. */
+static enum err open_present(struct sandbox *sb, const char *dir, const struct cli_args *a,
+                             struct err_info *info)
+{
+    enum err e = sandbox_open(sb, dir, false, a, info);
+    return e == OK ? sandbox_load_pids(sb, info) : e;
+}
+
 static int run_status(struct cli_args *a)
 {
     struct sandbox sb;
@@ -112,10 +120,7 @@ static int run_status(struct cli_args *a)
     if (dir == NULL) {
         return EXIT_USAGE;
     }
-    enum err e = sandbox_open(&sb, dir, false, a, &info);
-    if (e == OK) {
-        e = sandbox_load_pids(&sb, &info);
-    }
+    enum err e = open_present(&sb, dir, a, &info);
     unsigned up = 0;
     if (e == OK && a->is_json) {
         printf("{");
@@ -155,10 +160,7 @@ static int run_down(struct cli_args *a)
     if (dir == NULL) {
         return EXIT_USAGE;
     }
-    enum err e = sandbox_open(&sb, dir, false, a, &info);
-    if (e == OK) {
-        e = sandbox_load_pids(&sb, &info);
-    }
+    enum err e = open_present(&sb, dir, a, &info);
     if (e == OK) {
         sandbox_stop(&sb, false, STOP_GRACE_MS);
         e = sandbox_save_pids(&sb, &info);
