@@ -92,6 +92,8 @@ int link_teardown(void **state)
     link_hold_log(false);
     bed_idle();
     hub_links_end(&bed.worker);
+    store_drain(bed.server.store); /* scans of the log have ended, as when a server stops */
+    link_turn(8);
     seglog_close(bed.hub.log);
     link_turn(8);
     bed_idle();
