@@ -138,6 +138,7 @@ def derive(group_key, rid):
 def context(ca, cert=None, key=None):
     c = ssl.create_default_context(cafile=ca)
     if cert:
+        c.set_ciphers("DEFAULT:@SECLEVEL=0")  # weak certificates are to be refused by the other side
         c.load_cert_chain(cert, key)
     return c
 
@@ -518,8 +519,10 @@ def dps_register(m, body=b"", rid="1", qos=1):
     j = json.loads(b) if b else None
     n = 3
     end = time.monotonic() + 15
-    while seen[-1] == "202" and time.monotonic() < end:
-        m.publish(f"$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={j['operationId']}", b" ", qos, n)
+    op = j.get("operationId") if j else None
+    while seen[-1] in ("202", "429") and op and time.monotonic() < end:
+        time.sleep(0.15)  # ten a second of one id are let through
+        m.publish(f"$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={op}", b" ", qos, n)
         n += 1
         topic, b = m.message()
         seen.append(topic.split("/")[3])
