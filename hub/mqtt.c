@@ -231,6 +231,16 @@ static void telemetry_done(void *user, uint64_t tag, enum err result)
     session_unref(s);
 }
 
+/* Last seen: good to a second, and no more than a compare for most messages. */
+static void note_activity(struct session *s)
+{
+    uint64_t now = loop_now_ms(worker_loop(s->w));
+    if (now >= s->noted_ms + 1000u) {
+        s->noted_ms = now;
+        registry_note_activity(s->w, s->ad.identity, loop_wall_us(worker_loop(s->w)), -1);
+    }
+}
+
 static enum err on_telemetry(struct session *s, const struct hub_publish_topic *t,
                              const struct mqtt_publish *p, mlink_slot slot, struct err_info *info)
 {
@@ -248,6 +258,7 @@ static enum err on_telemetry(struct session *s, const struct hub_publish_topic *
     size_t bytes = p->topic.n + p->payload.n;
     e = telemetry_begin(s->w, &src, &m, telemetry_done, s, slot | (uint64_t)bytes << 32, info);
     if (e == OK) {
+        note_activity(s);
         count_append(s, 1, bytes);
     } else {
         metric_add(s->w, HUB_M_MSG_NOT_STORED, 1);

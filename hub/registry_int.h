@@ -26,6 +26,7 @@ struct registry {
     unsigned n;
     pthread_mutex_t notes_lock; /* a leaf: nothing is called under it */
     struct map notes;           /* connection facts that wait: struct note of registry_note.c */
+    size_t notes_new;           /* those that the writer was not given yet */
     struct registry_worker *workers; /* by worker_index */
 };
 

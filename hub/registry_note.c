@@ -70,10 +70,11 @@ static void batch_home(struct msg *m)
 /* Under the lock. NULL: nothing new, or no memory (they stay noted). */
 static struct note_batch *take_new(struct registry *r)
 {
-    struct note_batch *b = mem_new(sizeof(*b) + r->notes.count * sizeof(b->facts[0]));
+    struct note_batch *b = NULL;
     struct map_cursor c = {0, NULL};
     struct map_node *node;
-    if (b == NULL) {
+    if (r->notes_new == 0 ||
+        (b = mem_new(sizeof(*b) + r->notes_new * sizeof(b->facts[0]))) == NULL) {
         return NULL;
     }
     while ((node = map_next(&r->notes, &c)) != NULL) {
@@ -83,10 +84,8 @@ static struct note_batch *take_new(struct registry *r)
             b->facts[b->n++] = (struct fact){n->identity, n->state_us, n->activity_us};
         }
     }
-    if (b->n == 0) {
-        free(b);
-        return NULL;
-    }
+    ASSERT(b->n == r->notes_new);
+    r->notes_new = 0;
     return b;
 }
 
@@ -163,6 +162,7 @@ void registry_note_activity(struct worker *w, int64_t identity, int64_t wall_us,
     if (n != NULL) {
         n->activity_us = MAX(n->activity_us, wall_us);
         n->state_us = connected >= 0 ? MAX(n->state_us, wall_us) : n->state_us;
+        r->notes_new += n->is_new ? 0 : 1;
         n->is_new = true;
     }
     pthread_mutex_unlock(&r->notes_lock);

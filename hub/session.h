@@ -70,6 +70,7 @@ struct session {
     uint32_t walk;    /* the walk that saw it last */
     handle h;
     uint64_t epoch;
+    uint64_t noted_ms;     /* when activity was last noted: at most once a second */
     uint64_t desired_told; /* version last sent or read */
     struct admitted ad;    /* spans point into text */
     struct dir_claim claim;
