@@ -219,12 +219,12 @@ closes = [
     ("M43 PUBLISH with packet id 0", publish_packet(E, "x", 1, 0)), ("M43 five length bytes", b"\x30\xff\xff\xff\xff\x7f"),
     ("M43 second CONNECT", connect_packet("odd", hub_user(host, "odd"), token("odd"))), ("M43 packet type 0", b"\0\0"), ("M43 packet type 15", b"\xf0\0"),
     ("M43 a CONNACK from a client", b"\x20\2\0\0"), ("M43 PINGREQ with a body", b"\xc0\1x"), ("M43 topic longer than the packet", packet(3, 2, b"\xff\xffx")),
-    ("M43 garbage", os.urandom(500)), ("M43 UNSUBSCRIBE without filters", packet(10, 2, b"\0\1")),
+    ("M43 garbage", b"\xf5" + os.urandom(500)), ("M43 UNSUBSCRIBE without filters", packet(10, 2, b"\0\1")),
 ]
 for name, raw in closes:
     attempt(name + " is closed", lambda: odd(raw))
 row("M22 none of it was stored", len(events(env, query="from=earliest&follow=false&device=odd")), 0)
-first = [("M43 garbage", os.urandom(300)), ("M43 HTTP", b"GET / HTTP/1.1\r\n\r\n"), ("M43 PUBLISH first", publish_packet(E, "x")),
+first = [("M43 garbage", b"\xf5" + os.urandom(300)), ("M43 HTTP", b"GET / HTTP/1.1\r\n\r\n"), ("M43 PUBLISH first", publish_packet(E, "x")),
          ("M43 CONNECT with reserved flag", packet(1, 0, mstr("MQTT") + b"\4\3\0\x3c" + mstr("odd"))), ("M43 CONNECT cut short", packet(1, 0, mstr("MQTT") + b"\4\xc2\0\x3c\0\x50x")),
          ("M43 CONNECT of 100 KB", packet(1, 0, mstr("MQTT") + b"\4\xc2\0\x3c" + mstr("odd") + mstr(hub_user(host, "odd")) + mstr("x" * 60000))),
          ("M43 other protocol name", packet(1, 0, mstr("XXXX") + b"\4\2\0\x3c" + mstr("odd")))]

@@ -58,7 +58,7 @@ class Device(threading.Thread):
             pass
 
 
-rng_len = [rnd.choice((0, 1, 20, 200, 1500, 9000)) for _ in range(97)]
+rng_len = [rnd.choice((0, 1, 20, 100, 300, 3000)) for _ in range(97)]
 ids = [f"k{i}" for i in range(4)]
 for d in ids:
     Device.keys[d] = put_device(env, d)
