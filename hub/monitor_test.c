@@ -112,7 +112,7 @@ static const char *hear(struct reader *r)
 {
     static char line[1u << 20];
     for (;;) {
-        struct span rest = span_of(r->text.p + r->at, r->text.n - r->at);
+        struct span rest = span_from(buf_span(&r->text), r->at);
         size_t n = rest.n > 0 ? span_find(rest, '\n') : 0;
         if (n < rest.n) {
             (void)snprintf(line, sizeof line, "%.*s", (int)n, (const char *)rest.p);
