@@ -60,6 +60,12 @@ static const struct http_route own_routes[] = {
 
 static enum err admit(struct http_rq *rq, struct err_info *info)
 {
+    /* threat N10: a request that was meant for another hub is not answered by this one. */
+    struct span host = http_rq_host(rq);
+    if (!server_has_name(worker_server(worker_of_rq(rq)), host)) {
+        return err_set(info, E_UNAUTHORIZED, "Host '%.*s' is no name of this hub",
+                       SPAN_ARG(span_sub(host, 0, 100)));
+    }
     switch (http_rq_route(rq)->auth) {
     case AUTH_NONE:
         return OK;
