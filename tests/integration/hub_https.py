@@ -92,6 +92,7 @@ for name, data in (
     smuggled = raw_bytes(data) + f"GET /devices/h1/messages/devicebound{HUB_V} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {A['Authorization']}\r\n\r\n".encode()
     attempt(name + ": refused, closed, nothing behind it is answered", lambda: raw(smuggled), lambda v: v[1] and len(v[0]) <= 1 and all(400 <= x < 500 for x in v[0]))
 attempt("H8 neither length nor chunked", lambda: raw((HEAD + "\r\n").encode(), 1)[0], lambda v: v in ([400], [411]))
+attempt("threat:N10 Host of another hub", lambda: raw((G.replace(f"Host: {host}\r\n", "Host: evil.example\r\n") + "\r\n").encode(), 1)[0], [401])
 row("H8 nothing of it was stored", len(stored()), n)
 # H17, H18, H24, H30
 for name, auth in (("another device's", {"Authorization": sas(f"{host}/devices/other", K)}), ("expired", {"Authorization": sas(f"{host}/devices/h1", K, ttl=-400)}), ("missing", {}),
