@@ -16,7 +16,7 @@ tidy:
 compile_commands.json:
 	bear -- $(MAKE) clean all
 check-integration: all $(check_PROGRAMS)
-	bindir=$(abs_top_builddir) $(srcdir)/tests/integration/run $(abs_top_builddir)
+	bindir=$(abs_top_builddir) $(srcdir)/tests/integration/run $(abs_top_builddir) $(INTEGRATION)
 check-conformance: all
 	$(srcdir)/tests/conformance/run $(abs_top_builddir)
 check-acceptance: all
