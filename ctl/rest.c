@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Commands that are one REST call each: a row says which. Those that build something are in dps_cmd.c and hub_cmd.c. */
+/* Commands that are one REST call each: a row says which. Those that build something are in dps_cmd.c. */
 #include <stdlib.h>
 
 #include "base/limits.h"
