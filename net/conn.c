@@ -18,6 +18,7 @@ struct conns *conns_get(struct loop *l)
     struct conns *cs = loop_shared(l);
     if (cs == NULL && (cs = NEW(struct conns)) != NULL) {
         cs->loop = l;
+        list_init(&cs->all);
         list_init(&cs->handshakes);
         loop_set_shared(l, cs, free);
     }
@@ -28,10 +29,12 @@ struct conns *conns_get(struct loop *l)
 
 struct conn *conn_make(struct loop *l, int fd, bool is_server)
 {
-    struct conn *c = conns_get(l) != NULL ? NEW(struct conn) : NULL;
+    struct conns *cs = conns_get(l);
+    struct conn *c = cs != NULL ? NEW(struct conn) : NULL;
     if (c == NULL) {
         return NULL;
     }
+    list_add_tail(&cs->all, &c->all);
     c->s = (struct stream){.ops = &conn_ops, .loop = l, .want = LIMIT_CONN_IN};
     c->w.fd = fd;
     c->is_server = is_server;
@@ -45,6 +48,7 @@ void conn_destroy(struct conn *c)
     loop_unwatch(l, &c->w);
     timer_stop(l, &c->timer);
     loop_undefer(l, &c->end);
+    list_del(&c->all);
     if (list_linked(&c->hs)) {
         list_del(&c->hs);
         conns_get(l)->n_handshakes--;
@@ -61,6 +65,21 @@ void conn_destroy(struct conn *c)
     free(c->peer_sha256);
     free(c->text);
     free(c);
+}
+
+void conns_end(struct loop *l)
+{
+    struct conns *cs = loop_shared(l);
+    if (cs == NULL) {
+        return;
+    }
+    LIST_EACH_SAFE (n, tmp, &cs->all) {
+        struct conn *c = LIST_OF(n, struct conn, all);
+        /* No handler and no origin: in a handshake for a listener, or lingering. */
+        if (c->s.h == NULL && c->origin == NULL) {
+            conn_destroy(c);
+        }
+    }
 }
 
 static void on_linger_over(struct timer *t)

@@ -60,6 +60,9 @@ MUST_USE enum err listener_new(struct loop *l, const struct listener_conf *conf,
                                struct listener **ret, struct err_info *info);
 /* Accepts what has arrived (until EAGAIN), then closes the listening socket; its connections live on. */
 void listener_free(struct listener *ls);
+/* Before the loop ends, on its thread: ends the connections that nobody owns, those still in the handshake of a
+ * listener and those that linger after their close. */
+void conns_end(struct loop *l);
 uint16_t listener_port(const struct listener *ls);
 void listener_set_tls(struct listener *ls, struct tls_ctx *tls); /* reload */
 /* Ends the budget of work before authentication for this connection. */

@@ -48,9 +48,10 @@ struct conn {
     struct watch w;
     struct timer timer; /* handshake, closing, lingering: one at a time */
     struct deferred end;
-    struct list hs; /* in conns.handshakes while a step is due */
-    uint8_t *in;    /* read and not used by the handler; NULL when empty */
-    uint8_t *out;   /* [out_at, out_n) has yet to leave; NULL when empty */
+    struct list all; /* in conns.all from conn_make to conn_destroy */
+    struct list hs;  /* in conns.handshakes while a step is due */
+    uint8_t *in;     /* read and not used by the handler; NULL when empty */
+    uint8_t *out;    /* [out_at, out_n) has yet to leave; NULL when empty */
     uint32_t in_n, in_cap;
     uint32_t out_at, out_n, out_cap;
     enum err why;
@@ -79,6 +80,7 @@ struct conn {
 /* Once per loop. */
 struct conns {
     struct loop *loop;
+    struct list all;        /* so that those nobody owns yet, or any more, can be ended */
     struct list handshakes; /* server steps due, first come first served */
     size_t n_handshakes;
     struct deferred run;

@@ -507,6 +507,26 @@ static void rubbish_instead_of_tls(void **state)
     peer_done(&p);
 }
 
+/* A loop that ends takes with it what is in a handshake, and leaves alone what somebody owns. */
+static void nobody_is_left_in_a_handshake(void **state)
+{
+    (void)state;
+    struct peer half, good;
+    listen_with(server_tls, 10, 0);
+    peer_dial(&good, port);
+    peer_tls(&good, TLS1_3_VERSION, TLS1_3_VERSION, NULL, NULL);
+    STEP_PEER_UNTIL(&good, n_opened == 1);
+    peer_dial(&half, port);
+    STEP_UNTIL(l, stats().accepted == 2);
+    assert_int_equal(stats().open, 2);
+    conns_end(l);
+    assert_int_equal(stats().open, 1);
+    peer_send(&good, SPAN_LIT("still here"));
+    STEP_UNTIL(l, opened[0].in.n == 10);
+    peer_done(&half);
+    peer_done(&good);
+}
+
 #define FLOOD 60
 static void flood_of_half_open_peers(void **state)
 {
@@ -901,6 +921,7 @@ int main(void)
         T(half_closed_peer_gets_its_answer),
         T(handshake_deadline_is_total),
         T(rubbish_instead_of_tls),
+        T(nobody_is_left_in_a_handshake),
         T(flood_of_half_open_peers),
         T(one_source_has_its_budget),
         T(storm_of_handshakes),

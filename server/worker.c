@@ -282,6 +282,7 @@ static void worker_teardown(struct worker *w)
     for (int i = 0; i < LAST_TURNS; i++) {
         loop_turn(w->loop, 0);
     }
+    conns_end(w->loop);
     tls_ctx_unref(w->tls);
     policy_set_free(w->policies);
     trust_set_free(w->trust);
