@@ -140,7 +140,8 @@ static void device_poll(struct http_rq *rq)
     metric_add(dw->w, DPS_M_POLLS, 1);
     enum err e = check(rq, THROTTLE_POLL, &who, &info);
     if (e == OK) {
-        e = registration_poll(dw, http_rq_arena(rq), d->fold, http_rq_param(rq, 2), &b, &is_final);
+        e = registration_poll(dw, http_rq_arena(rq), d->fold, http_rq_param(rq, 2),
+                              who.enr.is_enabled, &b, &is_final);
     }
     if (e != OK) {
         dps_refuse_about(rq, ABOUT_OPERATION, e, &info);
@@ -168,6 +169,7 @@ static void device_lookup(struct http_rq *rq)
         dps_refuse_about(rq, ABOUT_REGISTRATION, e, &info);
         return;
     }
+    row.status = who.enr.is_enabled ? row.status : REG_DISABLED;
     registration_write_state(&b, &row);
     answer(rq, 200, &b);
 }

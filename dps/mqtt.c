@@ -9,11 +9,20 @@
 #include "dps/registration.h"
 #include "net/mlink.h"
 #include "server/metrics.h"
+#include "server/trust.h"
 #include "wire/topic.h"
 
 #define CONNECT_ARENA (32u << 10)
 #define REQUEST_ARENA (256u << 10)
 #define ANSWER_MAX (64u << 10)
+
+/* What admitted a link: as long as nothing of it has changed a poll needs no second proof. */
+struct proof {
+    int64_t enrollment; /* 0: none yet */
+    uint64_t etag;
+    bool is_group, is_enabled;
+    uint64_t trust, groups; /* epochs, read before the credential was judged */
+};
 
 struct link {
     struct list in_worker;
@@ -25,7 +34,9 @@ struct link {
     char *token_text; /* heap, wiped; cred.token points into it */
     struct credential cred;
     bool is_sticky;
-    bool is_proven; /* a register was admitted on this link: polls need no second proof */
+    struct proof proof;
+    bool
+        is_known; /* a register was admitted on this link: it left the budget of unauthenticated work */
     bool is_subscribed;
     uint8_t qos; /* of answers */
 };
@@ -184,7 +195,32 @@ static enum err check(struct link *l, struct arena *a, enum throttle_what what,
                       struct attested *ret, struct err_info *info)
 {
     const struct device_ask ask = {what, l->rid, l->fold, &l->cred, span_str(peer_of(l))};
-    return admission_check(l->dw, a, &ask, ret, info);
+    struct proof p = {.trust = trust_epoch(l->dw->dps->server),
+                      .groups = atomic_load(&l->dw->dps->epoch)};
+    enum err e = admission_check(l->dw, a, &ask, ret, info);
+    if (e == OK) {
+        p.enrollment = ret->enr.id;
+        p.etag = ret->enr.etag;
+        p.is_group = ret->enr.kind == ENR_GROUP;
+        p.is_enabled = ret->enr.is_enabled;
+    }
+    l->proof = p;
+    return e;
+}
+
+/* A CA or an enrollment that was changed, disabled or deleted counts at the next packet of a link that is open already. */
+static bool is_still_proven(const struct link *l)
+{
+    const struct proof *p = &l->proof;
+    uint64_t etag = 0;
+    bool is_enabled = false;
+    if (p->enrollment == 0 || p->trust != trust_epoch(l->dw->dps->server) ||
+        p->groups != atomic_load(&l->dw->dps->epoch)) {
+        return false;
+    }
+    return p->is_group ||
+           (sql_enr_state(worker_db(l->dw->w), p->enrollment, &etag, &is_enabled) == OK &&
+            etag == p->etag);
 }
 
 /* --- register ------------------------------------------------------------------------------------------------ */
@@ -235,10 +271,10 @@ static enum err begin(struct link *l, const struct dps_publish_topic *t,
         return e;
     }
     struct conn *c = stream_conn(mlink_stream(l->m));
-    if (c != NULL && !l->is_proven) {
+    if (c != NULL && !l->is_known) {
         conn_mark_authenticated(c);
     }
-    l->is_proven = true;
+    l->is_known = true;
     pending->link = l->h;
     pending->slot = slot;
     pending->n = t->rid.n;
@@ -261,14 +297,15 @@ static enum err poll(struct link *l, const struct dps_publish_topic *t, struct b
     AUTO(buf_done) struct buf op = BUF_INIT(LIMIT_OPERATION_ID);
     struct attested who;
     metric_add(l->dw->w, DPS_M_POLLS, 1);
-    enum err e = l->is_proven ? admission_rate(l->dw, THROTTLE_POLL, l->fold, info)
-                              : check(l, &a, THROTTLE_POLL, &who, info);
+    enum err e = is_still_proven(l) ? admission_rate(l->dw, THROTTLE_POLL, l->fold, info)
+                                    : check(l, &a, THROTTLE_POLL, &who, info);
     if (e != OK) {
         return e;
     }
     percent_decode_lenient(t->operation_id, &op);
     return buf_err(&op) != OK ? E_NOT_FOUND
-                              : registration_poll(l->dw, &a, l->fold, buf_span(&op), b, ret_final);
+                              : registration_poll(l->dw, &a, l->fold, buf_span(&op),
+                                                  l->proof.is_enabled, b, ret_final);
 }
 
 static enum err on_publish(struct mlink *m UNUSED, void *arg, const struct mqtt_publish *p,

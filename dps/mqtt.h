@@ -3,7 +3,8 @@
  * The device API over MQTT, on 8883 and over WebSocket: docs/protocol/dps-device.md 4.
  *
  * CONNECT is decided without looking at any enrollment, the register request by looking at them: a wrong key is told by res/401, with a
- * body, and an enrollment changed while the link is up counts at once.
+ * body. A poll relies on the register before it, until anything of what admitted the link (its enrollment, a group, a CA) has changed: then
+ * the credential is judged anew, so that a change counts at the next packet.
  *
  * Ownership   mqtt_accept takes the stream; a link frees itself when it closes.
  * Threads     the worker's.

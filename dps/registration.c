@@ -159,12 +159,13 @@ static void write_answer(struct buf *b, const struct reg_row *row)
 }
 
 enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span fold,
-                           struct span op_id, struct buf *b, bool *ret_final)
+                           struct span op_id, bool is_enabled, struct buf *b, bool *ret_final)
 {
     struct reg_row row;
     struct span body = SPAN_NONE;
     enum err e = sql_reg_get(worker_db(dw->w), a, fold, &row);
     if (e == OK && span_eq(row.op_id, op_id)) {
+        row.status = is_enabled ? row.status : REG_DISABLED;
         write_answer(b, &row);
         *ret_final = row.status != REG_ASSIGNING;
         return buf_err(b);
@@ -172,12 +173,18 @@ enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span f
     if (e != OK) {
         return e; /* with its record an operation is forgotten */
     }
-    if ((e = sql_past_get(worker_db(dw->w), a, op_id, fold, &body)) == OK) {
-        buf_add(b, body);
-        *ret_final = true;
-        e = buf_err(b);
+    if ((e = sql_past_get(worker_db(dw->w), a, op_id, fold, &body)) != OK) {
+        return e;
     }
-    return e;
+    if (is_enabled) {
+        buf_add(b, body);
+    } else {
+        row.op_id = op_id;
+        row.status = REG_DISABLED;
+        write_answer(b, &row);
+    }
+    *ret_final = true;
+    return buf_err(b);
 }
 
 /* --- what is asked ------------------------------------------------------------------------------- */

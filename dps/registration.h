@@ -37,9 +37,11 @@ typedef void (*registration_done_fn)(struct dps_worker *dw, void *ctx, enum err 
 MUST_USE enum err registration_begin(struct dps_worker *dw, const struct registration_wish *wish,
                                      registration_done_fn done, void *ctx, struct err_info *info);
 
-/* The answer to a poll, JSON appended to b; *ret_final: 200, else 202. E_NOT_FOUND. */
+/* The answer to a poll, JSON appended to b; *ret_final: 200, else 202. E_NOT_FOUND. Of a disabled enrollment a device hears `disabled`,
+ * whatever came of the operation. */
 MUST_USE enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span fold,
-                                    struct span op_id, struct buf *b, bool *ret_final);
+                                    struct span op_id, bool is_enabled, struct buf *b,
+                                    bool *ret_final);
 /* The record alone. */
 void registration_write_state(struct buf *b, const struct reg_row *row);
 void registration_write_assigning(struct buf *b, struct span op_id);

@@ -143,7 +143,7 @@ static struct span pick(const struct enr_row *e, unsigned n)
     return assignment_pick(&snap, e, span_str(rid)).host;
 }
 
-/* partD good path: weights 1:3 over 10,000 ids give 25 % +- 2 %; a further hub moves no device between the old ones. */
+/* dps-service:G10: weights 1:3 over 10,000 ids give 25 % +- 2 %; a further hub moves no device between the old ones. */
 static void test_hashed(void **state UNUSED)
 {
     static const struct enr_row e = {.alloc = ALLOC_HASHED};

@@ -433,6 +433,34 @@ static void test_again(void **state UNUSED)
     assert_true(got_has("\"status\":\"unassigned\""));
 }
 
+/* What admitted a link is looked at again when it has changed: docs/protocol/dps-service-rest.md B2, "at the next byte". */
+static void test_next_byte(void **state UNUSED)
+{
+    char key[128], token[512], user[300], op[100];
+    int code;
+    enroll("next-1", "", key);
+    (void)snprintf(user, sizeof(user), "%s/registrations/next-1/api-version=2019-03-31", scope);
+    struct mq *m = mq_open("next-1", user, device_token("next-1", key, token), 4, &code);
+    assert_int_equal(mq_subscribe(m, FILTER, 1), 1);
+    assert_int_equal(mq_register(m, "1", "{}"), 202);
+    fix_json_str(mq_body(m), "operationId", op, sizeof(op));
+    while ((code = mq_poll(m, "2", op)) == 202) {
+    }
+    assert_int_equal(code, 200);
+    assert_non_null(memmem(mq_body(m).p, mq_body(m).n, hub.address, strlen(hub.address)));
+    service("PUT", "/enrollments/next-1", "*", "{" SYM ",\"provisioningStatus\":\"disabled\"}", 200,
+            0);
+    assert_int_equal(mq_poll(m, "3", op), 200);
+    assert_non_null(memmem(mq_body(m).p, mq_body(m).n, "\"status\":\"disabled\"", 19));
+    assert_null(memmem(mq_body(m).p, mq_body(m).n, hub.address, strlen(hub.address)));
+    service("DELETE", "/enrollments/next-1", NULL, NULL, 204, 0);
+    assert_int_equal(mq_poll(m, "4", op), 401);
+    enroll("next-1", "", key); /* its namesake has other keys */
+    assert_int_equal(mq_poll(m, "5", op), 401);
+    assert_int_equal(mq_register(m, "6", "{}"), 401);
+    mq_close(m);
+}
+
 /* A CSR is refused in the result: certificate issuance comes later. */
 static void test_csr(void **state UNUSED)
 {
@@ -535,6 +563,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_hub_answers),
         cmocka_unit_test(test_allocation),
         cmocka_unit_test(test_again),
+        cmocka_unit_test(test_next_byte),
         cmocka_unit_test(test_csr),
         cmocka_unit_test(test_crash),
         cmocka_unit_test(test_rates),

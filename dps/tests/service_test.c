@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The service API against a running service: docs/protocol/dps-service-rest.md Part D, rows 1 to 28 (row N is named partD:N). */
+/* The service API against a running service: docs/protocol/dps-service-rest.md Part D. The good paths (G1 and on):
+ * tests/integration/dps_service.py. */
 #include "dps/tests/bench.h"
 
 #include <curl/curl.h>
@@ -20,63 +21,63 @@ static const struct row {
     unsigned code;
 } rows[] = {
     /* clang-format off */
-    { "partD:1 no api-version", "GET", E "a?x=api-version=", NULL, NULL, 400, 400001 },
-    { "partD:1 unknown", "GET", E "a?api-version=2020-01-01", NULL, NULL, 400, 400001 },
-    { "partD:4", "PUT", E "a", NULL, "{", 400, 400006 },
-    { "partD:4 array", "PUT", E "a", NULL, "[]", 400, 400004 },
-    { "partD:5", "PUT", E "a", NULL, "", 400, 400005 },
-    { "partD:7", "PUT", "/enrollments", NULL, "{}", 405, 405000 },
-    { "partD:8 -a", "PUT", E "-a", NULL, "{" SYM "}", 400, 400202 },
-    { "partD:8 a.", "PUT", E "a.", NULL, "{" SYM "}", 400, 400202 },
-    { "partD:8 a b", "PUT", E "a%20b", NULL, "{" SYM "}", 400, 400202 },
-    { "partD:8 a/b", "PUT", E "a%2Fb", NULL, "{" SYM "}", 400, 400202 },
-    { "partD:9", "PUT", G "a_", NULL, "{" SYM "}", 400, 400204 },
-    { "partD:10", "PUT", E "a", NULL, "{\"registrationId\":\"b\"," SYM "}", 400, 400004 },
-    { "partD:11 absent", "PUT", E "a", NULL, "{}", 400, 400005 },
-    { "partD:11 no type", "PUT", E "a", NULL, "{\"attestation\":{}}", 400, 400005 },
-    { "partD:11 disagree", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"symmetricKey\":{}}}", 400, 400004 },
-    { "partD:11 x509 empty", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\"}}", 400, 400004 },
-    { "partD:11 unknown", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"sym\"}}", 400, 400004 },
-    { "partD:11 none", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"none\"}}", 400, 400004 },
-    { "partD:12 tpm in a group", "PUT", G "g", NULL, "{\"attestation\":{\"type\":\"tpm\",\"tpm\":{\"endorsementKey\":\"AA==\"}}}", 400, 400004 },
-    { "partD:12 client in a group", "PUT", G "g", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"clientCertificates\":{}}}}", 400, 400004 },
-    { "partD:12 signing in an individual", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"signingCertificates\":{}}}}", 400, 400004 },
+    { "dps-service:1 no api-version", "GET", E "a?x=api-version=", NULL, NULL, 400, 400001 },
+    { "dps-service:1 unknown", "GET", E "a?api-version=2020-01-01", NULL, NULL, 400, 400001 },
+    { "dps-service:4", "PUT", E "a", NULL, "{", 400, 400006 },
+    { "dps-service:4 array", "PUT", E "a", NULL, "[]", 400, 400004 },
+    { "dps-service:5", "PUT", E "a", NULL, "", 400, 400005 },
+    { "dps-service:7", "PUT", "/enrollments", NULL, "{}", 405, 405000 },
+    { "dps-service:8 -a", "PUT", E "-a", NULL, "{" SYM "}", 400, 400202 },
+    { "dps-service:8 a.", "PUT", E "a.", NULL, "{" SYM "}", 400, 400202 },
+    { "dps-service:8 a b", "PUT", E "a%20b", NULL, "{" SYM "}", 400, 400202 },
+    { "dps-service:8 a/b", "PUT", E "a%2Fb", NULL, "{" SYM "}", 400, 400202 },
+    { "dps-service:9", "PUT", G "a_", NULL, "{" SYM "}", 400, 400204 },
+    { "dps-service:10", "PUT", E "a", NULL, "{\"registrationId\":\"b\"," SYM "}", 400, 400004 },
+    { "dps-service:11 absent", "PUT", E "a", NULL, "{}", 400, 400005 },
+    { "dps-service:11 no type", "PUT", E "a", NULL, "{\"attestation\":{}}", 400, 400005 },
+    { "dps-service:11 disagree", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"symmetricKey\":{}}}", 400, 400004 },
+    { "dps-service:11 x509 empty", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\"}}", 400, 400004 },
+    { "dps-service:11 unknown", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"sym\"}}", 400, 400004 },
+    { "dps-service:11 none", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"none\"}}", 400, 400004 },
+    { "dps-service:12 tpm in a group", "PUT", G "g", NULL, "{\"attestation\":{\"type\":\"tpm\",\"tpm\":{\"endorsementKey\":\"AA==\"}}}", 400, 400004 },
+    { "dps-service:12 client in a group", "PUT", G "g", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"clientCertificates\":{}}}}", 400, 400004 },
+    { "dps-service:12 signing in an individual", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"signingCertificates\":{}}}}", 400, 400004 },
     { "tpm is not offered yet", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"tpm\",\"tpm\":{\"endorsementKey\":\"AA==\"}}}", 400, 400004 },
-    { "partD:13 garbage", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"clientCertificates\":{\"primary\":{\"certificate\":\"zz\"}}}}}", 400, 400004 },
-    { "partD:13 truncated", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"clientCertificates\":{\"primary\":{\"certificate\":\"MIIBAA==\"}}}}}", 400, 400004 },
-    { "partD:13 key", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"clientCertificates\":{\"primary\":{\"certificate\":\"-----BEGIN PRIVATE KEY-----\\nMC4CAQ==\\n-----END PRIVATE KEY-----\\n\"}}}}}", 400, 400004 },
-    { "partD:15 one key", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":{\"primaryKey\":\"AAAAAAAAAAAAAAAAAAAAAA==\"}}}", 400, 400004 },
-    { "partD:15 15 bytes", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":{\"primaryKey\":\"AAAAAAAAAAAAAAAAAAAA\",\"secondaryKey\":\"AAAAAAAAAAAAAAAAAAAA\"}}}", 400, 400004 },
-    { "partD:15 no base64", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":{\"primaryKey\":\"%%\",\"secondaryKey\":\"%%\"}}}", 400, 400004 },
-    { "partD:16", "PUT", G "g", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"caReferences\":{\"primary\":\"nowhere\"}}}}", 400, 400004 },
-    { "partD:17", "PUT", E "a", NULL, "{" SYM ",\"iotHubs\":[\"h.example\"]}", 400, 400004 },
+    { "dps-service:13 garbage", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"clientCertificates\":{\"primary\":{\"certificate\":\"zz\"}}}}}", 400, 400004 },
+    { "dps-service:13 truncated", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"clientCertificates\":{\"primary\":{\"certificate\":\"MIIBAA==\"}}}}}", 400, 400004 },
+    { "dps-service:13 key", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"clientCertificates\":{\"primary\":{\"certificate\":\"-----BEGIN PRIVATE KEY-----\\nMC4CAQ==\\n-----END PRIVATE KEY-----\\n\"}}}}}", 400, 400004 },
+    { "dps-service:15 one key", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":{\"primaryKey\":\"AAAAAAAAAAAAAAAAAAAAAA==\"}}}", 400, 400004 },
+    { "dps-service:15 15 bytes", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":{\"primaryKey\":\"AAAAAAAAAAAAAAAAAAAA\",\"secondaryKey\":\"AAAAAAAAAAAAAAAAAAAA\"}}}", 400, 400004 },
+    { "dps-service:15 no base64", "PUT", E "a", NULL, "{\"attestation\":{\"type\":\"symmetricKey\",\"symmetricKey\":{\"primaryKey\":\"%%\",\"secondaryKey\":\"%%\"}}}", 400, 400004 },
+    { "dps-service:16", "PUT", G "g", NULL, "{\"attestation\":{\"type\":\"x509\",\"x509\":{\"caReferences\":{\"primary\":\"nowhere\"}}}}", 400, 400004 },
+    { "dps-service:17", "PUT", E "a", NULL, "{" SYM ",\"iotHubs\":[\"h.example\"]}", 400, 400004 },
     { "hub that is not linked", "PUT", E "a", NULL, "{" SYM ",\"iotHubHostName\":\"h.example\"}", 400, 400004 },
-    { "partD:18 none", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"custom\"}", 400, 400004 },
-    { "partD:18 http", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"custom\",\"customAllocationDefinition\":{\"webhookUrl\":\"http://h/\",\"apiVersion\":\"1\"}}", 400, 400004 },
-    { "partD:18 file", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"custom\",\"customAllocationDefinition\":{\"webhookUrl\":\"file:///etc/passwd\",\"apiVersion\":\"1\"}}", 400, 400004 },
-    { "partD:18 credentials", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"custom\",\"customAllocationDefinition\":{\"webhookUrl\":\"https://u:p@h/\",\"apiVersion\":\"1\"}}", 400, 400004 },
-    { "partD:19 policy", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"roundRobin\"}", 400, 400004 },
-    { "partD:19 status", "PUT", E "a", NULL, "{" SYM ",\"provisioningStatus\":\"Enabled\"}", 400, 400004 },
-    { "partD:19 mode", "POST", "/enrollments", NULL, "{\"mode\":\"replace\",\"enrollments\":[{}]}", 400, 400004 },
-    { "partD:20 key", "PUT", E "a", NULL, "{" SYM ",\"initialTwin\":{\"tags\":{\"a.b\":1}}}", 400, 400004 },
-    { "partD:20 depth", "PUT", E "a", NULL, "{" SYM ",\"initialTwin\":{\"tags\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}}}}}}", 400, 400004 },
-    { "partD:21", "PUT", E "a", NULL, "{" SYM ",\"reprovisionPolicy\":{\"migrateDeviceData\":\"true\"}}", 400, 400004 },
-    { "partD:23", "PUT", E "absent", "*", "{" SYM "}", 404, 404201 },
-    { "partD:23 group", "PUT", G "absent", "*", "{" SYM "}", 404, 404204 },
-    { "partD:25", "GET", E "absent", NULL, NULL, 404, 404201 },
-    { "partD:25 group", "GET", G "absent", NULL, NULL, 404, 404204 },
-    { "partD:25 registration", "GET", "/registrations/absent", NULL, NULL, 404, 404202 },
-    { "partD:25 delete", "DELETE", E "absent", NULL, NULL, 404, 404201 },
-    { "partD:25 delete group", "DELETE", G "absent", NULL, NULL, 404, 404204 },
-    { "partD:25 delete registration", "DELETE", "/registrations/absent", NULL, NULL, 404, 404202 },
-    { "partD:26 none", "POST", "/enrollments", NULL, "{\"mode\":\"create\",\"enrollments\":[]}", 400, 400004 },
-    { "partD:26 eleven", "POST", "/enrollments", NULL, "{\"mode\":\"create\",\"enrollments\":[{},{},{},{},{},{},{},{},{},{},{}]}", 400, 400205 },
-    { "partD:27", "POST", "/enrollments/", NULL, "{\"mode\":\"create\",\"enrollments\":[{\"registrationId\":\"a\"},{\"registrationId\":\"A\"}]}", 400, 400206 },
-    { "partD:28 syntax", "POST", "/enrollments/query", NULL, "{\"query\":\"DROP TABLE\"}", 400, 400004 },
-    { "partD:28 source", "POST", "/enrollments/query", NULL, "{\"query\":\"SELECT * FROM devices\"}", 400, 400004 },
-    { "partD:36 linked hub unknown", "DELETE", "/admin/linkedHubs/nowhere?api-version=2026-11-01-berth", "*", NULL, 404, 404000 },
-    { "partD:37", "PUT", "/admin/linkedHubs/h2.example?api-version=2026-11-01-berth", NULL, "{\"connectionString\":\"HostName=h3.example;SharedAccessKeyName=o;SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAA==\"}", 400, 400004 },
-    { "partD:38", "PUT", "/admin/settings?api-version=2026-11-01-berth", NULL, "{\"allocation\":\"Hashed\"}", 400, 400004 },
+    { "dps-service:18 none", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"custom\"}", 400, 400004 },
+    { "dps-service:18 http", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"custom\",\"customAllocationDefinition\":{\"webhookUrl\":\"http://h/\",\"apiVersion\":\"1\"}}", 400, 400004 },
+    { "dps-service:18 file", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"custom\",\"customAllocationDefinition\":{\"webhookUrl\":\"file:///etc/passwd\",\"apiVersion\":\"1\"}}", 400, 400004 },
+    { "dps-service:18 credentials", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"custom\",\"customAllocationDefinition\":{\"webhookUrl\":\"https://u:p@h/\",\"apiVersion\":\"1\"}}", 400, 400004 },
+    { "dps-service:19 policy", "PUT", E "a", NULL, "{" SYM ",\"allocationPolicy\":\"roundRobin\"}", 400, 400004 },
+    { "dps-service:19 status", "PUT", E "a", NULL, "{" SYM ",\"provisioningStatus\":\"Enabled\"}", 400, 400004 },
+    { "dps-service:19 mode", "POST", "/enrollments", NULL, "{\"mode\":\"replace\",\"enrollments\":[{}]}", 400, 400004 },
+    { "dps-service:20 key", "PUT", E "a", NULL, "{" SYM ",\"initialTwin\":{\"tags\":{\"a.b\":1}}}", 400, 400004 },
+    { "dps-service:20 depth", "PUT", E "a", NULL, "{" SYM ",\"initialTwin\":{\"tags\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}}}}}}", 400, 400004 },
+    { "dps-service:21", "PUT", E "a", NULL, "{" SYM ",\"reprovisionPolicy\":{\"migrateDeviceData\":\"true\"}}", 400, 400004 },
+    { "dps-service:23", "PUT", E "absent", "*", "{" SYM "}", 404, 404201 },
+    { "dps-service:23 group", "PUT", G "absent", "*", "{" SYM "}", 404, 404204 },
+    { "dps-service:25", "GET", E "absent", NULL, NULL, 404, 404201 },
+    { "dps-service:25 group", "GET", G "absent", NULL, NULL, 404, 404204 },
+    { "dps-service:25 registration", "GET", "/registrations/absent", NULL, NULL, 404, 404202 },
+    { "dps-service:25 delete", "DELETE", E "absent", NULL, NULL, 404, 404201 },
+    { "dps-service:25 delete group", "DELETE", G "absent", NULL, NULL, 404, 404204 },
+    { "dps-service:25 delete registration", "DELETE", "/registrations/absent", NULL, NULL, 404, 404202 },
+    { "dps-service:26 none", "POST", "/enrollments", NULL, "{\"mode\":\"create\",\"enrollments\":[]}", 400, 400004 },
+    { "dps-service:26 eleven", "POST", "/enrollments", NULL, "{\"mode\":\"create\",\"enrollments\":[{},{},{},{},{},{},{},{},{},{},{}]}", 400, 400205 },
+    { "dps-service:27", "POST", "/enrollments/", NULL, "{\"mode\":\"create\",\"enrollments\":[{\"registrationId\":\"a\"},{\"registrationId\":\"A\"}]}", 400, 400206 },
+    { "dps-service:28 syntax", "POST", "/enrollments/query", NULL, "{\"query\":\"DROP TABLE\"}", 400, 400004 },
+    { "dps-service:28 source", "POST", "/enrollments/query", NULL, "{\"query\":\"SELECT * FROM devices\"}", 400, 400004 },
+    { "dps-service:36 linked hub unknown", "DELETE", "/admin/linkedHubs/nowhere?api-version=2026-11-01-berth", "*", NULL, 404, 404000 },
+    { "dps-service:37", "PUT", "/admin/linkedHubs/h2.example?api-version=2026-11-01-berth", NULL, "{\"connectionString\":\"HostName=h3.example;SharedAccessKeyName=o;SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAA==\"}", 400, 400004 },
+    { "dps-service:38", "PUT", "/admin/settings?api-version=2026-11-01-berth", NULL, "{\"allocation\":\"Hashed\"}", 400, 400004 },
     { "id scope is read-only", "PUT", "/admin/settings?api-version=2026-11-01-berth", NULL, "{\"idScope\":\"0neX\"}", 400, 400004 },
     { "unknown path", "GET", "/nowhere", NULL, NULL, 404, 404000 },
     /* clang-format on */
@@ -107,7 +108,7 @@ static void test_ids_and_bodies_too_long(void **state UNUSED)
     static char body[200000];
     char path[300] = E;
     memset(path + strlen(path), 'a', 129);
-    service("PUT", path, NULL, "{" SYM "}", 400, 400202); /* partD:8 */
+    service("PUT", path, NULL, "{" SYM "}", 400, 400202); /* dps-service:8 */
     memset(body, ' ', sizeof(body) - 1);
     service("PUT", E "a", NULL, body, 413, 413000);
     struct call c = {.method = "PUT",
@@ -116,7 +117,7 @@ static void test_ids_and_bodies_too_long(void **state UNUSED)
                      .body = "{}",
                      .content_type = "text/plain"};
     call(&c);
-    want("partD:6", 415, 415000);
+    want("dps-service:6", 415, 415000);
     (void)snprintf(body, sizeof(body), "{" SYM ",\"initialTwin\":{\"properties\":{\"desired\":{");
     for (unsigned i = 0; i < 17; i++) {
         (void)snprintf(body + strlen(body), 64, "%s\"k%u\":\"", i != 0 ? "," : "", i);
@@ -126,7 +127,7 @@ static void test_ids_and_bodies_too_long(void **state UNUSED)
         (void)snprintf(body + strlen(body), 8, "\"");
     }
     (void)snprintf(body + strlen(body), 8, "}}}}");
-    service("PUT", E "a", NULL, body, 400, 400004); /* partD:20, 34 KB */
+    service("PUT", E "a", NULL, body, 400, 400004); /* dps-service:20, 34 KB */
 }
 
 static void test_authentication(void **state UNUSED)
@@ -135,8 +136,8 @@ static void test_authentication(void **state UNUSED)
     const struct {
         const char *name, *token;
     } bad[] = {
-        {"partD:2 none", NULL},
-        {"partD:2 wrong key",
+        {"dps-service:2 none", NULL},
+        {"dps-service:2 wrong key",
          fix_token(dps.address, hub.key[0], "provisioningserviceowner", 3600, token)},
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -148,16 +149,16 @@ static void test_authentication(void **state UNUSED)
     struct call c = {.method = "GET", .path = E "a?api-version=2021-10-01", .token = token};
     (void)fix_token(dps.address, dps.key[0], "provisioningserviceowner", -400, token);
     call(&c);
-    want("partD:2 expired", 401, 401002);
+    want("dps-service:2 expired", 401, 401002);
     (void)fix_token(dps.address, dps.key[0], "nobody", 3600, token);
     call(&c);
-    want("partD:2 unknown skn", 401, 401002);
+    want("dps-service:2 unknown skn", 401, 401002);
     (void)fix_token(dps.address, dps.key[0], "", 3600, token);
     call(&c);
-    want("partD:2 no skn", 401, 401002);
+    want("dps-service:2 no skn", 401, 401002);
 }
 
-/* partD:3, partD:39: rights. */
+/* dps-service:3, dps-service:39: rights. */
 static void test_rights(void **state UNUSED)
 {
     char key[128], token[512];
@@ -173,18 +174,18 @@ static void test_rights(void **state UNUSED)
     c.method = "PUT";
     c.body = "{" SYM "}";
     call(&c);
-    want("partD:3 PUT", 401, 401002);
+    want("dps-service:3 PUT", 401, 401002);
     c.method = "POST";
     c.path = E "absent/attestationmechanism?api-version=2021-10-01";
     call(&c);
-    want("partD:3 keys", 401, 401002);
+    want("dps-service:3 keys", 401, 401002);
     c.method = "GET";
     c.path = "/registrations/absent?api-version=2021-10-01";
     call(&c);
     want("registrations are another right", 401, 401002);
     c.path = "/admin/settings?api-version=2026-11-01-berth";
     call(&c);
-    want("partD:39", 401, 401002);
+    want("dps-service:39", 401, 401002);
 }
 
 static void test_individual_life(void **state UNUSED)
@@ -196,7 +197,7 @@ static void test_individual_life(void **state UNUSED)
     got_str("attestation.symmetricKey.primaryKey", key, sizeof(key));
     assert_int_equal(strlen(key), 88);
     assert_true(got_has("\"provisioningStatus\":\"enabled\""));
-    service("PUT", E "life-1", NULL, "{" SYM "}", 409, 409201); /* partD:22 */
+    service("PUT", E "life-1", NULL, "{" SYM "}", 409, 409201); /* dps-service:22 */
     service("GET", E "LIFE-1", NULL, NULL, 200, 0);
     assert_false(got_has(key));
     assert_true(got_has("\"registrationId\":\"Life-1\""));
@@ -212,7 +213,7 @@ static void test_individual_life(void **state UNUSED)
     assert_true(got_has("\"provisioningStatus\":\"enabled\""));
     got_str("etag", etag2, sizeof(etag2));
     assert_string_not_equal(etag, etag2);
-    service("PUT", E "life-1", etag, "{" SYM "}", 412, 412001); /* partD:24 */
+    service("PUT", E "life-1", etag, "{" SYM "}", 412, 412001); /* dps-service:24 */
     service("DELETE", E "life-1", etag, NULL, 412, 412001);
     (void)snprintf(quoted, sizeof(quoted), "\"%s\"", etag2);
     service("PUT", E "life-1", quoted, "{" SYM "}", 200, 0);
@@ -224,7 +225,7 @@ static void test_group_life(void **state UNUSED)
 {
     char key[128];
     service("PUT", G "grp-life", NULL, "{\"enrollmentGroupId\":\"grp-life\"," SYM "}", 200, 0);
-    service("PUT", G "grp-life", NULL, "{" SYM "}", 409, 409202); /* partD:22 */
+    service("PUT", G "grp-life", NULL, "{" SYM "}", 409, 409202); /* dps-service:22 */
     service("POST", "/enrollmentgroups/grp-life/attestationmechanism", NULL, "", 200, 0);
     got_str("symmetricKey.secondaryKey", key, sizeof(key));
     service("DELETE", G "grp-life", "x", NULL, 412, 412001);
@@ -326,7 +327,7 @@ static void test_query(void **state UNUSED)
         (void)snprintf(path, sizeof(path), "\"registrationId\":\"q-%02u\"", page * 10);
         assert_true(got_has(path));
     }
-    query_page("/enrollments/query", "", "0", "", 400, 400004); /* partD:28 */
+    query_page("/enrollments/query", "", "0", "", 400, 400004); /* dps-service:28 */
     query_page("/enrollments/query", "", "x", "", 400, 400004);
     query_page("/enrollments/query", "", "10", "AAAA", 400, 400000);
     query_page("/enrollmentGroups/query", "{\"query\":\"SELECT * FROM enrollmentGroups WHERE\"}",
@@ -349,7 +350,7 @@ static void test_linked_hubs(void **state UNUSED)
     (void)snprintf(body, sizeof(body), "{" SYM ",\"iotHubHostName\":\"%s\"}", hub.address);
     service("PUT", E "names-hub", NULL, body, 200, 0);
     service("DELETE", path, NULL, NULL, 412, 412001);
-    service("DELETE", path, "*", NULL, 409, 409000); /* partD:36 */
+    service("DELETE", path, "*", NULL, 409, 409000); /* dps-service:36 */
     service("DELETE", E "names-hub", NULL, NULL, 204, 0);
     /* The mask keeps the stored key. */
     (void)snprintf(body, sizeof(body),

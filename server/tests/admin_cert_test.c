@@ -123,16 +123,16 @@ static void test_cert_put(void **state)
     struct cert *leaf = issue(&good, good.cert, PROFILE_DEVICE, "dev", 3600, key);
 
     put_body(body, sizeof(body), leaf, FORM_PEM, false);
-    admin("PUT", "certificates/c1", NULL, body, 400, 400004); /* 31: a leaf */
+    admin("PUT", "certificates/c1", NULL, body, 400, 400004); /* dps-service:31: a leaf */
     put_body(body, sizeof(body), old.cert, FORM_PEM, false);
-    admin("PUT", "certificates/c1", NULL, body, 400, 400004);      /* 31: expired */
-    admin("PUT", "certificates/c1", NULL, sha1_body, 400, 400004); /* 31: SHA-1 */
+    admin("PUT", "certificates/c1", NULL, body, 400, 400004);      /* dps-service:31: expired */
+    admin("PUT", "certificates/c1", NULL, sha1_body, 400, 400004); /* dps-service:31: SHA-1 */
     assert_true(body_has("\"kind\":\"E_CERT\""));
     admin("PUT", "certificates/c1", NULL, "{\"properties\":{\"certificate\":\"x\"}}", 400, 400004);
     admin("PUT", "certificates/c1", NULL, "{\"properties\":{}}", 400, 400005);
     admin("PUT", "certificates/c1", NULL, "{}", 400, 400005);
     admin("PUT", "certificates/c1", NULL, "{\"properties\":{\"isverified\":true}}", 400,
-          400004); /* 38 */
+          400004); /* dps-service:38 */
     put_body(body, sizeof(body), good.cert, FORM_B64_DER, false);
     admin("PUT", "certificates/c1", "*", body, 404, 404000);
     admin("PUT", "certificates/c1", NULL, body, 201, 0);
@@ -155,7 +155,7 @@ static void test_cert_put(void **state)
     admin("DELETE", "certificates/c1", "\"AAAAAAAAAAA=\"", NULL, 412, 412001);
     admin("DELETE", "certificates/c1", "*", NULL, 204, 0);
     admin("GET", "certificates/c1", NULL, NULL, 404, 404000);
-    /* 36: in use. */
+    /* dps-service:36: in use. */
     admin("PUT", "certificates/used-by-group", NULL, body, 201, 0);
     admin("DELETE", "certificates/used-by-group", "*", NULL, 409, 409000);
     cert_free(leaf);
@@ -184,9 +184,9 @@ static void test_cert_proof(void **state)
     struct cert *any = issue(&root, root.cert, PROFILE_PROOF, "x", 3600, key);
     put_body(body, sizeof(body), root.cert, FORM_PEM, false);
     admin("PUT", "certificates/pop", NULL, body, 201, 0);
-    verify(any, NULL, 412, 412001);               /* 33 */
-    verify(any, "\"AAAAAAAAAAA=\"", 412, 412001); /* 33 */
-    verify(any, "*", 400, 400003);                /* 34 */
+    verify(any, NULL, 412, 412001);               /* dps-service:33 */
+    verify(any, "\"AAAAAAAAAAA=\"", 412, 412001); /* dps-service:33 */
+    verify(any, "*", 400, 400003);                /* dps-service:34 */
     admin("POST", "certificates/pop/generateVerificationCode", NULL, "", 412, 412001);
     admin("POST", "certificates/none/generateVerificationCode", "*", "", 404, 404000);
     admin("POST", "certificates/pop/generateVerificationCode", "*", "", 200, 0);
@@ -194,11 +194,13 @@ static void test_cert_proof(void **state)
     assert_int_equal(strlen(code), 48);
     (void)snprintf(longer, sizeof(longer), "%sx", code);
     struct cert *rows[] = {
-        any,                                                           /* 32 wrong CN */
-        issue(&root, root.cert, PROFILE_PROOF, longer, 3600, key),     /* 32 code as a prefix */
-        issue(&self, NULL, PROFILE_DEVICE, code, 3600, NULL),          /* 32 self-signed */
-        issue(&foreign, foreign.cert, PROFILE_PROOF, code, 3600, key), /* 32 other CA, same name */
-        issue(&root, root.cert, PROFILE_PROOF, code, -3600, key),      /* over */
+        any, /* dps-service:32 wrong CN */
+        issue(&root, root.cert, PROFILE_PROOF, longer, 3600,
+              key),                                           /* dps-service:32 code as a prefix */
+        issue(&self, NULL, PROFILE_DEVICE, code, 3600, NULL), /* dps-service:32 self-signed */
+        issue(&foreign, foreign.cert, PROFILE_PROOF, code, 3600,
+              key), /* dps-service:32 other CA, same name */
+        issue(&root, root.cert, PROFILE_PROOF, code, -3600, key), /* over */
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         verify(rows[i], "*", 400, 400004);
@@ -243,7 +245,7 @@ static void test_cert_limit(void **state)
         (void)snprintf(path, sizeof(path), "certificates/many-%u", i);
         admin("PUT", path, NULL, body, 201, 0);
     }
-    admin("PUT", "certificates/one-more", NULL, body, 400, 400004); /* 35 */
+    admin("PUT", "certificates/one-more", NULL, body, 400, 400004); /* dps-service:35 */
     assert_true(body_has("Certificate limit reached"));
     for (unsigned i = n; i < LIMIT_CA_CERTS; i++) {
         (void)snprintf(path, sizeof(path), "certificates/many-%u", i);

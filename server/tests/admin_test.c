@@ -79,7 +79,7 @@ static void test_tokens(void **state)
     }
 }
 
-/* Who may come in at all: row 39, and C1. */
+/* Who may come in at all: dps-service:39, and C1. */
 static void test_admin_door(void **state)
 {
     (void)state;
@@ -184,7 +184,7 @@ static void test_policy_put(void **state)
     admin("DELETE", "policies/p1", "*", NULL, 404, 404000);
 }
 
-/* S3: nobody gains a right here; 36: the last administrator stays. */
+/* S3: nobody gains a right here; dps-service:36: the last administrator stays. */
 static void test_policy_escalation(void **state)
 {
     (void)state;

@@ -1,22 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/protocol/dps-device.md section 11 against a real DPS. Run by 30-dps.sh."""
-from kit import *
+from dps_kit import *
 
-env = Env()
-T = os.environ["T"]
 K, G = new_key(), new_key(64)
-
-
-def enroll(kind, eid, att, **more):
-    name = "registrationId" if kind == "enrollments" else "enrollmentGroupId"
-    r = rest(env, env.dps_cs, "PUT", f"/{kind}/{eid}{DPS_V}", {name: eid, "attestation": att, **more}, {"If-Match": more.pop("match", None)})
-    assert r.status == 200, r
-    return r.json
-
-
-def key_att(k):
-    return {"type": "symmetricKey", "symmetricKey": {"primaryKey": k, "secondaryKey": new_key(len(base64.b64decode(k)))}}
-
 
 enroll("enrollments", "r1", key_att(K))
 enroll("enrollments", "r2", key_att(K))
@@ -32,23 +18,7 @@ def https(rid, tok, body="{}", method="PUT", path=None, cert=None, ctype="applic
 
 
 def tok(rid, k=K, **kw):
-    return sas(f"{env.scope}/registrations/{rid}", k, "registration", **kw)
-
-
-def final(rid, token, cert=None, body="{}"):
-    """(status of the PUT, final status word, registrationState)"""
-    c = Http(env.dps, env.ca, *(cert or ()))
-    h = {"Content-Type": "application/json"}
-    if token:
-        h["Authorization"] = token
-    a = first = c.ask("PUT", f"/{env.scope}/registrations/{rid}/register{DEV_V}", h, body)
-    end = time.monotonic() + 15
-    op = a.json.get("operationId")
-    while a.status in (202, 429) and op and time.monotonic() < end:
-        time.sleep(0.15)  # ten a second of one id are let through
-        a = c.ask("GET", f"/{env.scope}/registrations/{rid}/operations/{op}{DEV_V}", h, "{}")  # D6: Node's body
-    c.close()
-    return first.status, a.json.get("status", a.json.get("errorCode")), a.json.get("registrationState")
+    return device_token(rid, k, **kw)
 
 
 # --- HTTPS ----------------------------------------------------------------------------------------------------------------------
@@ -172,46 +142,6 @@ attempt("D32 none", lambda: over_ws(None), 400)
 
 
 # --- certificates --------------------------------------------------------------------------------------------------------------------
-def ssl_run(*a):
-    return subprocess.run(["openssl", *a], cwd=T, check=True, capture_output=True, timeout=20).stdout.decode()
-
-
-CA = "basicConstraints=critical,CA:TRUE{}\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n"
-LEAF = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage={}\n"
-NOT_CA_KU = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,digitalSignature\nsubjectKeyIdentifier=hash\n"
-
-
-def cert(name, subject, issuer=None, ext=LEAF.format("clientAuth"), days=("-days", "10"), key=None, md="-sha256"):
-    """NAME.key, NAME.pem, and NAME.chain with all that stands between it and its root"""
-    if key is None:
-        ssl_run("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", name + ".key")
-    ssl_run("req", "-new", "-sha256", "-key", f"{key or name}.key", "-subj", subject, "-out", name + ".csr")
-    with open(os.path.join(T, name + ".ext"), "w") as f:
-        f.write(ext)
-    sign = ("-CA", issuer + ".pem", "-CAkey", issuer + ".key") if issuer else ("-signkey", f"{key or name}.key")
-    ssl_run("x509", "-req", md, *days, "-in", name + ".csr", *sign, "-set_serial", "0x1" + os.urandom(15).hex(), "-extfile", name + ".ext", "-out", name + ".pem")
-    pem = read(name + ".pem")
-    up = read(issuer + ".chain") if issuer and issuer in inter else ""
-    with open(os.path.join(T, name + ".chain"), "w") as f:
-        f.write(pem + up)
-    return os.path.join(T, name + ".chain"), os.path.join(T, f"{key or name}.key")
-
-
-def read(name):
-    with open(os.path.join(T, name)) as f:
-        return f.read()
-
-
-def trust(name):
-    r = rest(env, env.dps_cs, "PUT", f"/admin/certificates/{name}?api-version={BERTH_VERSION}", {"properties": {"certificate": read(name + ".pem"), "isVerified": True}})
-    assert r.status in (200, 201), r
-
-
-def x509_att(name):
-    return {"type": "x509", "x509": {"signingCertificates": {"primary": {"certificate": read(name + ".pem")}}}}
-
-
-inter = {"int", "int0", "sub0", "old", "noca", "noku", "impostor"}
 past = ("-days", "-1")
 cert("root", "/CN=Root", ext=CA.format(""))
 cert("rogue", "/CN=Root", ext=CA.format(""))
