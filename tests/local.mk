@@ -24,6 +24,7 @@ endif
 
 # Out of memory at every allocation; skips itself in sanitizer builds.
 check_PROGRAMS += %D%/oom/oom_test
-%C%_oom_oom_test_SOURCES = %D%/oom/oom.h %D%/oom/oom_malloc.c %D%/oom/oom_test.c enroll-tool/ledger.c enroll-tool/ledger.h
-%C%_oom_oom_test_LDADD = client/libclient.a certs/libcerts.a wire/libwire.a base/libbase.a \
+%C%_oom_oom_test_SOURCES = %D%/oom/oom.h %D%/oom/oom_malloc.c %D%/oom/oom_test.c enroll-tool/ledger.c enroll-tool/ledger.h \
+	$(tpm_fixture)
+%C%_oom_oom_test_LDADD = client/libclient.a tpm/libtpm.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) -lm

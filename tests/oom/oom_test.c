@@ -18,6 +18,9 @@
 #include "base/text.h"
 #include "client/identity.h"
 #include "enroll-tool/ledger.h"
+#include "tpm/blob.h"
+#include "tpm/fixture.h"
+#include "tpm/samples.h"
 #include "wire/connstr.h"
 #include "wire/json.h"
 #include "wire/mqtt.h"
@@ -42,6 +45,7 @@
         }                                                                                          \
     } while (0)
 
+static struct fix_key point_key; /* an ECC EK */
 static char dir[] = "/tmp/berth-oom-XXXXXX";
 
 static const char *in_dir(const char *name)
@@ -359,6 +363,27 @@ static enum err step_ledger(void)
     return ledger_open(in_dir("station"), &l, NULL);
 }
 
+/* --- tpm ------------------------------------------------------------------------------------------------- */
+
+/* What OpenSSL says of its own failures does not tell memory from the rest. */
+static enum err of_library(enum err e)
+{
+    return e == E_CRYPTO ? E_NOMEM : e;
+}
+
+static enum err step_tpm(void)
+{
+    AUTO(buf_done) struct buf raw = BUF_INIT(TPM_PUBLIC_MAX), blob = BUF_INIT(TPM_BLOB_MAX);
+    struct tpm_public srk, ek;
+    struct tpm_blob parts;
+    TRY(base64_decode(SPAN_LIT(SAMPLE_SRK), &raw));
+    TRY(tpm_public_read(buf_span(&raw), TPM_SRK, &srk, NULL));
+    TRY(of_library(tpm_public_read(fix_key_public(&point_key), TPM_EK, &ek, NULL)));
+    TRY(of_library(tpm_blob_make(&ek, &srk, SPAN_LIT("0123456789abcdef"), &blob)));
+    WANT(tpm_blob_read(buf_span(&blob), &parts) == OK);
+    return OK;
+}
+
 /* --- all of them ---------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -381,6 +406,7 @@ static const struct {
     {"client/identity: burn", step_identity_burn, false},
     {"client/identity: assignment", step_assignment, false},
     {"enroll-tool/ledger", step_ledger, true},
+    {"tpm: reading keys, making a blob", step_tpm, true},
 };
 
 static bool torture(size_t i)
@@ -422,10 +448,12 @@ static void prepare(void)
                            SPAN_LIT("[a]\ntext = t\npath = p\nlist = x, y\nlist = z\nnumber = 9\n"),
                            0600, NULL) == OK);
     ASSERT(identity_burn(in_dir("unit"), &unit, NULL) == OK);
+    fix_key_new(&point_key, FIX_P256, TPM_EK);
 }
 
 static void clean(void)
 {
+    fix_key_done(&point_key);
     static const char *const names[] = {"conf", "assignment.json", "station/ledger.jsonl",
                                         "station/lock", "station"};
     remove_unit("unit");
