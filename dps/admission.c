@@ -27,31 +27,35 @@ struct span admission_fold(struct span rid, char *dst)
     return span_of(dst, rid.n);
 }
 
-enum err admission_rate(struct dps_worker *dw, enum throttle_what what, struct span fold,
-                        struct err_info *info)
+enum rule admission_rate(struct dps_worker *dw, enum throttle_what what, struct span fold,
+                         struct verdict *v)
 {
     struct throttle_rule rule = rule_of(dw, what);
     if (throttle_take(dw->throttle, &rule, fold, SPAN_NONE, loop_now_ms(worker_loop(dw->w)))) {
-        return OK;
+        return RULE_OK;
     }
     metric_add(dw->w, DPS_M_THROTTLED, 1);
-    return err_set(info, E_THROTTLED, "this device asks too often");
+    verdict_fact_u64(v, "burst", rule.burst);
+    verdict_fact_u64(v, "each", rule.each_ms);
+    return verdict_refuse(v, RULE_THROTTLED, "this device asks too often");
 }
 
-enum err admission_check(struct dps_worker *dw, struct arena *a, const struct device_ask *ask,
-                         struct attested *ret, struct err_info *info)
+enum rule admission_check(struct dps_worker *dw, struct arena *a, const struct device_ask *ask,
+                          struct attested *ret, struct verdict *v)
 {
     uint64_t now_ms = loop_now_ms(worker_loop(dw->w));
     if (!throttle_may(dw->throttle, &failed_rule, ask->fold, ask->peer, now_ms)) {
         metric_add(dw->w, DPS_M_THROTTLED, 1);
-        return err_set(info, E_THROTTLED,
-                       "too many failed attempts of this device from this address");
+        verdict_fact(v, "peer", ask->peer);
+        verdict_fact_u64(v, "wait", failed_rule.each_ms / 1000);
+        return verdict_refuse(v, RULE_THROTTLED_FAILURES,
+                              "too many failed attempts of this device from this address");
     }
-    enum err e = attestation_check(dw, a, ask->rid, ask->fold, ask->cred, ret, info);
-    if (e == E_UNAUTHORIZED) {
+    enum rule r = attestation_check(dw, a, ask->rid, ask->fold, ask->cred, ret, v);
+    if (verdict_err(v) == E_UNAUTHORIZED) {
         metric_add(dw->w, DPS_M_REG_REFUSED, 1);
         (void)throttle_take(dw->throttle, &failed_rule, ask->fold, ask->peer, now_ms);
     }
     /* Only the device itself uses up its own rate. */
-    return e != OK ? e : admission_rate(dw, ask->what, ask->fold, info);
+    return r != RULE_OK ? r : admission_rate(dw, ask->what, ask->fold, v);
 }

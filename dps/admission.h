@@ -2,7 +2,7 @@
 /*
  * One request of a device, judged the same whatever the transport: how often it may ask, then who it is.
  *
- * Errors      E_THROTTLED; else those of attestation_check().
+ * Refusals    RULE_THROTTLED, RULE_THROTTLED_FAILURES; else those of attestation_check().
  * Threads     the worker's.   Spec  docs/protocol/limits.md 4; dps-device.md D33.
  */
 #ifndef DPS_ADMISSION_H
@@ -17,12 +17,12 @@ struct device_ask {
     const struct credential *cred;
     struct span peer; /* address */
 };
-MUST_USE enum err admission_check(struct dps_worker *dw, struct arena *a,
-                                  const struct device_ask *ask, struct attested *ret,
-                                  struct err_info *info);
+MUST_USE enum rule admission_check(struct dps_worker *dw, struct arena *a,
+                                   const struct device_ask *ask, struct attested *ret,
+                                   struct verdict *v);
 /* The rate alone. */
-MUST_USE enum err admission_rate(struct dps_worker *dw, enum throttle_what what, struct span fold,
-                                 struct err_info *info);
+MUST_USE enum rule admission_rate(struct dps_worker *dw, enum throttle_what what, struct span fold,
+                                  struct verdict *v);
 /* rid in lower case; dst has LIMIT_ID + 1 bytes. rid is a valid id. */
 struct span admission_fold(struct span rid, char *dst);
 

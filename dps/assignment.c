@@ -33,7 +33,7 @@ static double score(const struct hub_row *h, struct span rid_fold)
 static struct pick pick_hashed(const struct snapshot *s, struct span hubs, struct span rid_fold,
                                bool by_latency)
 {
-    struct pick p = {SPAN_NONE, 400208, "no linked hub takes part in the allocation"};
+    struct pick p = {SPAN_NONE, RULE_HUB_NONE, "no linked hub takes part in the allocation"};
     int64_t best_ms = INT64_MAX;
     double best = -1.0;
     for (size_t i = 0; i < s->n_hubs; i++) {
@@ -46,7 +46,7 @@ static struct pick pick_hashed(const struct snapshot *s, struct span hubs, struc
         if (ms < best_ms || (ms == best_ms && v > best)) {
             best_ms = ms;
             best = v;
-            p = (struct pick){h->host, 0, NULL};
+            p = (struct pick){h->host, RULE_OK, NULL};
         }
     }
     return p;
@@ -55,12 +55,12 @@ static struct pick pick_hashed(const struct snapshot *s, struct span hubs, struc
 static struct pick pick_static(struct snapshot *s, struct span host)
 {
     if (host.n == 0) {
-        return (struct pick){SPAN_NONE, 400208,
+        return (struct pick){SPAN_NONE, RULE_HUB_STATIC,
                              "static allocation, and the enrollment names no hub"};
     }
     const struct linked_hub *h = snapshot_hub(s, host);
-    return h != NULL ? (struct pick){h->row.host, 0, NULL}
-                     : (struct pick){SPAN_NONE, 400208,
+    return h != NULL ? (struct pick){h->row.host, RULE_OK, NULL}
+                     : (struct pick){SPAN_NONE, RULE_HUB_STATIC,
                                      "the hub that the enrollment names is not linked"};
 }
 
@@ -75,7 +75,8 @@ struct pick assignment_pick(struct snapshot *s, const struct enr_row *e, struct 
     case ALLOC_STATIC:
         return pick_static(s, first);
     case ALLOC_CUSTOM:
-        return (struct pick){SPAN_NONE, 400207, "custom allocation is not offered by this version"};
+        return (struct pick){SPAN_NONE, RULE_HUB_CUSTOM,
+                             "custom allocation is not offered by this version"};
     case ALLOC_GEO:
         return pick_hashed(s, e->hubs, rid_fold, true);
     case ALLOC_NONE:

@@ -11,12 +11,13 @@
 #ifndef DPS_ASSIGNMENT_H
 #define DPS_ASSIGNMENT_H
 
+#include "dps/rule.h"
 #include "dps/snapshot.h"
 
 struct pick {
     struct span
-        host; /* of the linked hub, borrowed from the snapshot; empty: none, and code and text say why */
-    unsigned code;
+        host; /* of the linked hub, borrowed from the snapshot; empty: none, and rule and text say why */
+    enum rule rule; /* RULE_OK: host is one */
     const char *text;
 };
 struct pick assignment_pick(struct snapshot *s, const struct enr_row *e, struct span rid_fold);

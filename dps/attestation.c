@@ -5,17 +5,6 @@
 #include "server/authn.h"
 #include "server/trust.h"
 
-static enum err refuse(struct err_info *info, enum err kind, const char *why)
-{
-    if (info != NULL) {
-        if (why != NULL) {
-            (void)err_set(info, kind, "%s", why);
-        }
-        info->err = kind;
-    }
-    return E_UNAUTHORIZED;
-}
-
 struct seal_place enr_key_place(struct enr_place *storage, enum enr_kind kind, struct span fold,
                                 unsigned which)
 {
@@ -27,21 +16,50 @@ struct seal_place enr_key_place(struct enr_place *storage, enum enr_kind kind, s
                                span_of(storage->row, fold.n + 2)};
 }
 
-enum err attestation_token(struct dps_worker *dw, struct span text, struct span rid,
-                           struct sas_token *ret, struct err_info *info)
+/* What the shared judge found wrong, by its kind (server/authn.h). */
+static enum rule token_refused(struct dps_worker *dw, enum err e, struct span text,
+                               struct verdict *v)
+{
+    struct sas_token tok;
+    bool reads = sas_parse(text, &tok, NULL) == OK;
+    if (e != E_UNAUTHORIZED) {
+        return verdict_fail(v, e);
+    }
+    if (v->info.err == E_EXPIRED) {
+        verdict_fact_time(v, "expires", reads ? tok.expires_s : -1);
+        verdict_fact_time(v, "now", server_token_now_s(dw->dps->server));
+        verdict_fact_u64(v, "skew", server_base_conf(dw->dps->server)->token_skew_s);
+        return verdict_refuse(v, RULE_TOKEN_EXPIRED, NULL);
+    }
+    if (v->info.err == E_SCOPE) {
+        verdict_fact(v, "presented", reads ? tok.sr : SPAN_NONE);
+        verdict_keep(v, RULE_TOKEN_EXPIRED);
+        return verdict_refuse(v, RULE_TOKEN_SCOPE, NULL);
+    }
+    return verdict_refuse(v, RULE_TOKEN_FORM, NULL);
+}
+
+enum rule attestation_token(struct dps_worker *dw, struct span text, struct span rid,
+                            struct sas_token *ret, struct verdict *v)
 {
     const struct span target[] = {span_str(dw->dps->id_scope), SPAN_LIT("registrations"), rid};
     struct sas_token tok;
-    enum err e = authn_device_token(dw->w, text, target, ARRAY_LEN(target), false, &tok, info);
+    enum err e = authn_device_token(dw->w, text, target, ARRAY_LEN(target), false, &tok, &v->info);
+    verdict_keep(v, RULE_NO_CREDENTIAL);
     if (e != OK) {
-        return e;
+        return token_refused(dw, e, text, v);
     }
     /* An SDK sends skn empty, others leave it out: it selects nothing here (sas.md 4.2). */
     if (tok.skn_n != 0 && !span_is(sas_skn(&tok), "registration")) {
-        return refuse(info, E_SCOPE, "skn is not \"registration\"");
+        verdict_fact(v, "presented", sas_skn(&tok));
+        return verdict_refuse(v, RULE_TOKEN_POLICY, "skn is not \"registration\"");
     }
+    verdict_keep(v, RULE_TOKEN_FORM);
+    verdict_keep(v, RULE_TOKEN_EXPIRED);
+    verdict_keep(v, RULE_TOKEN_SCOPE);
+    verdict_keep(v, RULE_TOKEN_POLICY);
     *ret = tok;
-    return OK;
+    return RULE_OK;
 }
 
 /* --- symmetric keys -------------------------------------------------------------------------------- */
@@ -102,52 +120,73 @@ static enum err check_own_keys(struct dps_worker *dw, const struct enr_row *e, s
         enr_key_place(&st[1], ENR_INDIVIDUAL, fold, 1), has ? e->key[1] : SPAN_NONE, &which, info);
 }
 
-static enum err by_token(struct dps_worker *dw, struct snapshot *s, const struct enr_row *own,
-                         struct span rid, struct span fold, const struct sas_token *tok,
-                         struct attested *ret, struct err_info *info)
+static enum rule token_unwanted(const struct enr_row *own, struct verdict *v)
+{
+    if (own == NULL) {
+        verdict_fact(v, "groups",
+                     SPAN_LIT("no enrollment group whose derived key signs the token"));
+        return verdict_refuse(
+            v, RULE_NO_ENROLLMENT,
+            "no enrollment of this id, and no group whose derived key signs the token");
+    }
+    verdict_keep(v, RULE_NO_ENROLLMENT);
+    if (own->att == ATT_SYMMETRIC) {
+        verdict_keep(v, RULE_ATTESTATION_KIND);
+        return verdict_refuse(v, RULE_TOKEN_SIGNATURE, "signature fits neither key");
+    }
+    verdict_fact(v, "wants", SPAN_LIT("a certificate"));
+    verdict_fact(v, "came", SPAN_LIT("a token"));
+    return verdict_refuse(v, RULE_ATTESTATION_KIND, "the enrollment does not want a token");
+}
+
+static enum rule by_token(struct dps_worker *dw, struct snapshot *s, const struct enr_row *own,
+                          struct span rid, struct span fold, const struct sas_token *tok,
+                          struct attested *ret, struct verdict *v)
 {
     struct span form = SPAN_NONE;
-    enum err e = check_own_keys(dw, own, fold, tok, info);
-    if (e == OK) {
-        ret->enr = *own;
-        return OK;
+    enum err e = check_own_keys(dw, own, fold, tok, &v->info);
+    if (e != OK && e != E_UNAUTHORIZED) {
+        return verdict_fail(v, e);
     }
-    if (e != E_UNAUTHORIZED) {
-        return e;
+    /* Whether or not there is an enrollment of its own, the groups' keys are tried: the same work for all (D12). */
+    const struct group *g = e != OK ? group_of_token(dw, s, rid, fold, tok, &form) : NULL;
+    if (e != OK && (own != NULL || g == NULL)) {
+        return token_unwanted(own, v);
     }
-    const struct group *g = group_of_token(dw, s, rid, fold, tok, &form);
-    if (own != NULL) {
-        return own->att == ATT_SYMMETRIC
-                   ? E_UNAUTHORIZED
-                   : refuse(info, E_SIGNATURE, "the enrollment does not want a token");
-    }
-    if (g == NULL) {
-        return refuse(info, E_SIGNATURE,
-                      "no enrollment of this id, and no group whose derived key signs the token");
-    }
-    ret->enr = g->row;
+    verdict_keep(v, RULE_NO_ENROLLMENT);
+    verdict_keep(v, RULE_ATTESTATION_KIND);
+    verdict_keep(v, RULE_TOKEN_SIGNATURE);
+    ret->enr = g != NULL ? g->row : *own;
     ret->key_id = form;
-    return OK;
+    return RULE_OK;
 }
 
 /* --- certificates ------------------------------------------------------------------------------------ */
 
-static enum err check_leaf(struct dps_worker *dw, const struct cert_peer *peer, struct span rid,
-                           struct err_info *info)
+static enum rule check_leaf(struct dps_worker *dw, const struct cert_peer *peer, struct span rid,
+                            struct verdict *v)
 {
     struct leaf l;
-    enum err e = leaf_read(peer->leaf_der, &l, info);
-    if (e != OK) {
-        return refuse(info, E_CERT, NULL);
+    verdict_keep(v, RULE_NO_CREDENTIAL);
+    if (leaf_read(peer->leaf_der, &l, &v->info) != OK) {
+        return verdict_refuse(v, RULE_LEAF_FORM, NULL);
     }
+    verdict_keep(v, RULE_LEAF_FORM);
     if (!span_eq_nocase(l.cn, rid)) {
-        return refuse(info, E_CERT, "the certificate's CN is not the registration id");
+        verdict_fact(v, "presented", l.cn);
+        return verdict_refuse(v, RULE_LEAF_CN, "the certificate's CN is not the registration id");
     }
+    verdict_keep(v, RULE_LEAF_CN);
     int64_t now_s = server_token_now_s(dw->dps->server);
     if (now_s < l.not_before_s || now_s > l.not_after_s) {
-        return refuse(info, E_CHAIN, "link 0: the certificate is outside its validity");
+        verdict_fact_time(v, "from", l.not_before_s);
+        verdict_fact_time(v, "until", l.not_after_s);
+        verdict_fact_time(v, "now", now_s);
+        return verdict_refuse(v, RULE_LEAF_DATES,
+                              "link 0: the certificate is outside its validity");
     }
-    return OK;
+    verdict_keep(v, RULE_LEAF_DATES);
+    return RULE_OK;
 }
 
 static bool on_path(const struct chain_path *path, const uint8_t sha256[CERT_SHA256], size_t at)
@@ -155,19 +194,68 @@ static bool on_path(const struct chain_path *path, const uint8_t sha256[CERT_SHA
     return span_eq(span_of(path->sha256[at], CERT_SHA256), span_of(sha256, CERT_SHA256));
 }
 
-static enum err verify_chain(struct dps_worker *dw, const struct cert_peer *peer,
-                             struct chain_path *ret, struct err_info *info)
+/* A switch without default: a new verdict on chains does not compile until it has its rule. */
+static enum rule rule_of_chain(enum chain_verdict c)
+{
+    switch (c) {
+    case CHAIN_OK:
+        return RULE_OK;
+    case CHAIN_MALFORMED:
+        return RULE_CHAIN_FORM;
+    case CHAIN_NO_ANCHOR:
+        return RULE_CHAIN_NO_ANCHOR;
+    case CHAIN_EXPIRED:
+    case CHAIN_NOT_YET_VALID:
+        return RULE_CHAIN_DATES;
+    case CHAIN_BAD_SIGNATURE:
+        return RULE_CHAIN_SIGNATURE;
+    case CHAIN_NOT_CA:
+        return RULE_CHAIN_NOT_CA;
+    case CHAIN_PATHLEN:
+        return RULE_CHAIN_PATHLEN;
+    case CHAIN_EKU:
+        return RULE_CHAIN_EKU;
+    case CHAIN_NAME:
+        return RULE_CHAIN_NAME;
+    case CHAIN_WEAK:
+        return RULE_CHAIN_WEAK;
+    case CHAIN_OTHER:
+        break;
+    }
+    return RULE_CHAIN_OTHER;
+}
+
+/* Who issued the last certificate that the device presented: what is missing above it. */
+static void fact_missing(const struct cert_peer *peer, struct verdict *v)
+{
+    AUTO(cert_free_p) struct cert *c = NULL;
+    AUTO(buf_done) struct buf b = BUF_INIT(2048);
+    struct span last = peer->n_chain != 0 ? peer->chain_der[peer->n_chain - 1] : peer->leaf_der;
+    if (cert_from_der(last, &c, NULL) == OK) {
+        cert_add_issuer(c, &b);
+    }
+    verdict_fact(v, "missing", buf_span(&b));
+}
+
+static enum rule verify_chain(struct dps_worker *dw, const struct cert_peer *peer,
+                              struct chain_path *ret, struct verdict *v)
 {
     struct err_info why = {.err = OK};
-    enum chain_verdict v = trust_verify(dw->w, peer, NULL, 0, ret, &why);
-    if (v == CHAIN_OK) {
-        return OK;
+    enum chain_verdict c = trust_verify(dw->w, peer, NULL, 0, ret, &why);
+    enum rule r = rule_of_chain(c);
+    if (r == RULE_OK) {
+        for (unsigned k = RULE_CHAIN_FORM; k <= RULE_CHAIN_OTHER; k++) {
+            verdict_keep(v, (enum rule)k);
+        }
+        return RULE_OK;
     }
-    if (info != NULL) {
-        (void)err_set(info, E_CHAIN, "%s: %s", chain_verdict_name(v), why.why);
-        info->err = E_CHAIN;
+    if (r == RULE_CHAIN_NO_ANCHOR) {
+        fact_missing(peer, v);
     }
-    return E_UNAUTHORIZED;
+    verdict_fact_u64(v, "most", LIMIT_CHAIN_CERTS);
+    verdict_fact_time(v, "now", server_token_now_s(dw->dps->server));
+    verdict_fact(v, "detail", span_str(why.why));
+    return verdict_refuse(v, r, "%s: %s", chain_verdict_name(c), why.why);
 }
 
 /* Does a caReference of the row name the certificate at that place of the path? */
@@ -203,48 +291,71 @@ static enum err fits_at(struct dps_worker *dw, const struct group *g, const stru
 }
 
 /* From the first issuer upwards: the nearest decides, enabled or not (D24). */
-static enum err group_of_path(struct dps_worker *dw, const struct snapshot *s,
-                              const struct chain_path *path, const struct group **ret,
-                              struct err_info *info)
+static enum rule group_of_path(struct dps_worker *dw, const struct snapshot *s,
+                               const struct chain_path *path, const struct group **ret,
+                               struct verdict *v)
 {
     for (size_t at = 1; at < path->n; at++) {
         for (size_t i = 0; i < s->n_groups; i++) {
             bool fits = false;
             enum err e = fits_at(dw, &s->group[i], path, at, &fits);
             if (e != OK) {
-                return e;
+                return verdict_fail(v, e);
             }
             if (fits) {
                 *ret = &s->group[i];
-                return OK;
+                verdict_keep(v, RULE_GROUP_NOT_ON_PATH);
+                return RULE_OK;
             }
         }
     }
-    return refuse(info, E_CERT,
-                  "the chain verifies, but no enrollment group has a certificate on it");
+    verdict_fact_hex(v, "issuer", span_of(path->sha256[MIN(path->n - 1, 1)], CERT_SHA256));
+    return verdict_refuse(v, RULE_GROUP_NOT_ON_PATH,
+                          "the chain verifies, but no enrollment group has a certificate on it");
 }
 
-static enum err by_own_cert(struct dps_worker *dw, const struct enr_row *own,
-                            const struct cert_peer *peer, struct err_info *info)
+static enum rule by_own_ca(struct dps_worker *dw, const struct enr_row *own,
+                           const struct cert_peer *peer, struct verdict *v)
 {
     struct chain_path path;
     bool fits = false;
-    for (unsigned i = 0; own->att == ATT_CERT && i < 2; i++) {
+    enum rule r = verify_chain(dw, peer, &path, v);
+    for (size_t at = 1; r == RULE_OK && !fits && at < path.n; at++) {
+        r = verdict_fail(v, names_ca_at(dw, own, &path, at, &fits));
+    }
+    if (r != RULE_OK) {
+        return r;
+    }
+    if (fits) {
+        verdict_keep(v, RULE_CA_NOT_ON_PATH);
+        return RULE_OK;
+    }
+    verdict_fact(v, "expected", own->ca[own->ca[0].n != 0 ? 0 : 1]);
+    return verdict_refuse(v, RULE_CA_NOT_ON_PATH,
+                          "no CA that the individual enrollment names is on the chain");
+}
+
+static enum rule by_own_cert(struct dps_worker *dw, const struct enr_row *own,
+                             const struct cert_peer *peer, struct verdict *v)
+{
+    uint8_t digest[CERT_SHA256];
+    bool fits = false;
+    if (own->att == ATT_CA) {
+        return by_own_ca(dw, own, peer, v);
+    }
+    for (unsigned i = 0; i < 2; i++) {
         /* Exact bytes: no chain, no issuer. */
         fits |= own->cert[i].n != 0 && span_eq(own->cert[i], peer->leaf_der);
     }
-    if (own->att == ATT_CA) {
-        enum err e = verify_chain(dw, peer, &path, info);
-        for (size_t at = 1; e == OK && !fits && at < path.n; at++) {
-            e = names_ca_at(dw, own, &path, at, &fits);
-        }
-        if (e != OK) {
-            return e;
-        }
+    if (fits) {
+        verdict_keep(v, RULE_LEAF_OTHER);
+        return RULE_OK;
     }
-    return fits ? OK
-                : refuse(info, E_CERT,
-                         "the certificate is not the one of the individual enrollment");
+    verdict_fact_hex(v, "presented", span_of(peer->leaf_sha256, CERT_SHA256));
+    sha256(own->cert[own->cert[0].n != 0 ? 0 : 1], digest);
+    verdict_fact_hex(v, "expected", span_of(digest, sizeof(digest)));
+    return verdict_refuse(v, RULE_LEAF_OTHER,
+                          "the certificate is not the one of the individual enrollment");
 }
 
 static bool has_cert_groups(const struct snapshot *s)
@@ -257,34 +368,35 @@ static bool has_cert_groups(const struct snapshot *s)
     return false;
 }
 
-static enum err by_cert(struct dps_worker *dw, struct snapshot *s, const struct enr_row *own,
-                        struct span rid, const struct cert_peer *peer, struct enr_row *ret,
-                        struct err_info *info)
+static enum rule by_cert(struct dps_worker *dw, struct snapshot *s, const struct enr_row *own,
+                         struct span rid, const struct cert_peer *peer, struct enr_row *ret,
+                         struct verdict *v)
 {
     struct chain_path path;
     const struct group *g = NULL;
-    enum err e = check_leaf(dw, peer, rid, info);
-    if (e != OK) {
-        return e;
+    enum rule r = check_leaf(dw, peer, rid, v);
+    if (r != RULE_OK) {
+        return r;
     }
+    if (own == NULL && !has_cert_groups(s)) {
+        verdict_fact(v, "groups", SPAN_LIT("no enrollment group has certificates"));
+        return verdict_refuse(v, RULE_NO_ENROLLMENT,
+                              "no enrollment of this id, and no group with certificates");
+    }
+    verdict_keep(v, RULE_NO_ENROLLMENT);
     if (own != NULL) {
-        e = own->att == ATT_SYMMETRIC
-                ? refuse(info, E_CERT, "the enrollment wants a token, not a certificate")
-                : by_own_cert(dw, own, peer, info);
-        if (e == OK) {
+        verdict_keep(v, RULE_ATTESTATION_KIND);
+        if ((r = by_own_cert(dw, own, peer, v)) == RULE_OK) {
             *ret = *own;
         }
-        return e;
+        return r;
     }
-    if (!has_cert_groups(s)) {
-        return refuse(info, E_CERT, "no enrollment of this id, and no group with certificates");
-    }
-    if ((e = verify_chain(dw, peer, &path, info)) != OK ||
-        (e = group_of_path(dw, s, &path, &g, info)) != OK) {
-        return e;
+    if ((r = verify_chain(dw, peer, &path, v)) != RULE_OK ||
+        (r = group_of_path(dw, s, &path, &g, v)) != RULE_OK) {
+        return r;
     }
     *ret = g->row;
-    return OK;
+    return RULE_OK;
 }
 
 /* --- both ----------------------------------------------------------------------------------------------- */
@@ -306,35 +418,38 @@ static enum err keep_row(struct arena *a, struct enr_row *r)
     return OK;
 }
 
-enum err attestation_check(struct dps_worker *dw, struct arena *a, struct span rid,
-                           struct span fold, const struct credential *c, struct attested *ret,
-                           struct err_info *info)
+enum rule attestation_check(struct dps_worker *dw, struct arena *a, struct span rid,
+                            struct span fold, const struct credential *c, struct attested *ret,
+                            struct verdict *v)
 {
     struct attested at = {.has_thumb = false};
     struct snapshot *s = NULL;
     struct enr_row own;
-    enum err e = snapshot_get(dw, &s, info);
-    if (e != OK) {
-        return e;
+    enum rule r = verdict_fail(v, snapshot_get(dw, &s, &v->info));
+    if (r != RULE_OK) {
+        return r;
     }
-    e = sql_enr_get(worker_db(dw->w), a, ENR_INDIVIDUAL, fold, &own);
+    enum err e = sql_enr_get(worker_db(dw->w), a, ENR_INDIVIDUAL, fold, &own);
     bool has_own = e == OK;
     if (e != OK && e != E_NOT_FOUND) {
-        return err_set(info, e, "cannot read the enrollment");
+        (void)err_set(&v->info, e, "cannot read the enrollment");
+        return verdict_fail(v, e);
     }
     /* Both may come: the enrollment says which counts, and of a group the token does (D28). */
     bool wants_cert = has_own ? own.att != ATT_SYMMETRIC : !c->has_token;
     if (wants_cert && c->peer.leaf_der.n != 0) {
-        e = by_cert(dw, s, has_own ? &own : NULL, rid, &c->peer, &at.enr, info);
+        r = by_cert(dw, s, has_own ? &own : NULL, rid, &c->peer, &at.enr, v);
         memcpy(at.thumb, c->peer.leaf_sha256, sizeof(at.thumb));
         at.has_thumb = true;
     } else if (c->has_token) {
-        e = by_token(dw, s, has_own ? &own : NULL, rid, fold, &c->token, &at, info);
+        r = by_token(dw, s, has_own ? &own : NULL, rid, fold, &c->token, &at, v);
     } else {
-        e = refuse(info, E_CERT, "neither a fitting token nor a certificate");
+        verdict_fact(v, "wants", SPAN_LIT("a token"));
+        verdict_fact(v, "came", SPAN_LIT("a certificate alone"));
+        r = verdict_refuse(v, RULE_ATTESTATION_KIND, "neither a fitting token nor a certificate");
     }
-    if (e == OK && (e = keep_row(a, &at.enr)) == OK) {
+    if (r == RULE_OK && (r = verdict_fail(v, keep_row(a, &at.enr))) == RULE_OK) {
         *ret = at;
     }
-    return e;
+    return r;
 }

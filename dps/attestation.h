@@ -6,8 +6,7 @@
  * or whose certificate is nearest to the leaf on a path that verified up to a CA of the instance. A disabled enrollment stops the
  * search too: the device hears `disabled`, but only if its credential is right.
  *
- * Errors      E_UNAUTHORIZED for every refusal; info->why is the reason for the log, info->err its kind (E_CHAIN: info->why may be
- *             told to the device). E_DB and the like: our own failure.
+ * Refusals    the rule that was broken (dps/rule.def), reason and facts in the verdict; RULE_FAILURE is our own.
  * Time        an unknown id and a wrong key cost the same work (dps-device.md D12).
  * Threads     the worker's.
  * Spec        docs/protocol/dps-device.md 6; docs/protocol/sas.md 4.2, 6.
@@ -16,6 +15,7 @@
 #define DPS_ATTESTATION_H
 
 #include "certs/cert.h"
+#include "dps/rule.h"
 #include "dps/snapshot.h"
 #include "wire/sas.h"
 
@@ -33,12 +33,12 @@ struct attested {
 };
 
 /* Form, expiry and scope of a device's token, without looking at any enrollment. Spans of ret point into text. */
-MUST_USE enum err attestation_token(struct dps_worker *dw, struct span text, struct span rid,
-                                    struct sas_token *ret, struct err_info *info);
+MUST_USE enum rule attestation_token(struct dps_worker *dw, struct span text, struct span rid,
+                                     struct sas_token *ret, struct verdict *v);
 /* fold is rid in lower case. */
-MUST_USE enum err attestation_check(struct dps_worker *dw, struct arena *a, struct span rid,
-                                    struct span fold, const struct credential *c,
-                                    struct attested *ret, struct err_info *info);
+MUST_USE enum rule attestation_check(struct dps_worker *dw, struct arena *a, struct span rid,
+                                     struct span fold, const struct credential *c,
+                                     struct attested *ret, struct verdict *v);
 
 /* Where an enrollment's key is sealed. */
 struct enr_place {

@@ -105,9 +105,10 @@ void dps_refuse_about(struct http_rq *rq, enum dps_subject about, enum err e,
 void dps_refuse_code(struct http_rq *rq, unsigned status, unsigned code, const char *text);
 void dps_answer_json(struct http_rq *rq, unsigned status, struct span json);
 void dps_answer_none(struct http_rq *rq); /* 204 */
+struct verdict;
 /* Error body of an MQTT answer, logged; returns the status for the topic. */
-unsigned dps_mqtt_error(enum err e, enum dps_subject about, const struct err_info *info,
-                        struct span rid, const char *peer, struct buf *body);
+unsigned dps_mqtt_error(const struct verdict *v, enum dps_subject about, struct span rid,
+                        const char *peer, struct buf *body);
 
 /* --- routes, one array per endpoint file -------------------------------------------------------- */
 extern const struct http_route dps_device_routes[];

@@ -143,7 +143,8 @@ static void log_end(const struct job *j)
         metric_add(w, DPS_M_REG_FAILED, 1);
         LOG_WARN("dps.registration_failed", L_SPAN("registration", r->rid),
                  L_SPAN("hub", r->op_hub), L_SPAN("operation", r->op_id),
-                 L_U64("code", j->outcome.code), L_SPAN("why", j->outcome.text));
+                 L_U64("code", rule_code(j->outcome.rule)),
+                 L_STR("rule", rule_def(j->outcome.rule)->word), L_SPAN("why", j->outcome.text));
     }
 }
 
@@ -176,10 +177,10 @@ static void job_store(struct job *j)
     }
 }
 
-static void job_fail(struct job *j, unsigned code, const char *text)
+static void job_fail(struct job *j, enum rule rule, const char *text)
 {
     j->has_outcome = true;
-    j->outcome = (struct reg_outcome){false, code, span_str(text)};
+    j->outcome = (struct reg_outcome){false, rule, span_str(text)};
     job_store(j);
 }
 
@@ -243,13 +244,14 @@ static void call_answered(struct job *j)
         j->outcome = (struct reg_outcome){.is_assigned = true};
     } else if (j->rq.status == 409) {
         j->outcome = (struct reg_outcome){
-            false, 409001,
+            false, RULE_HUB_OWNED,
             SPAN_LIT("the hub has a device of this id that belongs to another owner")};
     } else {
         LOG_WARN("dps.hub_refused", L_SPAN("hub", j->row.op_hub),
                  L_SPAN("registration", j->row.rid), L_U64("status", j->rq.status),
                  L_SPAN("answer", span_sub(buf_span(&j->rq.answer), 0, 300)));
-        j->outcome = (struct reg_outcome){false, 400210, SPAN_LIT("the hub refused the device")};
+        j->outcome =
+            (struct reg_outcome){false, RULE_HUB_REFUSED, SPAN_LIT("the hub refused the device")};
     }
     wipe_call(j);
     job_store(j);
@@ -331,7 +333,7 @@ static void job_call(struct job *j)
     enum err e = snapshot_get(dw, &s, &info);
     struct linked_hub *hub = e == OK ? snapshot_hub(s, j->row.op_hub) : NULL;
     if (e == OK && hub == NULL) {
-        job_fail(j, 400208, "the hub is no longer linked");
+        job_fail(j, RULE_HUB_GONE, "the hub is no longer linked");
         return;
     }
     if (e == OK && (e = read_enrollment(dw, s, &a, j->row.enrollment, &enr)) == E_NOT_FOUND) {

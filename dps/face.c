@@ -2,6 +2,8 @@
 #include "dps/dps.h"
 
 #include "base/log.h"
+#include "dps/http.h"
+#include "dps/rule.h"
 #include "wire/json.h"
 
 /* --- codes: docs/protocol/dps-service-rest.md A3 ----------------------------------------------- */
@@ -174,12 +176,21 @@ static void answer_error(struct http_rq *rq, const struct dps_code *c, const cha
     http_answer(rq, c->status, DPS_JSON, body);
 }
 
+/* "" for all but devices. */
+static const char *rule_word_of(struct http_rq *rq)
+{
+    const struct http_route *route = http_rq_route(rq);
+    const struct verdict *v =
+        route != NULL && route->auth == AUTH_DEVICE ? http_device_verdict(rq) : NULL;
+    return v != NULL && v->rule != RULE_OK ? rule_def(v->rule)->word : "";
+}
+
 static void log_refusal(struct http_rq *rq, const struct dps_code *c, const char *guid,
                         const char *why)
 {
     struct conn *conn = http_rq_conn(rq);
-    LOG_INFO("dps.http.refused", L_U64("code", c->code), L_STR("why", why),
-             L_SPAN("path", http_rq_raw_path(rq)),
+    LOG_INFO("dps.http.refused", L_U64("code", c->code), L_STR("rule", rule_word_of(rq)),
+             L_STR("why", why), L_SPAN("path", http_rq_raw_path(rq)),
              L_STR("peer", conn != NULL ? conn_peer_text(conn) : ""), L_STR("request", guid));
 }
 
@@ -241,17 +252,19 @@ void dps_answer_none(struct http_rq *rq)
 
 /* --- MQTT ------------------------------------------------------------------------------------------- */
 
-unsigned dps_mqtt_error(enum err e, enum dps_subject about, const struct err_info *info,
-                        struct span rid, const char *peer, struct buf *body)
+unsigned dps_mqtt_error(const struct verdict *v, enum dps_subject about, struct span rid,
+                        const char *peer, struct buf *body)
 {
     char guid[GUID_SIZE];
+    enum err e = verdict_err(v);
     struct dps_code c = dps_code_of(e, about);
     if (c.code == 401002) {
         c.code = 401000; /* dps-device.md 3: what is seen over MQTT */
     }
     guid_new(guid);
-    LOG_INFO("dps.mqtt.refused", L_SPAN("registration", rid), L_U64("code", c.code), L_WHY(info, e),
-             L_STR("peer", peer), L_STR("request", guid));
-    write_error(body, e, &c, info, guid);
+    LOG_INFO("dps.mqtt.refused", L_SPAN("registration", rid), L_U64("code", c.code),
+             L_STR("rule", rule_def(v->rule)->word), L_WHY(&v->info, e), L_STR("peer", peer),
+             L_STR("request", guid));
+    write_error(body, e, &c, &v->info, guid);
     return c.status;
 }

@@ -8,6 +8,8 @@
 
 /* docs/protocol/dps-device.md 1, 3: scope, id and form of the credential. */
 MUST_USE enum err http_device_admit(struct http_rq *rq, struct err_info *info);
+/* Of a route AUTH_DEVICE: what was found out about the device; NULL: nothing yet. */
+struct verdict *http_device_verdict(struct http_rq *rq);
 /* docs/protocol/dps-service-rest.md A1, A2: policy, right, api-version. */
 MUST_USE enum err http_service_admit(struct http_rq *rq, struct err_info *info);
 /* E_MEDIA for a body of another type than JSON. */

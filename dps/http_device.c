@@ -13,52 +13,90 @@ struct device_rq {
     struct span rid, fold;
     struct credential cred;
     struct span peer;
+    struct verdict v;
 };
+
+struct verdict *http_device_verdict(struct http_rq *rq)
+{
+    struct device_rq *d = http_rq_user(rq);
+    return d != NULL ? &d->v : NULL;
+}
+
+static enum rule admit(struct http_rq *rq, struct device_rq *d)
+{
+    struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
+    struct span token = http_rq_header(rq, "Authorization");
+    struct verdict *v = &d->v;
+    enum rule r;
+    d->rid = http_rq_param(rq, 1);
+    if (!span_is(http_rq_param(rq, 0), dw->dps->id_scope)) {
+        verdict_fact(v, "presented", http_rq_param(rq, 0));
+        return verdict_refuse(v, RULE_ID_SCOPE, "unknown id scope");
+    }
+    verdict_keep(v, RULE_ID_SCOPE);
+    if (!id_registration_ok(d->rid)) {
+        verdict_fact(v, "presented", d->rid);
+        return verdict_refuse(v, RULE_ID_FORM, "registration id is not valid");
+    }
+    verdict_keep(v, RULE_ID_FORM);
+    char *fold = arena_alloc(http_rq_arena(rq), LIMIT_ID + 1);
+    if (fold == NULL) {
+        return verdict_fail(v, E_NOMEM);
+    }
+    d->fold = admission_fold(d->rid, fold);
+    d->cred.has_token = token.p != NULL;
+    if (d->cred.has_token &&
+        (r = attestation_token(dw, token, d->rid, &d->cred.token, v)) != RULE_OK) {
+        return r;
+    }
+    if (!d->cred.has_token && d->cred.peer.leaf_der.n == 0) {
+        return verdict_refuse(v, RULE_NO_CREDENTIAL, "neither a token nor a client certificate");
+    }
+    return RULE_OK;
+}
 
 enum err http_device_admit(struct http_rq *rq, struct err_info *info)
 {
-    struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
     struct device_rq *d = arena_new(http_rq_arena(rq), struct device_rq);
-    struct span token = http_rq_header(rq, "Authorization");
     struct conn *c = http_rq_conn(rq);
-    enum err e;
     if (d == NULL) {
         return E_NOMEM;
     }
-    if (!span_is(http_rq_param(rq, 0), dw->dps->id_scope)) {
-        return err_set(info, E_UNAUTHORIZED, "unknown id scope");
-    }
-    d->rid = http_rq_param(rq, 1);
-    if (!id_registration_ok(d->rid)) {
-        return err_set(info, E_ID, "registration id is not valid");
-    }
-    char *fold = arena_alloc(http_rq_arena(rq), LIMIT_ID + 1);
-    if (fold == NULL) {
-        return E_NOMEM;
-    }
-    d->fold = admission_fold(d->rid, fold);
+    http_rq_set_user(rq, d);
     if (c != NULL) {
         conn_peer_cert(c, &d->cred.peer);
         d->peer = span_str(conn_peer_text(c));
     }
-    d->cred.has_token = token.p != NULL;
-    if (d->cred.has_token &&
-        (e = attestation_token(dw, token, d->rid, &d->cred.token, info)) != OK) {
-        return e;
+    if (admit(rq, d) == RULE_OK) {
+        return OK;
     }
-    if (!d->cred.has_token && d->cred.peer.leaf_der.n == 0) {
-        return err_set(info, E_UNAUTHORIZED, "neither a token nor a client certificate");
+    if (info != NULL) {
+        *info = d->v.info;
     }
-    http_rq_set_user(rq, d);
-    return OK;
+    return verdict_err(&d->v);
 }
 
-static enum err check(struct http_rq *rq, enum throttle_what what, struct attested *ret,
-                      struct err_info *info)
+static enum rule want_json(struct http_rq *rq, struct verdict *v)
 {
-    const struct device_rq *d = http_rq_user(rq);
+    enum err e = http_want_json(rq, &v->info);
+    if (e == OK) {
+        verdict_keep(v, RULE_CONTENT_TYPE);
+        return RULE_OK;
+    }
+    verdict_fact(v, "type", http_rq_header(rq, "Content-Type"));
+    return e == E_MEDIA ? verdict_refuse(v, RULE_CONTENT_TYPE, NULL) : verdict_fail(v, e);
+}
+
+static enum rule check(struct http_rq *rq, enum throttle_what what, struct attested *ret)
+{
+    struct device_rq *d = http_rq_user(rq);
     const struct device_ask ask = {what, d->rid, d->fold, &d->cred, d->peer};
-    return admission_check(dps_worker_of(worker_of_rq(rq)), http_rq_arena(rq), &ask, ret, info);
+    return admission_check(dps_worker_of(worker_of_rq(rq)), http_rq_arena(rq), &ask, ret, &d->v);
+}
+
+static void refuse(struct http_rq *rq, enum dps_subject about, const struct verdict *v)
+{
+    dps_refuse_about(rq, about, verdict_err(v), &v->info);
 }
 
 static void answer(struct http_rq *rq, unsigned status, struct buf *b)
@@ -84,8 +122,9 @@ static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span
     if (rq == NULL) {
         return; /* the operation goes on */
     }
-    if (e != OK) {
-        dps_refuse(rq, e, info);
+    struct device_rq *d = http_rq_user(rq);
+    if (registration_refused(e, info, &d->v) != RULE_OK) {
+        refuse(rq, ABOUT_REGISTRATION, &d->v);
         return;
     }
     registration_write_assigning(&b, op_id);
@@ -95,21 +134,19 @@ static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span
 static void device_register(struct http_rq *rq)
 {
     struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
-    const struct device_rq *d = http_rq_user(rq);
+    struct device_rq *d = http_rq_user(rq);
     struct registration_body body = {.has_tpm = false};
-    struct err_info info = {0};
     struct attested who;
     bool found;
-    enum err e;
-    if ((e = http_want_json(rq, &info)) != OK ||
-        (e = check(rq, THROTTLE_REGISTER, &who, &info)) != OK ||
-        (e = registration_body_read(http_rq_body(rq), d->rid, &body, &info)) != OK) {
-        dps_refuse(rq, e, &info);
+    if (want_json(rq, &d->v) != RULE_OK || check(rq, THROTTLE_REGISTER, &who) != RULE_OK ||
+        registration_body_read(http_rq_body(rq), d->rid, &body, &d->v) != RULE_OK) {
+        refuse(rq, ABOUT_REGISTRATION, &d->v);
         return;
     }
     handle *h = NEW(handle);
     if (h == NULL) {
-        dps_refuse(rq, E_NOMEM, NULL);
+        (void)verdict_fail(&d->v, E_NOMEM);
+        refuse(rq, ABOUT_REGISTRATION, &d->v);
         return;
     }
     *h = http_rq_handle(rq);
@@ -121,9 +158,10 @@ static void device_register(struct http_rq *rq)
         .wants_certificate = body.wants_certificate,
     };
     metric_add(dw->w, DPS_M_REG_STARTED, 1);
-    if ((e = registration_begin(dw, &wish, registered, h, &info)) != OK) {
+    enum err e = registration_begin(dw, &wish, registered, h, &d->v.info);
+    if (registration_refused(e, &d->v.info, &d->v) != RULE_OK) {
         mem_free_p(&h);
-        dps_refuse(rq, e, &info);
+        refuse(rq, ABOUT_REGISTRATION, &d->v);
     }
 }
 
@@ -132,19 +170,17 @@ static void device_register(struct http_rq *rq)
 static void device_poll(struct http_rq *rq)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(ANSWER_MAX);
-    const struct device_rq *d = http_rq_user(rq);
+    struct device_rq *d = http_rq_user(rq);
     struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
-    struct err_info info = {0};
     struct attested who;
     bool is_final = false;
     metric_add(dw->w, DPS_M_POLLS, 1);
-    enum err e = check(rq, THROTTLE_POLL, &who, &info);
-    if (e == OK) {
-        e = registration_poll(dw, http_rq_arena(rq), d->fold, http_rq_param(rq, 2),
-                              who.enr.is_enabled, &b, &is_final);
-    }
-    if (e != OK) {
-        dps_refuse_about(rq, ABOUT_OPERATION, e, &info);
+    if (check(rq, THROTTLE_POLL, &who) != RULE_OK ||
+        registration_poll_refused(registration_poll(dw, http_rq_arena(rq), d->fold,
+                                                    http_rq_param(rq, 2), who.enr.is_enabled, &b,
+                                                    &is_final),
+                                  &d->v) != RULE_OK) {
+        refuse(rq, ABOUT_OPERATION, &d->v);
         return;
     }
     answer(rq, is_final ? 200 : 202, &b);
@@ -153,20 +189,20 @@ static void device_poll(struct http_rq *rq)
 static void device_lookup(struct http_rq *rq)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(ANSWER_MAX);
-    const struct device_rq *d = http_rq_user(rq);
+    struct device_rq *d = http_rq_user(rq);
     struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
     struct registration_body body;
-    struct err_info info = {0};
     struct attested who;
     struct reg_row row;
-    enum err e;
-    if ((e = http_want_json(rq, &info)) == OK &&
-        (e = check(rq, THROTTLE_POLL, &who, &info)) == OK &&
-        (e = registration_body_read(http_rq_body(rq), d->rid, &body, &info)) == OK) {
-        e = sql_reg_get(worker_db(dw->w), http_rq_arena(rq), d->fold, &row);
+    if (want_json(rq, &d->v) != RULE_OK || check(rq, THROTTLE_POLL, &who) != RULE_OK ||
+        registration_body_read(http_rq_body(rq), d->rid, &body, &d->v) != RULE_OK) {
+        refuse(rq, ABOUT_REGISTRATION, &d->v);
+        return;
     }
+    enum err e = sql_reg_get(worker_db(dw->w), http_rq_arena(rq), d->fold, &row);
     if (e != OK) {
-        dps_refuse_about(rq, ABOUT_REGISTRATION, e, &info);
+        dps_refuse_about(rq, ABOUT_REGISTRATION, e,
+                         NULL); /* not registered yet: an answer, no refusal */
         return;
     }
     row.status = who.enr.is_enabled ? row.status : REG_DISABLED;

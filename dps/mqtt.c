@@ -49,13 +49,19 @@ static const char *peer_of(const struct link *l)
 
 /* --- CONNECT: dps-device.md 4.1 ---------------------------------------------------------------------- */
 
-static void refuse_connect(struct link *l, const struct mqtt_connect *c, uint8_t code, enum err e,
-                           const struct err_info *info)
+static void refuse_connect(struct link *l, const struct mqtt_connect *c, uint8_t code,
+                           const struct verdict *v)
 {
+    enum err e = verdict_err(v);
     LOG_INFO("dps.connect_refused", L_SPAN("registration", c->client_id), L_STR("peer", peer_of(l)),
-             L_U64("connack", code), L_ERR(e), L_WHY(info, e));
+             L_U64("connack", code), L_ERR(e), L_STR("rule", rule_def(v->rule)->word),
+             L_WHY(&v->info, e));
     metric_add(l->dw->w, DPS_M_MQTT_REFUSED, 1);
-    mlink_connack(l->m, code, false);
+    if (c->is_v5) {
+        mlink_connack_v5_refuse(l->m);
+    } else {
+        mlink_connack(l->m, code, false);
+    }
 }
 
 static uint8_t connack_of(enum err e)
@@ -70,41 +76,48 @@ static uint8_t connack_of(enum err e)
     }
 }
 
-static enum err read_names(struct link *l, const struct mqtt_connect *c, uint8_t *ret_code,
-                           struct err_info *info)
+static enum rule read_names(struct link *l, const struct mqtt_connect *c, uint8_t *ret_code,
+                            struct verdict *v)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(CONNECT_ARENA);
     struct dps_username u;
     if (c->client_id.n == 0) {
         *ret_code = MQTT_REFUSED_CLIENT_ID;
-        return err_set(info, E_ID, "client id is empty");
+        verdict_fact(v, "client", SPAN_NONE);
+        return verdict_refuse(v, RULE_CLIENT_ID, "client id is empty");
     }
     if (!c->has_username) {
         *ret_code = MQTT_REFUSED_USERNAME;
-        return err_set(info, E_MALFORMED, "no user name");
+        verdict_fact(v, "user", SPAN_NONE);
+        return verdict_refuse(v, RULE_USER_NAME, "no user name");
     }
-    enum err e = topic_dps_username_read(c->username, c->client_id, &a, &u, info);
+    enum err e = topic_dps_username_read(c->username, c->client_id, &a, &u, &v->info);
+    if (e == E_NOMEM) {
+        *ret_code = MQTT_REFUSED_UNAVAILABLE;
+        return verdict_fail(v, e);
+    }
     if (e != OK) {
-        *ret_code = e == E_ID      ? MQTT_REFUSED_CLIENT_ID
-                    : e == E_NOMEM ? MQTT_REFUSED_UNAVAILABLE
-                                   : MQTT_REFUSED_USERNAME;
-        return e;
+        *ret_code = e == E_ID ? MQTT_REFUSED_CLIENT_ID : MQTT_REFUSED_USERNAME;
+        verdict_fact(v, e == E_ID ? "client" : "user", e == E_ID ? c->client_id : c->username);
+        return verdict_refuse(v, e == E_ID ? RULE_CLIENT_ID : RULE_USER_NAME, NULL);
     }
     if (!span_is(u.id_scope, l->dw->dps->id_scope)) {
         *ret_code = MQTT_REFUSED_AUTH;
-        return err_set(info, E_UNAUTHORIZED, "unknown id scope");
+        verdict_fact(v, "presented", u.id_scope);
+        return verdict_refuse(v, RULE_ID_SCOPE, "unknown id scope");
     }
     if (!span_to_cstr(u.registration_id, l->rid_text, sizeof(l->rid_text))) {
         *ret_code = MQTT_REFUSED_CLIENT_ID;
-        return err_set(info, E_ID, "registration id is not valid");
+        verdict_fact(v, "presented", u.registration_id);
+        return verdict_refuse(v, RULE_ID_FORM, "registration id is not valid");
     }
     l->rid = span_str(l->rid_text);
     l->fold = admission_fold(l->rid, l->fold_text);
     l->is_sticky = registration_is_sticky(u.api_version);
-    return OK;
+    return RULE_OK;
 }
 
-static enum err read_credential(struct link *l, const struct mqtt_connect *c, struct err_info *info)
+static enum rule read_credential(struct link *l, const struct mqtt_connect *c, struct verdict *v)
 {
     struct conn *conn = stream_conn(mlink_stream(l->m));
     if (conn != NULL) {
@@ -113,45 +126,42 @@ static enum err read_credential(struct link *l, const struct mqtt_connect *c, st
     l->cred.has_token = c->has_password && c->password.n != 0;
     if (!l->cred.has_token) {
         return l->cred.peer.leaf_der.n != 0
-                   ? OK
-                   : err_set(info, E_UNAUTHORIZED, "neither a token nor a client certificate");
+                   ? RULE_OK
+                   : verdict_refuse(v, RULE_NO_CREDENTIAL,
+                                    "neither a token nor a client certificate");
     }
-    if (c->password.n > LIMIT_SAS_TOKEN || (l->token_text = span_dup(c->password)) == NULL) {
-        return c->password.n > LIMIT_SAS_TOKEN ? err_set(info, E_UNAUTHORIZED, "token is too long")
-                                               : E_NOMEM;
+    if (c->password.n > LIMIT_SAS_TOKEN) {
+        return verdict_refuse(v, RULE_TOKEN_FORM, "token is too long");
+    }
+    if ((l->token_text = span_dup(c->password)) == NULL) {
+        return verdict_fail(v, E_NOMEM);
     }
     return attestation_token(l->dw, span_of(l->token_text, c->password.n), l->rid, &l->cred.token,
-                             info);
+                             v);
 }
 
 static void on_connect(struct mlink *m, void *arg, const struct mqtt_connect *c)
 {
     struct link *l = arg;
-    struct err_info info = {0};
+    struct verdict v = {.rule = RULE_OK};
     uint8_t code = MQTT_REFUSED_AUTH;
     if (!c->is_v311) {
-        LOG_INFO("dps.connect_refused", L_SPAN("registration", c->client_id),
-                 L_STR("peer", peer_of(l)), L_U64("connack", MQTT_REFUSED_LEVEL),
-                 L_U64("level", c->level), L_STR("why", "MQTT level is not 4"));
-        metric_add(l->dw->w, DPS_M_MQTT_REFUSED, 1);
-        if (c->is_v5) {
-            mlink_connack_v5_refuse(m);
-        } else {
-            mlink_connack(m, MQTT_REFUSED_LEVEL, false);
-        }
+        verdict_fact_u64(&v, "level", c->level);
+        (void)verdict_refuse(&v, RULE_MQTT_LEVEL, "MQTT level is %u, not 4", (unsigned)c->level);
+        refuse_connect(l, c, MQTT_REFUSED_LEVEL, &v);
         return;
     }
     if (l->dw->is_draining) {
-        refuse_connect(l, c, MQTT_REFUSED_UNAVAILABLE, E_DRAINING, NULL);
+        (void)verdict_fail(&v, E_DRAINING);
+        refuse_connect(l, c, MQTT_REFUSED_UNAVAILABLE, &v);
         return;
     }
-    enum err e = read_names(l, c, &code, &info);
-    if (e != OK) {
-        refuse_connect(l, c, code, e, &info);
+    if (read_names(l, c, &code, &v) != RULE_OK) {
+        refuse_connect(l, c, code, &v);
         return;
     }
-    if ((e = read_credential(l, c, &info)) != OK) {
-        refuse_connect(l, c, connack_of(e), e, &info);
+    if (read_credential(l, c, &v) != RULE_OK) {
+        refuse_connect(l, c, connack_of(verdict_err(&v)), &v);
         return;
     }
     metric_add(l->dw->w, DPS_M_MQTT_CONNECTS, 1);
@@ -184,28 +194,28 @@ static void answer(struct link *l, mlink_slot slot, struct span request_id, unsi
 }
 
 static void answer_error(struct link *l, mlink_slot slot, struct span request_id,
-                         enum dps_subject about, enum err e, const struct err_info *info)
+                         enum dps_subject about, const struct verdict *v)
 {
     AUTO(buf_done) struct buf body = BUF_INIT(ANSWER_MAX);
-    unsigned status = dps_mqtt_error(e, about, info, l->rid, peer_of(l), &body);
+    unsigned status = dps_mqtt_error(v, about, l->rid, peer_of(l), &body);
     answer(l, slot, request_id, status, buf_err(&body) == OK ? buf_span(&body) : SPAN_NONE);
 }
 
-static enum err check(struct link *l, struct arena *a, enum throttle_what what,
-                      struct attested *ret, struct err_info *info)
+static enum rule check(struct link *l, struct arena *a, enum throttle_what what,
+                       struct attested *ret, struct verdict *v)
 {
     const struct device_ask ask = {what, l->rid, l->fold, &l->cred, span_str(peer_of(l))};
     struct proof p = {.trust = trust_epoch(l->dw->dps->server),
                       .groups = atomic_load(&l->dw->dps->epoch)};
-    enum err e = admission_check(l->dw, a, &ask, ret, info);
-    if (e == OK) {
+    enum rule r = admission_check(l->dw, a, &ask, ret, v);
+    if (r == RULE_OK) {
         p.enrollment = ret->enr.id;
         p.etag = ret->enr.etag;
         p.is_group = ret->enr.kind == ENR_GROUP;
         p.is_enabled = ret->enr.is_enabled;
     }
     l->proof = p;
-    return e;
+    return r;
 }
 
 /* A CA or an enrollment that was changed, disabled or deleted counts at the next packet of a link that is open already. */
@@ -237,38 +247,40 @@ static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span
 {
     AUTO(mem_free_p) struct pending *p = ctx;
     AUTO(buf_done) struct buf b = BUF_INIT(ANSWER_MAX);
+    struct verdict v = {.rule = RULE_OK};
     struct link *l = handle_get(worker_loop(dw->w), p->link);
     if (l == NULL) {
         return; /* the operation goes on */
     }
-    if (e == OK) {
+    if (registration_refused(e, info, &v) == RULE_OK) {
         registration_write_assigning(&b, op_id);
-        e = buf_err(&b);
+        (void)verdict_fail(&v, buf_err(&b));
     }
-    if (e == OK) {
+    if (v.rule == RULE_OK) {
         answer(l, p->slot, span_of(p->request_id, p->n), 202, buf_span(&b));
     } else {
-        answer_error(l, p->slot, span_of(p->request_id, p->n), ABOUT_REGISTRATION, e, info);
+        answer_error(l, p->slot, span_of(p->request_id, p->n), ABOUT_REGISTRATION, &v);
     }
 }
 
-static enum err begin(struct link *l, const struct dps_publish_topic *t,
-                      const struct mqtt_publish *p, mlink_slot slot, struct err_info *info)
+static enum rule begin(struct link *l, const struct dps_publish_topic *t,
+                       const struct mqtt_publish *p, mlink_slot slot, struct verdict *v)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(REQUEST_ARENA);
     AUTO(mem_free_p) struct pending *pending = mem_new(sizeof(*pending) + t->rid.n);
     struct registration_body body;
     struct attested who;
-    enum err e;
+    enum rule r;
     if (pending == NULL) {
-        return E_NOMEM;
+        return verdict_fail(v, E_NOMEM);
     }
     if (p->payload.n > LIMIT_DPS_BODY) {
-        return err_set(info, E_TOO_LARGE, "body of %zu bytes", p->payload.n);
+        verdict_fact_u64(v, "most", LIMIT_DPS_BODY);
+        return verdict_refuse(v, RULE_BODY_SIZE, "body of %zu bytes", p->payload.n);
     }
-    if ((e = check(l, &a, THROTTLE_REGISTER, &who, info)) != OK ||
-        (e = registration_body_read(p->payload, l->rid, &body, info)) != OK) {
-        return e;
+    if ((r = check(l, &a, THROTTLE_REGISTER, &who, v)) != RULE_OK ||
+        (r = registration_body_read(p->payload, l->rid, &body, v)) != RULE_OK) {
+        return r;
     }
     struct conn *c = stream_conn(mlink_stream(l->m));
     if (c != NULL && !l->is_known) {
@@ -282,30 +294,32 @@ static enum err begin(struct link *l, const struct dps_publish_topic *t,
     const struct registration_wish wish = {l->rid, l->fold, &who, l->is_sticky,
                                            body.wants_certificate};
     metric_add(l->dw->w, DPS_M_REG_STARTED, 1);
-    if ((e = registration_begin(l->dw, &wish, registered, pending, info)) == OK) {
+    enum err e = registration_begin(l->dw, &wish, registered, pending, &v->info);
+    if (e == OK) {
         (void)TAKE(pending);
     }
-    return e;
+    return registration_refused(e, &v->info, v);
 }
 
 /* --- poll ------------------------------------------------------------------------------------------------------ */
 
-static enum err poll(struct link *l, const struct dps_publish_topic *t, struct buf *b,
-                     bool *ret_final, struct err_info *info)
+static enum rule poll(struct link *l, const struct dps_publish_topic *t, struct buf *b,
+                      bool *ret_final, struct verdict *v)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(REQUEST_ARENA);
     AUTO(buf_done) struct buf op = BUF_INIT(LIMIT_OPERATION_ID);
     struct attested who;
     metric_add(l->dw->w, DPS_M_POLLS, 1);
-    enum err e = is_still_proven(l) ? admission_rate(l->dw, THROTTLE_POLL, l->fold, info)
-                                    : check(l, &a, THROTTLE_POLL, &who, info);
-    if (e != OK) {
-        return e;
+    enum rule r = is_still_proven(l) ? admission_rate(l->dw, THROTTLE_POLL, l->fold, v)
+                                     : check(l, &a, THROTTLE_POLL, &who, v);
+    if (r != RULE_OK) {
+        return r;
     }
     percent_decode_lenient(t->operation_id, &op);
-    return buf_err(&op) != OK ? E_NOT_FOUND
-                              : registration_poll(l->dw, &a, l->fold, buf_span(&op),
-                                                  l->proof.is_enabled, b, ret_final);
+    enum err e = buf_err(&op) != OK ? E_NOT_FOUND
+                                    : registration_poll(l->dw, &a, l->fold, buf_span(&op),
+                                                        l->proof.is_enabled, b, ret_final);
+    return registration_poll_refused(e, v);
 }
 
 static enum err on_publish(struct mlink *m UNUSED, void *arg, const struct mqtt_publish *p,
@@ -320,19 +334,17 @@ static enum err on_publish(struct mlink *m UNUSED, void *arg, const struct mqtt_
         return err_set(info, e, "topic '%.*s': %s", SPAN_ARG(span_sub(p->topic, 0, 100)),
                        err_text(e));
     }
-    struct err_info why = {0};
+    struct verdict v = {.rule = RULE_OK};
     if (t.kind == DPS_PUB_REGISTER) {
-        e = begin(l, &t, p, slot, &why);
-        if (e != OK) {
-            answer_error(l, slot, t.rid, ABOUT_REGISTRATION, e, &why);
+        if (begin(l, &t, p, slot, &v) != RULE_OK) {
+            answer_error(l, slot, t.rid, ABOUT_REGISTRATION, &v);
         }
         return OK;
     }
-    e = poll(l, &t, &b, &is_final, &why);
-    if (e == OK) {
+    if (poll(l, &t, &b, &is_final, &v) == RULE_OK) {
         answer(l, slot, t.rid, is_final ? 200 : 202, buf_span(&b));
     } else {
-        answer_error(l, slot, t.rid, ABOUT_OPERATION, e, &why);
+        answer_error(l, slot, t.rid, ABOUT_OPERATION, &v);
     }
     return OK;
 }

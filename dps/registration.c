@@ -30,7 +30,7 @@ struct start_op {
     unsigned reprovision;
     bool is_sticky, is_disabled;
     struct span pick_host;
-    unsigned fail_code;
+    enum rule fail_rule;
     struct span fail_text;
     struct span cred;
     char op_id[OPERATION_ID_SIZE];
@@ -38,6 +38,7 @@ struct start_op {
     /* result */
     struct arena out; /* of the tx, which may run twice */
     struct reg_row row;
+    enum rule rule;  /* of a registration that failed at once */
     bool is_running; /* an operation was under way already */
 };
 
@@ -187,6 +188,14 @@ enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span f
     return buf_err(b);
 }
 
+enum rule registration_poll_refused(enum err e, struct verdict *v)
+{
+    if (e == E_NOT_FOUND) {
+        return verdict_refuse(v, RULE_OPERATION, "the operation is not known");
+    }
+    return verdict_fail(v, e);
+}
+
 /* --- what is asked ------------------------------------------------------------------------------- */
 
 bool registration_is_sticky(struct span api_version)
@@ -195,8 +204,19 @@ bool registration_is_sticky(struct span api_version)
            span_cmp(span_sub(api_version, 0, 10), SPAN_LIT("2018-04-01")) <= 0;
 }
 
-enum err registration_body_read(struct span body, struct span rid, struct registration_body *ret,
-                                struct err_info *info)
+static enum rule body_refused(struct verdict *v, enum err e)
+{
+    if (err_class(e) == ERR_T_LOCAL) {
+        return verdict_fail(v, e);
+    }
+    verdict_fact(v, "detail", span_str(err_why(&v->info, e)));
+    (void)verdict_refuse(v, RULE_BODY_JSON, NULL);
+    v->err = e; /* the device is told which */
+    return v->rule;
+}
+
+enum rule registration_body_read(struct span body, struct span rid, struct registration_body *ret,
+                                 struct verdict *v)
 {
     AUTO(json_free_p) struct json *j = NULL;
     struct registration_body r = {.has_tpm = false};
@@ -205,22 +225,26 @@ enum err registration_body_read(struct span body, struct span rid, struct regist
     /* One SDK sends nothing, or blanks, when it has no payload. */
     if (span_trim(body).n == 0) {
         *ret = r;
-        return OK;
+        return RULE_OK;
     }
-    if ((e = json_read_object(body, LIMIT_DPS_BODY, &j, info)) != OK ||
-        (e = json_get_str(j, "registrationId", JSON_F_OPT, &id, info)) != OK) {
-        return e;
+    if ((e = json_read_object(body, LIMIT_DPS_BODY, &j, &v->info)) != OK ||
+        (e = json_get_str(j, "registrationId", JSON_F_OPT, &id, &v->info)) != OK) {
+        return body_refused(v, e);
     }
+    verdict_keep(v, RULE_BODY_JSON);
     if (id.n != 0 && !span_eq_nocase(id, rid)) {
-        return err_set(info, E_ARG, "registrationId of the body is not that of the request");
+        verdict_fact(v, "presented", id);
+        return verdict_refuse(v, RULE_BODY_ID,
+                              "registrationId of the body is not that of the request");
     }
+    verdict_keep(v, RULE_BODY_ID);
     const struct json *csr = json_get(j, "csr"), *old = json_get(j, "clientCertificateCsr"),
                       *tpm = json_get(j, "tpm");
     r.wants_certificate =
         (csr != NULL && !json_is(csr, JSON_T_NULL)) || (old != NULL && !json_is(old, JSON_T_NULL));
     r.has_tpm = tpm != NULL && !json_is(tpm, JSON_T_NULL);
     *ret = r;
-    return OK;
+    return RULE_OK;
 }
 
 /* --- start: on the writer --------------------------------------------------------------------------- */
@@ -238,10 +262,10 @@ static enum err keep_old_answer(struct store_tx *tx, const struct reg_row *old)
     return sql_past_trim(tx->db, tx->now_us);
 }
 
-static void fail(struct reg_row *row, unsigned code, struct span text)
+static void fail(struct reg_row *row, enum rule rule, struct span text)
 {
     row->status = REG_FAILED;
-    row->error_code = code;
+    row->error_code = rule_code(rule);
     row->error_text = text;
 }
 
@@ -284,12 +308,15 @@ static enum err decide(struct store_tx *tx, struct start_op *o, struct reg_row *
         row->status = REG_DISABLED;
         return OK;
     }
-    if (o->fail_code != 0 && !(stays && o->pick_host.n == 0 && o->fail_code == 400208)) {
-        fail(row, o->fail_code, o->fail_text);
+    if (o->fail_rule != RULE_OK &&
+        !(stays && o->pick_host.n == 0 && rule_code(o->fail_rule) == 400208)) {
+        o->rule = o->fail_rule;
+        fail(row, o->rule, o->fail_text);
         return OK;
     }
     if (row->hub.n != 0 && !stays && !may_move(o)) {
-        fail(row, 400210,
+        o->rule = RULE_HUB_UNLINKED;
+        fail(row, o->rule,
              SPAN_LIT(
                  "the assigned hub is no longer linked, and the enrollment forbids another one"));
         return OK;
@@ -331,6 +358,7 @@ static enum err start_tx(struct store_tx *tx, struct store_op *op)
     arena_done(&o->out);
     o->out = (struct arena)ARENA_INIT(OP_ARENA);
     o->is_running = false;
+    o->rule = RULE_OK;
     enum err e = sql_enr_state(tx->db, o->enrollment, &etag, &enabled);
     if (e == E_NOT_FOUND || (e == OK && etag != o->enr_etag)) {
         return err_set(&o->info, E_STALE, "the enrollment changed meanwhile");
@@ -388,10 +416,11 @@ static void log_started(const struct start_op *o)
     if (r->status == REG_FAILED) {
         LOG_WARN("dps.registration_failed", L_SPAN("registration", r->rid),
                  L_SPAN("operation", r->op_id), L_U64("code", r->error_code),
-                 L_SPAN("why", r->error_text));
+                 L_STR("rule", rule_def(o->rule)->word), L_SPAN("why", r->error_text));
     } else if (r->status == REG_DISABLED) {
         LOG_INFO("dps.registration_disabled", L_SPAN("registration", r->rid),
-                 L_SPAN("operation", r->op_id));
+                 L_SPAN("operation", r->op_id),
+                 L_STR("rule", rule_def(RULE_ENROLLMENT_DISABLED)->word));
     } else {
         LOG_DEBUG("dps.registration_started", L_SPAN("registration", r->rid),
                   L_SPAN("operation", r->op_id), L_SPAN("hub", r->op_hub),
@@ -448,7 +477,7 @@ static enum err start_fill(struct start_op *o, const struct registration_wish *w
     o->reprovision = enr->reprovision;
     o->is_sticky = wish->is_sticky;
     o->is_disabled = !enr->is_enabled;
-    o->fail_code = wish->wants_certificate ? 400004 : pick->code;
+    o->fail_rule = wish->wants_certificate ? RULE_CERTIFICATE_ISSUANCE : pick->rule;
     new_operation_id(o->op_id);
     struct span cred =
         wish->who->has_thumb ? span_of(wish->who->thumb, CERT_SHA256) : wish->who->key_id;
@@ -493,6 +522,23 @@ enum err registration_begin(struct dps_worker *dw, const struct registration_wis
     return OK;
 }
 
+enum rule registration_refused(enum err e, const struct err_info *info, struct verdict *v)
+{
+    if (info != NULL && info != &v->info) {
+        v->info = *info;
+    }
+    switch (e) {
+    case OK:
+        return RULE_OK;
+    case E_STALE:
+        return verdict_refuse(v, RULE_ENROLLMENT_CHANGED, NULL);
+    case E_OWNED:
+        return verdict_refuse(v, RULE_RECORD_OWNED, NULL);
+    default:
+        return verdict_fail(v, e); /* the store's: docs at the head of registration.h */
+    }
+}
+
 /* --- end: on the writer ------------------------------------------------------------------------------------ */
 
 enum err registration_tx_finish(struct store_tx *tx, struct span fold, struct span op_id,
@@ -517,7 +563,7 @@ enum err registration_tx_finish(struct store_tx *tx, struct span fold, struct sp
         row.error_code = 0;
         row.error_text = SPAN_NONE;
     } else {
-        fail(&row, out->code, out->text);
+        fail(&row, out->rule, out->text);
     }
     if ((e = admin_tx_next(tx, &row.etag)) != OK) {
         return e;

@@ -42,25 +42,28 @@ MUST_USE enum err registration_begin(struct dps_worker *dw, const struct registr
 MUST_USE enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span fold,
                                     struct span op_id, bool is_enabled, struct buf *b,
                                     bool *ret_final);
+enum rule registration_poll_refused(enum err e, struct verdict *v);
 /* The record alone. */
 void registration_write_state(struct buf *b, const struct reg_row *row);
 void registration_write_assigning(struct buf *b, struct span op_id);
 extern const char *const reg_status_words[REG_STATUSES];
 
-/* docs/protocol/dps-device.md 2.1: body of register, as far as the service looks at it. E_JSON, E_ARG (other id). */
+/* docs/protocol/dps-device.md 2.1: body of register, as far as the service looks at it. RULE_BODY_JSON, RULE_BODY_ID. */
 struct registration_body {
     bool wants_certificate;
     bool has_tpm;
 };
-MUST_USE enum err registration_body_read(struct span body, struct span rid,
-                                         struct registration_body *ret, struct err_info *info);
+MUST_USE enum rule registration_body_read(struct span body, struct span rid,
+                                          struct registration_body *ret, struct verdict *v);
+/* Of registration_begin(), and of its done. */
+enum rule registration_refused(enum err e, const struct err_info *info, struct verdict *v);
 /* "2018-04-01" and older. */
 bool registration_is_sticky(struct span api_version);
 
 /* --- on the writer ------------------------------------------------------------------------------ */
 struct reg_outcome {
     bool is_assigned;
-    unsigned code; /* when it failed */
+    enum rule rule; /* when it failed */
     struct span text;
 };
 /* Ends that operation; nothing happens when it is not the open one any more (the record was deleted meanwhile). */

@@ -219,10 +219,10 @@ static void test_allocation(void **state UNUSED)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         snap.alloc = rows[i].instance;
         struct pick p = assignment_pick(&snap, &rows[i].e, SPAN_LIT("d"));
-        bool ok = rows[i].host != NULL ? span_is(p.host, rows[i].host) && p.code == 0
-                                       : p.host.n == 0 && p.code == rows[i].code;
+        bool ok = rows[i].host != NULL ? span_is(p.host, rows[i].host) && p.rule == RULE_OK
+                                       : p.host.n == 0 && rule_code(p.rule) == rows[i].code;
         if (!ok) {
-            fail_msg("%s: %.*s %u", rows[i].name, SPAN_ARG(p.host), p.code);
+            fail_msg("%s: %.*s %u", rows[i].name, SPAN_ARG(p.host), rule_code(p.rule));
         }
     }
 }
@@ -285,7 +285,9 @@ static void test_bodies(void **state UNUSED)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct registration_body b = {.wants_certificate = false};
-        enum err e = registration_body_read(span_str(rows[i].body), SPAN_LIT("dev"), &b, NULL);
+        struct verdict v = {.rule = RULE_OK};
+        enum rule r = registration_body_read(span_str(rows[i].body), SPAN_LIT("dev"), &b, &v);
+        enum err e = r == v.rule ? verdict_err(&v) : E_BUG;
         if (e != rows[i].want || b.wants_certificate != rows[i].csr) {
             fail_msg("%s: %s", rows[i].body, err_name(e));
         }
@@ -295,13 +297,60 @@ static void test_bodies(void **state UNUSED)
     assert_false(registration_is_sticky(SPAN_NONE));
 }
 
+/* --- rules ------------------------------------------------------------------------------------------------- */
+
+/* Words are found again, none is there twice, and texts say something: a row of the table cannot be half filled. */
+static void test_rule_table(void **state UNUSED)
+{
+    for (unsigned r = RULE_OK + 1; r < RULES; r++) {
+        const struct rule_def *d = rule_def((enum rule)r);
+        unsigned open = 0, close = 0;
+        for (const char *p = d->mend; *p != '\0'; p++) {
+            open += *p == '{' ? 1 : 0;
+            close += *p == '}' ? 1 : 0;
+        }
+        if (rule_of_word(span_str(d->word)) != (enum rule)r || d->err == OK || d->kind == OK ||
+            strlen(d->check) < 10 || strlen(d->mend) < 30 || open != close) {
+            fail_msg("%s", d->word);
+        }
+    }
+    assert_int_equal(rule_of_word(SPAN_LIT("no-such-rule")), RULE_OK);
+    assert_int_equal(rule_of_word(SPAN_LIT("")), RULE_OK);
+}
+
+static void test_verdict(void **state UNUSED)
+{
+    char longest[400];
+    struct verdict v = {.rule = RULE_OK};
+    assert_int_equal(verdict_err(&v), OK);
+    assert_int_equal(verdict_fail(&v, OK), RULE_OK);
+    verdict_fact(&v, "a", SPAN_LIT("x\"\033\n"));
+    verdict_fact_u64(&v, "b", 7);
+    assert_string_equal(v.facts, "\"a\":\"x\\\"??\",\"b\":\"7\"");
+    assert_int_equal(verdict_refuse(&v, RULE_LEAF_CN, "why %d", 1), RULE_LEAF_CN);
+    assert_int_equal(verdict_err(&v), E_UNAUTHORIZED);
+    assert_int_equal(v.info.err, E_CERT);
+    assert_string_equal(v.info.why, "why 1");
+    /* What does not fit is left out whole. */
+    memset(longest, 'z', sizeof(longest));
+    for (unsigned i = 0; i < 10; i++) {
+        verdict_fact(&v, "c", span_of(longest, sizeof(longest)));
+    }
+    assert_true(v.n_facts <= sizeof(v.facts));
+    assert_int_equal(v.facts[v.n_facts - 1], '"');
+    v = (struct verdict){.rule = RULE_OK};
+    assert_int_equal(verdict_fail(&v, E_DB), RULE_FAILURE);
+    assert_int_equal(verdict_err(&v), E_DB);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_leaf),     cmocka_unit_test(test_leaf_subjects),
         cmocka_unit_test(test_hashed),   cmocka_unit_test(test_allocation),
         cmocka_unit_test(test_throttle), cmocka_unit_test(test_etags),
-        cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_bodies),   cmocka_unit_test(test_rule_table),
+        cmocka_unit_test(test_verdict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
