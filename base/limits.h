@@ -105,6 +105,9 @@
 #define LIMIT_DPS_LINKED_HUBS 50u
 #define LIMIT_QUERY_PAGE 1000u
 #define LIMIT_QUERY_PAGE_DEFAULT 100u
+#define LIMIT_QUERY_TEXT 8192u /* docs/protocol/limits.md: query text */
+#define LIMIT_QUERY_DEPTH 64u
+#define LIMIT_QUERY_ROWS 50000u /* looked at for one page: 0.1 s */
 
 /* --- policies ------------------------------------------------------------------------------ */
 #define LIMIT_POLICIES 64u

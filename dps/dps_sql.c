@@ -242,21 +242,31 @@ enum err sql_enr_by_id(struct db *db, struct arena *a, int64_t id, struct enr_ro
     return e != OK ? e : read_enr(&q, a, ret);
 }
 
-enum err sql_enr_page(struct db *db, enum enr_kind kind, struct span after, uint64_t limit,
-                      sql_enr_fn fn, void *arg)
+enum err sql_enr_range(struct db *db, enum enr_kind kind, const struct enr_range *range,
+                       uint64_t limit, sql_enr_fn fn, void *arg)
 {
-    AUTO(q_end) struct q q = begin(db, SQL_ENR_PAGE);
+    AUTO(q_end) struct q q = begin(db, SQL_ENR_RANGE);
+    struct span from = span_cmp(range->from, range->after) > 0 ? range->from : range->after;
     struct enr_row r;
     enum err e = OK;
     q_i64(&q, 1, (int64_t)kind);
-    q_text(&q, 2, after.n != 0 ? after : SPAN_LIT(""));
-    q_i64(&q, 3, (int64_t)limit);
+    q_text(&q, 2, from.n != 0 ? from : SPAN_LIT(""));
+    q_text(&q, 3, range->after.n != 0 ? range->after : SPAN_LIT(""));
+    q_text(&q, 4, range->to.p != NULL ? range->to : SPAN_LIT("\xff")); /* behind every id */
+    q_i64(&q, 5, (int64_t)limit);
     while (e == OK && q_step(&q)) {
         if ((e = read_enr(&q, NULL, &r)) == OK) {
             e = fn(arg, &r);
         }
     }
     return e != OK ? e : q_err(&q);
+}
+
+enum err sql_enr_page(struct db *db, enum enr_kind kind, struct span after, uint64_t limit,
+                      sql_enr_fn fn, void *arg)
+{
+    const struct enr_range all = {.after = after};
+    return sql_enr_range(db, kind, &all, limit, fn, arg);
 }
 
 enum err sql_enr_state(struct db *db, int64_t id, uint64_t *ret_etag, bool *ret_enabled)

@@ -74,6 +74,12 @@ MUST_USE enum err sql_enr_by_id(struct db *db, struct arena *a, int64_t id, stru
 typedef enum err (*sql_enr_fn)(void *arg, const struct enr_row *row);
 MUST_USE enum err sql_enr_page(struct db *db, enum enr_kind kind, struct span after, uint64_t limit,
                                sql_enr_fn fn, void *arg);
+/* The same within bounds, both inclusive; p NULL: none. */
+struct enr_range {
+    struct span from, to, after;
+};
+MUST_USE enum err sql_enr_range(struct db *db, enum enr_kind kind, const struct enr_range *r,
+                                uint64_t limit, sql_enr_fn fn, void *arg);
 MUST_USE enum err sql_enr_state(struct db *db, int64_t id, uint64_t *ret_etag, bool *ret_enabled);
 MUST_USE enum err sql_enr_count(struct db *db, enum enr_kind kind, bool is_symmetric, int64_t *ret);
 /* id 0: inserts and sets it. */

@@ -40,6 +40,8 @@ MUST_USE enum err enrollment_read_attestation(const struct json *body, struct en
 /* Checks and folds an id into the arena. */
 MUST_USE enum err enrollment_fold(struct arena *a, struct span id, struct span *ret,
                                   struct err_info *info);
+/* attestation.type */
+const char *enrollment_att_word(enum enr_att att);
 /* "registrationId" or "enrollmentGroupId" */
 const char *enrollment_id_member(enum enr_kind kind);
 

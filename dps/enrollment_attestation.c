@@ -188,6 +188,18 @@ enum err enrollment_seal(const struct keyring *k, struct enr_input *in)
     return e;
 }
 
+const char *enrollment_att_word(enum enr_att att)
+{
+    switch (att) {
+    case ATT_SYMMETRIC:
+        return "symmetricKey";
+    case ATT_CERT:
+    case ATT_CA:
+        break;
+    }
+    return "x509";
+}
+
 /* --- telling --------------------------------------------------------------------------------------- */
 
 static enum err write_keys(struct buf *b, const struct enr_row *row, const struct keyring *k)

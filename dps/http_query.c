@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Queries of the service API, in pages: docs/protocol/dps-service-rest.md A8. */
+/* Queries of the service API, in pages: docs/protocol/dps-service-rest.md A8; threat D11. */
 #include <stdlib.h>
 
 #include "base/text.h"
 #include "dps/http.h"
 #include "dps/registration.h"
+#include "wire/where.h"
 
 #define PAGE_BYTES (8u << 20) /* a page ends before it grows over this */
 #define QUERY_DEADLINE_MS 10000u
 #define TOKEN_MAC 16u
+#define QUERY_ARENA (2u << 20)
 
 enum query_of { OF_ENROLLMENTS, OF_GROUPS, OF_REGISTRATIONS };
 static const char *const item_types[] = {
@@ -26,17 +28,46 @@ struct query {
     char group[LIMIT_ID + 1]; /* OF_REGISTRATIONS: folded */
     char after[LIMIT_ID + 1];
     char last[LIMIT_ID + 1];
-    uint64_t n;
+    uint64_t n, looked; /* rows on the page; rows read for it */
     bool has_more;
+    struct arena arena;
+    struct span where_text;
+    struct where *where; /* NULL: all */
     struct buf out;
 };
 
-/* --- continuation tokens: the last id, under a MAC, so that nobody can make one ------------------------- */
+/* What WHERE may name, A8. The id is first: the scan goes in its order. */
+enum { MEMBER_ID, MEMBER_STATUS, MEMBER_HUB, MEMBER_ATTESTATION, MEMBER_DEVICE, MEMBERS };
+/* clang-format off */
+static const struct where_name members[2][MEMBERS] = {
+    [ENR_INDIVIDUAL] = {
+        [MEMBER_ID]          = { "registrationId",     true },
+        [MEMBER_STATUS]      = { "provisioningStatus", false },
+        [MEMBER_HUB]         = { "iotHubHostName",     true },
+        [MEMBER_ATTESTATION] = { "attestation.type",   false },
+        [MEMBER_DEVICE]      = { "deviceId",           false },
+    },
+    [ENR_GROUP] = {
+        [MEMBER_ID]          = { "enrollmentGroupId",  true },
+        [MEMBER_STATUS]      = { "provisioningStatus", false },
+        [MEMBER_HUB]         = { "iotHubHostName",     true },
+        [MEMBER_ATTESTATION] = { "attestation.type",   false },
+    },
+};
+/* clang-format on */
+
+static enum enr_kind kind_of(const struct query *q)
+{
+    return q->of == OF_GROUPS ? ENR_GROUP : ENR_INDIVIDUAL;
+}
+
+/* --- continuation tokens: the last id, under a MAC with the condition, so that nobody can make one ------ */
 
 static void token_mac(const struct query *q, struct span id, uint8_t ret[MAC_SIZE])
 {
-    AUTO(buf_done) struct buf text = BUF_INIT(4u * LIMIT_ID);
-    buf_addf(&text, "page/%u/%s/", (unsigned)q->of, q->group);
+    AUTO(buf_done) struct buf text = BUF_INIT(4u * LIMIT_ID + LIMIT_QUERY_TEXT);
+    buf_addf(&text, "page/%u/%s/%zu/", (unsigned)q->of, q->group, q->where_text.n);
+    buf_add(&text, q->where_text);
     buf_add(&text, id);
     mac_sha256(secret_span(&q->dw->dps->page_key), buf_span(&text), ret);
 }
@@ -81,8 +112,17 @@ static struct span next_word(struct span *rest)
     return word;
 }
 
-/* SELECT * [FROM source]; empty is the same. */
-static enum err check_text(struct span text, enum query_of of, struct err_info *info)
+static enum err read_where(struct query *q, struct span text, struct err_info *info)
+{
+    size_t n = q->of == OF_GROUPS ? MEMBER_DEVICE : MEMBERS;
+    q->where_text = arena_span(&q->arena, text);
+    return q->where_text.p == NULL
+               ? E_NOMEM
+               : where_read(q->where_text, members[kind_of(q)], n, &q->arena, &q->where, info);
+}
+
+/* SELECT * [FROM source] [WHERE condition]; empty is all. */
+static enum err read_query(struct query *q, struct span text, struct err_info *info)
 {
     struct span rest = text;
     struct span word = next_word(&rest);
@@ -92,18 +132,16 @@ static enum err check_text(struct span text, enum query_of of, struct err_info *
     if (!span_is_nocase(word, "SELECT") || !span_is(next_word(&rest), "*")) {
         return err_set(info, E_ARG, "query: SELECT * is what can be asked");
     }
-    if ((word = next_word(&rest)).n == 0) {
-        return OK;
-    }
+    word = next_word(&rest);
     if (span_is_nocase(word, "FROM")) {
         if (!span_is_nocase(next_word(&rest),
-                            of == OF_GROUPS ? "enrollmentGroups" : "enrollments")) {
+                            q->of == OF_GROUPS ? "enrollmentGroups" : "enrollments")) {
             return err_set(info, E_ARG, "query: unknown source");
         }
         word = next_word(&rest);
     }
     if (span_is_nocase(word, "WHERE")) {
-        return err_set(info, E_UNSUPPORTED, "query: WHERE is not offered by this version");
+        return read_where(q, rest, info);
     }
     return word.n == 0 ? OK
                        : err_set(info, E_ARG, "query: unexpected \"%.*s\"",
@@ -123,7 +161,7 @@ static enum err read_text(struct http_rq *rq, struct query *q, struct err_info *
         (e = json_get_str(body, "query", JSON_F_OPT, &text, info)) != OK) {
         return e;
     }
-    return check_text(text, q->of, info);
+    return read_query(q, text, info);
 }
 
 static enum err read_page(struct http_rq *rq, struct query *q, struct err_info *info)
@@ -142,25 +180,56 @@ static enum err read_page(struct http_rq *rq, struct query *q, struct err_info *
 
 /* --- on a scan thread --------------------------------------------------------------------------------------- */
 
-/* E_LIMIT ends the page. */
+/* The row is looked at: the next page begins behind it. E_LIMIT ends the page. */
 static enum err begin_row(struct query *q, struct span fold)
 {
-    if (q->n == q->limit || q->out.n > PAGE_BYTES) {
+    if (q->n == q->limit || q->out.n > PAGE_BYTES || q->looked == LIMIT_QUERY_ROWS) {
         q->has_more = true;
         return E_LIMIT;
     }
-    if (!span_to_cstr(fold, q->last, sizeof(q->last))) {
-        return E_CORRUPT;
-    }
+    q->looked++;
+    return span_to_cstr(fold, q->last, sizeof(q->last)) ? OK : E_CORRUPT;
+}
+
+static void add_comma(struct query *q)
+{
     buf_add_str(&q->out, q->n++ == 0 ? "" : ",");
-    return OK;
+}
+
+static bool is_wanted(const struct query *q, const struct enr_row *row)
+{
+    const struct span values[MEMBERS] = {
+        [MEMBER_ID] = row->fold,
+        [MEMBER_STATUS] = span_str(row->is_enabled ? "enabled" : "disabled"),
+        [MEMBER_HUB] = row->hub_host,
+        [MEMBER_ATTESTATION] = span_str(enrollment_att_word(row->att)),
+        [MEMBER_DEVICE] = row->device_id,
+    };
+    return q->where == NULL || where_judge(q->where, values) == WHERE_TRUE;
 }
 
 static enum err add_enrollment(void *arg, const struct enr_row *row)
 {
     struct query *q = arg;
     enum err e = begin_row(q, row->fold);
-    return e != OK ? e : enrollment_write(&q->out, row, NULL, false, NULL);
+    if (e != OK || !is_wanted(q, row)) {
+        return e;
+    }
+    add_comma(q);
+    return enrollment_write(&q->out, row, NULL, false, NULL);
+}
+
+/* A page ends after LIMIT_QUERY_ROWS rows, whether any of them was wanted or not: the rest is for the next one. */
+static enum err run_enrollments(struct query *q, struct db *db)
+{
+    struct enr_range range = {.after = span_str(q->after)};
+    if (q->where != NULL) {
+        struct where_range r = where_range(q->where, MEMBER_ID, &q->arena);
+        range.from = r.from;
+        range.to = r.to;
+    }
+    return sql_enr_range(db, kind_of(q), &range,
+                         q->where != NULL ? LIMIT_QUERY_ROWS + 1 : q->limit + 1, add_enrollment, q);
 }
 
 static enum err add_registration(void *arg, const struct reg_row *row)
@@ -168,6 +237,7 @@ static enum err add_registration(void *arg, const struct reg_row *row)
     struct query *q = arg;
     enum err e = begin_row(q, row->fold);
     if (e == OK) {
+        add_comma(q);
         registration_write_state(&q->out, row);
         e = buf_err(&q->out);
     }
@@ -182,8 +252,7 @@ static enum err query_run(struct db *db, struct store_scan *scan)
     enum err e;
     buf_add_u8(&q->out, '[');
     if (q->of != OF_REGISTRATIONS) {
-        e = sql_enr_page(db, q->of == OF_GROUPS ? ENR_GROUP : ENR_INDIVIDUAL, span_str(q->after),
-                         q->limit + 1, add_enrollment, q);
+        e = run_enrollments(q, db);
     } else if ((e = sql_enr_get(db, &a, ENR_GROUP, span_str(q->group), &group)) == OK) {
         e = sql_reg_page(db, group.id, span_str(q->after), q->limit + 1, add_registration, q);
     }
@@ -197,6 +266,7 @@ static enum err query_run(struct db *db, struct store_scan *scan)
 static void query_free(struct query *q)
 {
     buf_done(&q->out);
+    arena_done(&q->arena);
     free(q);
 }
 
@@ -254,6 +324,7 @@ static void handle_query(struct http_rq *rq, enum query_of of)
         q->rq = http_rq_handle(rq);
         q->of = of;
         q->out = (struct buf)BUF_INIT(2 * PAGE_BYTES);
+        q->arena = (struct arena)ARENA_INIT(QUERY_ARENA);
         e = query_begin(rq, q, &info);
     }
     if (e == OK) {

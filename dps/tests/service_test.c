@@ -332,11 +332,75 @@ static void test_query(void **state UNUSED)
     query_page("/enrollments/query", "", "10", "AAAA", 400, 400000);
     query_page("/enrollmentGroups/query", "{\"query\":\"SELECT * FROM enrollmentGroups WHERE\"}",
                "10", "", 400, 400004);
+    query_page("/enrollments/query", "{\"query\":\"SELECT registrationId FROM enrollments\"}", "10",
+               "", 400, 400004); /* projections */
     service("PUT", G "empty", NULL, "{" SYM "}", 200, 0);
     query_page("/registrations/empty/query", "{\"query\":\"whatever\"}", "10", "", 200, 0);
     assert_string_equal(got.item_type, "DeviceRegistration");
     assert_span(buf_span(&got.body), SPAN_LIT("[]"));
     query_page("/registrations/nowhere/query", "", "10", "", 404, 404204);
+}
+
+/* WHERE over the members of A8; a page of one query does not go on with another (threat D11). */
+static void test_where(void **state UNUSED)
+{
+    static const struct {
+        const char *where;
+        unsigned n;
+    } wheres[] = {
+        {"registrationId = 'W-03'", 1},
+        {"registrationId IN ['w-01','W-02','nobody']", 2},
+        {"STARTS_WITH(registrationId, 'w-') AND provisioningStatus = 'disabled'", 4},
+        {"STARTS_WITH(registrationId, 'w-') AND deviceId = 'unit-5'", 1},
+        {"STARTS_WITH(registrationId, 'w-') AND NOT IS_DEFINED(deviceId)", 4},
+        {"registrationId >= 'w-02' AND registrationId < 'w-05'", 3},
+        {"attestation.type = 'x509'", 0},
+        {"STARTS_WITH(registrationId, 'w-') AND attestation.type != 'x509'", 8},
+        {"STARTS_WITH(registrationId, 'w-') AND IS_DEFINED(iotHubHostName)", 0},
+        {"registrationId = 'x\\\\' OR \\\\'1\\\\'=\\\\'1'", 0},
+    };
+    char path[64], body[300], token[300];
+    for (unsigned i = 0; i < 8; i++) {
+        (void)snprintf(path, sizeof(path), E "W-0%u", i);
+        if (i % 2 != 0) {
+            (void)snprintf(body, sizeof(body), "{" SYM ",\"deviceId\":\"unit-%u\"}", i);
+        } else {
+            (void)snprintf(body, sizeof(body), "{" SYM ",\"provisioningStatus\":\"disabled\"}");
+        }
+        service("PUT", path, NULL, body, 200, 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(wheres); i++) {
+        (void)snprintf(body, sizeof(body), "{\"query\":\"SELECT * FROM enrollments WHERE %s\"}",
+                       wheres[i].where);
+        query_page("/enrollments/query", body, "100", "", 200, 0);
+        unsigned n = 0;
+        for (const char *p = (const char *)got.body.p, *end = p + got.body.n;
+             (p = memmem(p, (size_t)(end - p), "\"registrationId\"", 16)) != NULL; p++) {
+            n++;
+        }
+        if (n != wheres[i].n) {
+            fail_msg("%s: %u rows, wanted %u", wheres[i].where, n, wheres[i].n);
+        }
+        assert_string_equal(got.continuation, "");
+    }
+    query_page("/enrollments/query",
+               "{\"query\":\"SELECT * WHERE STARTS_WITH(registrationId,'w-')\"}", "3", "", 200, 0);
+    (void)snprintf(token, sizeof(token), "%s", got.continuation);
+    query_page("/enrollments/query",
+               "{\"query\":\"SELECT * WHERE STARTS_WITH(registrationId,'w-')\"}", "3", token, 200,
+               0);
+    assert_true(got_has("\"W-03\"") && got_has("\"W-05\""));
+    query_page("/enrollments/query", "", "3", token, 400, 400000);
+    query_page("/enrollments/query", "{\"query\":\"SELECT * WHERE lastUpdatedDateTimeUtc = 1\"}",
+               "3", "", 400, 400004);
+    assert_true(got_has("near character"));
+    query_page("/enrollmentGroups/query", "{\"query\":\"SELECT * WHERE deviceId = 'a'\"}", "3", "",
+               400, 400004);
+    service("PUT", G "w-g", NULL, "{" SYM "}", 200, 0);
+    query_page("/enrollmentGroups/query",
+               "{\"query\":\"SELECT * FROM enrollmentGroups WHERE enrollmentGroupId = 'W-G'\"}",
+               "3", "", 200, 0);
+    assert_true(got_has("\"w-g\""));
 }
 
 static void test_linked_hubs(void **state UNUSED)
@@ -381,7 +445,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_authentication),  cmocka_unit_test(test_rights),
         cmocka_unit_test(test_individual_life), cmocka_unit_test(test_group_life),
         cmocka_unit_test(test_certificates),    cmocka_unit_test(test_bulk),
-        cmocka_unit_test(test_query),           cmocka_unit_test(test_linked_hubs),
+        cmocka_unit_test(test_query),           cmocka_unit_test(test_where),
+        cmocka_unit_test(test_linked_hubs),
     };
     return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
