@@ -9,7 +9,7 @@ noinst_LIBRARIES += %D%/libwire.a
 	%D%/connstr.h %D%/connstr.c \
 	%D%/ws.h %D%/ws.c \
 	%D%/json.h %D%/json_jansson.h %D%/json.c %D%/json_load.c %D%/json_make.c %D%/json_member.c \
-	%D%/twin.h %D%/twin.c %D%/where.h %D%/where.c \
+	%D%/twin.h %D%/twin.c %D%/where.h %D%/where_int.h %D%/where.c %D%/where_judge.c \
 	%D%/http.h %D%/http.c %D%/http_body.c %D%/http_path.c
 
 WIRE_TEST_LIBS = %D%/libwire.a base/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) -lm
