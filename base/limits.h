@@ -61,6 +61,8 @@
 #define LIMIT_HTTP_HEADERS 100u
 #define LIMIT_HTTP_HEAD_S 10u
 #define LIMIT_HTTP_BODY_S 60u
+#define LIMIT_HTTP_BODY_RATE 512u   /* Berth: bytes a second that a body brings on the average ... */
+#define LIMIT_HTTP_BODY_GRACE_S 10u /* ... from so many seconds after its head on */
 #define LIMIT_HTTP_IDLE_S 120u
 #define LIMIT_HTTP_IDLE_PAIR_S 5u   /* Berth: then an idle connection gives its buffers back */
 #define LIMIT_HTTP_LINGER_MS 1000u  /* Berth: how long input is thrown away behind a refusal */
@@ -118,6 +120,10 @@
 #define LIMIT_HUB_NOTED 65536u          /* identities of one worker whose connection facts wait for the writer */
 #define LIMIT_HUB_NOTE_S 5u             /* and for how long */
 #define LIMIT_HUB_LINK_BYTES (1u << 20) /* telemetry of one link not yet on disk; then it is not read */
+#define LIMIT_HUB_LINK_PATCHES 32u      /* reported patches of one link that wait for each other, then 429 */
+#define LIMIT_HUB_LINK_PATCH_BYTES (512u << 10) /* and their bytes */
+#define LIMIT_HUB_SHAPE_S 10u           /* hub-mqtt.md 11: a link whose telemetry the log does not take is held so long, then closed */
+#define LIMIT_HUB_SHAPE_STEP_MS 20u     /* and asks again so often */
 #define LIMIT_REGISTRY_LIST 1000u       /* hub-service-rest.md 5.4 */
 #define LIMIT_REGISTRY_LIST_S 10u       /* a scan's deadline */
 #define LIMIT_REGISTRY_LIST_BYTES (8u << 20)

@@ -94,12 +94,7 @@ static void hub_list(struct http_rq *rq)
             add_hub(&b, &rows[i]);
         }
     }
-    admin_list_end(&list);
-    if (e != OK || (e = buf_err(&b)) != OK) {
-        admin_refuse(rq, e, NULL);
-        return;
-    }
-    admin_answer_json(rq, 200, 0, NULL, buf_span(&b));
+    admin_list_answer(rq, &list, e);
 }
 
 /* --- writes ------------------------------------------------------------------------------------------ */

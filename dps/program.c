@@ -68,10 +68,8 @@ static void on_mqtt(struct worker *w, struct stream *s)
 static enum err admit_ws(struct worker *w UNUSED, struct http_rq *rq, struct span *ret_protocol,
                          void **ret_kind, struct err_info *info)
 {
-    struct span path = http_rq_raw_path(rq);
     struct span rest = http_rq_header(rq, "Sec-WebSocket-Protocol");
-    if (!span_is_nocase(path, "/$iothub/websocket") &&
-        !span_is_nocase(path, "/%24iothub/websocket")) {
+    if (!ws_is_mqtt_path(http_rq_raw_path(rq))) {
         return E_NO_ROUTE;
     }
     while (rest.n != 0) {

@@ -36,6 +36,7 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/metrics.h \
 	%D%/mqtt.h \
 	%D%/mqtt.c \
+	%D%/mqtt_telemetry.c \
 	%D%/mqtt_twin.c \
 	%D%/http_device.h \
 	%D%/http_device.c \

@@ -13,7 +13,6 @@
 #include "hub/mqtt.h"
 #include "hub/twin.h"
 
-#define WS_PATH "/$iothub/websocket"
 #define CONF(m) offsetof(struct hub_conf, m)
 
 /* clang-format off */
@@ -46,6 +45,7 @@ static const struct metric_def metric_defs[HUB_METRICS] = {
     [HUB_M_EXPIRED]        = { "berth_hub_expired_total", NULL, METRIC_COUNTER, "Links ended at the end of their token or certificate." },
     [HUB_M_MSG_MQTT]       = { "berth_hub_telemetry_messages_total", "protocol=\"mqtt\"", METRIC_COUNTER, "Messages on disk." },
     [HUB_M_MSG_HTTPS]      = { "berth_hub_telemetry_messages_total", "protocol=\"https\"", METRIC_COUNTER, "Messages on disk." },
+    [HUB_M_MSG_SHAPED] = { "berth_hub_telemetry_shaped_total", NULL, METRIC_COUNTER, "Times that a link waited because the log took no more." },
     [HUB_M_MSG_NOT_STORED] = { "berth_hub_telemetry_not_stored_total", NULL, METRIC_COUNTER, "Messages not stored and never acknowledged." },
     [HUB_M_TWIN_GETS]      = { "berth_hub_twin_gets_total", NULL, METRIC_COUNTER, "Twins read by devices." },
     [HUB_M_TWIN_PATCHES]   = { "berth_hub_twin_patches_total", NULL, METRIC_COUNTER, "Reported patches on disk." },
@@ -98,8 +98,7 @@ static enum err admit_ws(struct worker *w, struct http_rq *rq, struct span *ret_
                          void **ret_kind, struct err_info *info)
 {
     (void)w;
-    struct span path = http_rq_raw_path(rq);
-    if (!span_is_nocase(path, WS_PATH) && !span_is_nocase(path, "/%24iothub/websocket")) {
+    if (!ws_is_mqtt_path(http_rq_raw_path(rq))) {
         return E_NO_ROUTE;
     }
     struct span word = pick_mqtt(http_rq_header(rq, "Sec-WebSocket-Protocol"));

@@ -14,6 +14,7 @@ enum hub_metric {
     HUB_M_MSG_MQTT,
     HUB_M_MSG_HTTPS,
     HUB_M_MSG_NOT_STORED,
+    HUB_M_MSG_SHAPED,
     HUB_M_TWIN_GETS,
     HUB_M_TWIN_PATCHES,
     HUB_M_MONITOR_ROWS,

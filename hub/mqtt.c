@@ -10,7 +10,6 @@
 #include "wire/http.h"
 
 #define CONNECT_ARENA (32u << 10)
-#define PUBLISH_ARENA (64u << 10)
 _Static_assert(HUB_FILTERS <= 16, "one bit each in session.subs");
 
 static struct mlink *link_of(const struct session *s)
@@ -195,78 +194,6 @@ static void on_granted(struct session *s, enum err result, const struct err_info
 
 /* --- PUBLISH -------------------------------------------------------------------------------------- */
 
-/* A link that pours faster than the disk takes is not read for a while: the queue is everybody's (hub-mqtt.md 11). */
-static void count_append(struct session *s, int sign, size_t bytes)
-{
-    s->n_appends += sign > 0 ? 1 : (size_t)-1;
-    s->append_bytes += sign > 0 ? bytes : (size_t)0 - bytes;
-    bool hold =
-        s->is_held
-            ? s->n_appends > LIMIT_MQTT_RING / 2 || s->append_bytes > LIMIT_HUB_LINK_BYTES / 2
-            : s->n_appends >= LIMIT_MQTT_RING || s->append_bytes >= LIMIT_HUB_LINK_BYTES;
-    if (hold != s->is_held && s->endpoint != NULL) {
-        s->is_held = hold;
-        mlink_pause(link_of(s), hold);
-    }
-}
-
-static void telemetry_done(void *user, uint64_t tag, enum err result)
-{
-    struct session *s = user;
-    struct mlink *l = link_of(s);
-    mlink_slot slot = (mlink_slot)tag;
-    count_append(s, -1, tag >> 32);
-    if (result == OK) {
-        metric_add(s->w, HUB_M_MSG_MQTT, 1);
-    } else {
-        metric_add(s->w, HUB_M_MSG_NOT_STORED, 1);
-    }
-    if (l != NULL && result == OK) {
-        mlink_ack(l, slot);
-    } else if (l != NULL && result != OK) {
-        /* Never acknowledged; the device sends it again. */
-        LOG_WARN("hub.telemetry_not_stored", L_SPAN("device", s->device_id), L_ERR(result));
-        mlink_close(l, result, "telemetry could not be stored");
-    }
-    session_unref(s);
-}
-
-/* Last seen: good to a second, and no more than a compare for most messages. */
-static void note_activity(struct session *s)
-{
-    uint64_t now = loop_now_ms(worker_loop(s->w));
-    if (now >= s->noted_ms + 1000u) {
-        s->noted_ms = now;
-        registry_note_activity(s->w, s->ad.identity, loop_wall_us(worker_loop(s->w)), -1);
-    }
-}
-
-static enum err on_telemetry(struct session *s, const struct hub_publish_topic *t,
-                             const struct mqtt_publish *p, mlink_slot slot, struct err_info *info)
-{
-    AUTO(arena_done) struct arena a = ARENA_INIT(PUBLISH_ARENA);
-    struct prop *props = NULL;
-    size_t n_props = 0, dropped = 0;
-    enum err e = props_bag_read(t->bag, &a, &props, &n_props, &dropped, info);
-    if (e != OK) {
-        return e;
-    }
-    struct telemetry_source src = session_source(s);
-    struct telemetry_message m = {
-        .props = props, .n_props = n_props, .body = p->payload, .retain = p->retain};
-    session_ref(s);
-    size_t bytes = p->topic.n + p->payload.n;
-    e = telemetry_begin(s->w, &src, &m, telemetry_done, s, slot | (uint64_t)bytes << 32, info);
-    if (e == OK) {
-        note_activity(s);
-        count_append(s, 1, bytes);
-    } else {
-        metric_add(s->w, HUB_M_MSG_NOT_STORED, 1);
-        session_unref(s);
-    }
-    return e;
-}
-
 static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish *p,
                            mlink_slot slot, struct err_info *info)
 {
@@ -282,7 +209,7 @@ static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish
         if (!span_eq(t.device_id, s->device_id) || t.module_id.n > 0) {
             return err_set(info, E_UNAUTHORIZED, "telemetry topic of another identity");
         }
-        return on_telemetry(s, &t, p, slot, info);
+        return hub_mqtt_telemetry(s, &t, p, slot, info);
     case HUB_PUB_TWIN_GET:
         return hub_mqtt_twin_get(s, &t, slot, info);
     case HUB_PUB_TWIN_PATCH:
@@ -325,6 +252,28 @@ static unsigned count_bits(unsigned v)
     return n;
 }
 
+/* Of a session that outlives the link: on disk before the SUBACK or UNSUBACK says so. */
+static enum err store_filters(struct session *s)
+{
+    if (s->is_clean) {
+        return OK;
+    }
+    enum err e = session_store_filters(s);
+    if (e == OK) {
+        mlink_hold_answer(link_of(s));
+    }
+    return e;
+}
+
+static void filters_stored(struct session *s, enum err result)
+{
+    if (result == OK) {
+        mlink_release_answer(link_of(s));
+    } else {
+        mlink_close(link_of(s), result, "filters could not be stored");
+    }
+}
+
 static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uint8_t qos,
                              uint8_t *ret_code, struct err_info *info)
 {
@@ -356,8 +305,9 @@ static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uin
     bool is_new = (s->subs & bit) == 0 || q1 != s->subs_q1;
     s->subs = (uint16_t)(s->subs | bit);
     s->subs_q1 = q1;
-    if (is_new && !s->is_clean) {
-        session_store_filters(s);
+    enum err e = is_new ? store_filters(s) : OK;
+    if (e != OK) {
+        return err_set(info, e, "filters could not be stored");
     }
     *ret_code = qos > 0 ? 1 : 0;
     return OK;
@@ -367,7 +317,6 @@ static void on_unsubscribe(struct mlink *l, void *arg, struct span filter)
 {
     struct session *s = arg;
     struct hub_filter_topic t;
-    (void)l;
     if (topic_hub_filter_read(filter, &t) != OK || (s->subs & (1u << t.kind)) == 0 ||
         (t.device_id.n > 0 && !span_eq(t.device_id, s->device_id))) {
         return;
@@ -375,8 +324,9 @@ static void on_unsubscribe(struct mlink *l, void *arg, struct span filter)
     uint16_t bit = (uint16_t)(1u << t.kind);
     s->subs = (uint16_t)(s->subs & ~bit);
     s->subs_q1 = (uint16_t)(s->subs_q1 & ~bit);
-    if (!s->is_clean) {
-        session_store_filters(s);
+    enum err e = store_filters(s);
+    if (e != OK) {
+        mlink_close(l, e, "filters could not be stored");
     }
 }
 
@@ -442,6 +392,7 @@ static const struct session_ops ops = {
     .close = close_link,
     .granted = on_granted,
     .desired = hub_mqtt_desired,
+    .stored = filters_stored,
     .forget = hub_mqtt_forget,
     .drain = drain_link,
     .cut = cut_link,

@@ -13,6 +13,12 @@
 /* A new stream that is to speak MQTT (8883, or a WebSocket on 443). */
 void hub_mqtt_accept(struct worker *w, struct stream *s);
 
+#define PUBLISH_ARENA (64u << 10)
+/* hub/mqtt_telemetry.c. p is borrowed for the call; E_AGAIN: the link is paused and shows it again. */
+MUST_USE enum err hub_mqtt_telemetry(struct session *s, const struct hub_publish_topic *t,
+                                     const struct mqtt_publish *p, mlink_slot slot,
+                                     struct err_info *info);
+
 /* hub/mqtt_twin.c: the two requests of a device about its twin, and what it is told. p is borrowed for the call. */
 MUST_USE enum err hub_mqtt_twin_get(struct session *s, const struct hub_publish_topic *t,
                                     mlink_slot slot, struct err_info *info);

@@ -8,7 +8,6 @@
 #include "hub/twin.h"
 
 #define ANSWER_MAX (2u * LIMIT_TWIN_TEXT + 4096u)
-#define REPORTS_MAX 32u /* patches of one link that wait for each other */
 
 /* One reported patch. The first of the list is under way; the others wait, so that they are stored in the order they came. */
 struct report {
@@ -97,6 +96,7 @@ static void pop_first(struct session *s)
         s->reports_tail = &s->reports;
     }
     s->n_reports--;
+    s->report_bytes -= r->n_rid + r->n_body;
     free(r);
 }
 
@@ -140,7 +140,8 @@ static void begin_first(struct session *s)
 enum err hub_mqtt_twin_patch(struct session *s, const struct hub_publish_topic *t, struct span body,
                              mlink_slot slot, struct err_info *info)
 {
-    if (s->n_reports == REPORTS_MAX) {
+    if (s->n_reports == LIMIT_HUB_LINK_PATCHES ||
+        (s->n_reports > 0 && s->report_bytes + body.n > LIMIT_HUB_LINK_PATCH_BYTES)) {
         answer_error(s, slot, t->rid, E_THROTTLED, NULL);
         return OK;
     }
@@ -172,6 +173,7 @@ enum err hub_mqtt_twin_patch(struct session *s, const struct hub_publish_topic *
     *s->reports_tail = r;
     s->reports_tail = &r->next;
     s->n_reports++;
+    s->report_bytes += r->n_rid + r->n_body;
     if (is_first) {
         session_ref(s); /* begin_first may end the last operation on s */
         begin_first(s);

@@ -144,7 +144,7 @@ const char *auth_type_name(enum auth_type t)
     return names[t];
 }
 
-static void add_time(struct buf *b, const char *name, int64_t us)
+void registry_add_time(struct buf *b, const char *name, int64_t us)
 {
     char iso[TIME_ISO_SIZE];
     if (us == 0) {
@@ -155,7 +155,7 @@ static void add_time(struct buf *b, const char *name, int64_t us)
     }
 }
 
-static void add_text_or_null(struct buf *b, const char *head, struct span s)
+void registry_add_text(struct buf *b, const char *head, struct span s)
 {
     buf_add_str(b, head);
     if (s.p == NULL) {
@@ -196,22 +196,22 @@ enum err registry_device_json(struct hub *h, const struct device *stored, bool w
     const struct device *d = &seen;
     notes_merge(h->registry, &seen);
     registry_etag_text(d->etag, etag);
-    add_text_or_null(b, "{\"deviceId\":", d->id);
-    add_text_or_null(b, ",\"generationId\":", d->generation_id);
+    registry_add_text(b, "{\"deviceId\":", d->id);
+    registry_add_text(b, ",\"generationId\":", d->generation_id);
     buf_addf(b, ",\"etag\":\"%s\",\"connectionState\":\"%s\",\"status\":\"%s\"", etag,
              directory_is_connected(h->directory, d->identity) ? "Connected" : "Disconnected",
              d->is_enabled ? "enabled" : "disabled");
-    add_text_or_null(b, ",\"statusReason\":", d->status_reason);
-    add_time(b, "connectionStateUpdatedTime", d->state_updated_us);
-    add_time(b, "statusUpdatedTime", d->status_updated_us);
-    add_time(b, "lastActivityTime", d->last_activity_us);
+    registry_add_text(b, ",\"statusReason\":", d->status_reason);
+    registry_add_time(b, "connectionStateUpdatedTime", d->state_updated_us);
+    registry_add_time(b, "statusUpdatedTime", d->status_updated_us);
+    registry_add_time(b, "lastActivityTime", d->last_activity_us);
     buf_add_str(b, ",\"cloudToDeviceMessageCount\":0,\"authentication\":{");
     enum err e = add_keys(h, d, with_keys, b);
     if (e != OK) {
         return e;
     }
-    add_text_or_null(b, ",\"x509Thumbprint\":{\"primaryThumbprint\":", d->thumbprint[0]);
-    add_text_or_null(b, ",\"secondaryThumbprint\":", d->thumbprint[1]);
+    registry_add_text(b, ",\"x509Thumbprint\":{\"primaryThumbprint\":", d->thumbprint[0]);
+    registry_add_text(b, ",\"secondaryThumbprint\":", d->thumbprint[1]);
     buf_addf(b, "},\"type\":\"%s\"},\"capabilities\":{\"iotEdge\":%s}}", auth_type_name(d->auth),
              d->is_edge ? "true" : "false");
     return buf_err(b);

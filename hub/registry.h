@@ -72,6 +72,10 @@ typedef void (*registry_list_fn)(void *user, uint64_t tag, enum err result, stru
 MUST_USE enum err registry_list_begin(struct worker *w, size_t top, registry_list_fn done,
                                       void *user, uint64_t tag);
 
+/* Members of identity and twin documents: ,"name":"2026-..." (0: never), and head with a JSON text or null (p NULL). */
+void registry_add_time(struct buf *b, const char *name, int64_t us);
+void registry_add_text(struct buf *b, const char *head, struct span s);
+
 /* base64 of the decimal: 4/3 of 20 digits and a zero. */
 #define REGISTRY_ETAG_SIZE 32u
 void registry_etag_text(uint64_t etag, char dst[REGISTRY_ETAG_SIZE]);

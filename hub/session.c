@@ -8,10 +8,12 @@
 #include "hub/http_monitor.h"
 #include "hub/hub_sql.h"
 #include "hub/metrics.h"
+#include "server/authn.h"
 
 #define END_TURNS 8
 #define EXPIRY_STEP_MS                                                                             \
     UINT64_C(3600000) /* long waits are cut, so that a changed clock is noticed within the hour */
+#define EXPIRY_MAX_S UINT64_C(3155760000) /* a century: no sum of it overflows */
 
 enum err hub_worker_new(struct worker *w, struct hub_worker **ret)
 {
@@ -98,6 +100,7 @@ void session_unref(struct session *s)
     }
     list_del(&s->all); /* it never had a link */
     timer_stop(worker_loop(s->w), &s->expiry);
+    timer_stop(worker_loop(s->w), &s->shape);
     s->ops->forget(s);
     will_free(s->will);
     free(s->text);
@@ -216,16 +219,23 @@ enum err session_claim(struct session *s, struct span device_id, const struct ad
     return e;
 }
 
+static uint64_t expiry_left_ms(const struct session *s)
+{
+    int64_t left_s = s->ad.expires_s - server_token_now_s(worker_server(s->w));
+    return left_s <= 0 ? 0 : MIN((uint64_t)left_s, EXPIRY_MAX_S) * 1000;
+}
+
+/* By the clock, and by the time that has really gone by since it was admitted: a clock set back lets no link outlive its credential. */
 static void on_expiry(struct timer *t)
 {
     struct session *s = CONTAINER_OF(t, struct session, expiry);
-    int64_t left_s = s->ad.expires_s - clock_wall_s(server_clock(worker_server(s->w)));
-    if (left_s <= 0) {
+    uint64_t now = loop_now_ms(worker_loop(s->w)), left_ms = expiry_left_ms(s);
+    if (left_ms == 0 || now >= s->ends_ms) {
         metric_add(s->w, HUB_M_EXPIRED, 1);
         s->ops->close(s, E_EXPIRED, "what admitted this link has expired");
         return;
     }
-    uint64_t wait_ms = MIN((uint64_t)left_s, EXPIRY_STEP_MS / 1000) * 1000;
+    uint64_t wait_ms = MIN(MIN(left_ms, s->ends_ms - now), EXPIRY_STEP_MS);
     timer_set(worker_loop(s->w), &s->expiry, wait_ms, on_expiry);
 }
 
@@ -237,6 +247,7 @@ void session_ready(struct session *s)
     list_add_tail(&hw->sessions, &s->link);
     hw->n_sessions++;
     if (s->ad.expires_s != INT64_MAX) {
+        s->ends_ms = loop_now_ms(worker_loop(s->w)) + expiry_left_ms(s);
         timer_set(worker_loop(s->w), &s->expiry, 0, on_expiry);
     }
     registry_note_activity(s->w, s->ad.identity, loop_wall_us(worker_loop(s->w)), 1);
@@ -276,6 +287,7 @@ void session_end(struct session *s, bool is_clean)
     s->endpoint = NULL;
     list_del(&s->all);
     timer_stop(worker_loop(s->w), &s->expiry);
+    timer_stop(worker_loop(s->w), &s->shape);
     if (s->is_ready) {
         if (s->will != NULL && !is_clean) {
             store_will(s);
@@ -328,36 +340,40 @@ static enum err filters_tx(struct store_tx *tx, struct store_op *op)
                      : hub_sql_session_put(tx->db, f->identity, f->packed);
 }
 
-static void filters_submit(struct session *s);
+static enum err filters_submit(struct session *s);
 
 static void filters_home(struct msg *m)
 {
     struct filters_op *f = CONTAINER_OF(m, struct filters_op, op.msg);
     struct session *s = f->s;
-    if (f->op.result != OK) {
-        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(f->op.result));
+    enum err e = f->op.result;
+    if (e != OK) {
+        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(e));
     }
     free(f);
     s->is_storing = false;
     if (s->is_restless) {
         s->is_restless = false;
-        filters_submit(s);
+        e = filters_submit(s);
+    }
+    if (!s->is_storing && s->has_stored && s->endpoint != NULL) {
+        s->ops->stored(s, e);
     }
     session_settled(s);
     session_unref(s);
 }
 
 /* The newest state; what changes while it is under way follows it. */
-static void filters_submit(struct session *s)
+static enum err filters_submit(struct session *s)
 {
     if (s->is_storing) {
         s->is_restless = true;
-        return;
+        return OK;
     }
     struct filters_op *f = NEW(struct filters_op);
     if (f == NULL) {
         LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(E_NOMEM));
-        return;
+        return E_NOMEM;
     }
     f->s = s;
     f->identity = s->ad.identity;
@@ -371,23 +387,24 @@ static void filters_submit(struct session *s)
     if (e != OK) {
         LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(e));
         free(f);
-        return;
+        return e;
     }
     s->is_storing = true;
     session_ref(s);
+    return OK;
 }
 
-void session_store_filters(struct session *s)
+enum err session_store_filters(struct session *s)
 {
     s->has_stored = true;
-    filters_submit(s);
+    return filters_submit(s);
 }
 
 void session_forget_filters(struct session *s)
 {
     if (s->has_stored) {
         s->has_stored = false;
-        filters_submit(s);
+        (void)!filters_submit(s); /* logged; an old session that stays is no promise broken */
     }
 }
 

@@ -34,6 +34,8 @@ struct session_ops {
     void (*granted)(struct session *s, enum err result, const struct err_info *info);
     /* Desired properties changed: patch is the text to send. */
     void (*desired)(struct session *s, uint64_t version, struct span patch);
+    /* Its filters, as they are now, are on disk, or could not be stored. */
+    void (*stored)(struct session *s, enum err result);
     /* The session is freed: what the endpoint hung on it goes too. */
     void (*forget)(struct session *s);
     /* Gently, within so many milliseconds. */
@@ -70,6 +72,7 @@ struct session {
     uint32_t walk;    /* the walk that saw it last */
     handle h;
     uint64_t epoch;
+    uint64_t ends_ms;      /* by steady time, when what admitted it expires */
     uint64_t noted_ms;     /* when activity was last noted: at most once a second */
     uint64_t desired_told; /* version last sent or read */
     struct admitted ad;    /* spans point into text */
@@ -78,9 +81,12 @@ struct session {
     struct will *will;
     struct report *reports; /* reported patches in the order they came: hub/mqtt_twin.c */
     struct report **reports_tail;
-    size_t n_reports;
+    size_t n_reports, report_bytes;
     size_t n_appends, append_bytes; /* telemetry not home yet: hub/mqtt.c */
     bool is_held;                   /* so much of it that the link is not read */
+    bool is_shaped;                 /* the log took no more: the link is not read until shape ends */
+    uint64_t shaped_ms;             /* since when the same message has been waiting; 0: none does */
+    struct timer shape;
     struct span device_id;
     char *text; /* device id, generation id, model id */
 };
@@ -124,7 +130,8 @@ struct telemetry_source session_source(const struct session *s);
 
 /* Filters that outlive the link (clean session 0). Reads on the worker; one write of a session at a time, of the newest state. */
 MUST_USE enum err session_load_filters(struct session *s, bool *ret_present);
-void session_store_filters(struct session *s);
+/* OK: ops->stored follows, from the loop, once the newest state is on disk. */
+MUST_USE enum err session_store_filters(struct session *s);
 void session_forget_filters(struct session *s);
 
 /* Hooks of the frame and of the domain. */

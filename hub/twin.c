@@ -43,27 +43,6 @@ void twin_etag_text(uint64_t etag, char dst[TWIN_ETAG_SIZE])
     ASSERT(ok);
 }
 
-static void add_time(struct buf *b, const char *name, int64_t us)
-{
-    char iso[TIME_ISO_SIZE];
-    if (us == 0) {
-        buf_addf(b, ",\"%s\":\"0001-01-01T00:00:00Z\"", name);
-    } else {
-        time_iso7(us, iso);
-        buf_addf(b, ",\"%s\":\"%s\"", name, iso);
-    }
-}
-
-static void add_text(struct buf *b, const char *head, struct span s)
-{
-    buf_add_str(b, head);
-    if (s.p == NULL) {
-        buf_add_str(b, "null");
-    } else {
-        json_write_str(b, s);
-    }
-}
-
 static void add_identity(struct worker *w, const struct device *stored, const struct twin *t,
                          struct buf *b)
 {
@@ -73,21 +52,21 @@ static void add_identity(struct worker *w, const struct device *stored, const st
     notes_merge(hub_of(w)->registry, &seen);
     twin_etag_text(t->etag, etag);
     registry_etag_text(d->etag, device_etag);
-    add_text(b, "{\"deviceId\":", d->id);
+    registry_add_text(b, "{\"deviceId\":", d->id);
     buf_addf(b, ",\"etag\":\"%s\",\"deviceEtag\":\"%s\",\"status\":\"%s\"", etag, device_etag,
              d->is_enabled ? "enabled" : "disabled");
     if (d->status_reason.p != NULL) {
-        add_text(b, ",\"statusReason\":", d->status_reason);
+        registry_add_text(b, ",\"statusReason\":", d->status_reason);
     }
-    add_time(b, "statusUpdateTime", d->status_updated_us);
+    registry_add_time(b, "statusUpdateTime", d->status_updated_us);
     buf_addf(b, ",\"connectionState\":\"%s\"",
              directory_is_connected(hub_of(w)->directory, d->identity) ? "Connected"
                                                                        : "Disconnected");
-    add_time(b, "lastActivityTime", d->last_activity_us);
+    registry_add_time(b, "lastActivityTime", d->last_activity_us);
     buf_addf(b, ",\"cloudToDeviceMessageCount\":0,\"authenticationType\":\"%s\"",
              auth_type_name(d->auth));
-    add_text(b, ",\"x509Thumbprint\":{\"primaryThumbprint\":", d->thumbprint[0]);
-    add_text(b, ",\"secondaryThumbprint\":", d->thumbprint[1]);
+    registry_add_text(b, ",\"x509Thumbprint\":{\"primaryThumbprint\":", d->thumbprint[0]);
+    registry_add_text(b, ",\"secondaryThumbprint\":", d->thumbprint[1]);
     buf_add_u8(b, '}');
 }
 
@@ -96,7 +75,7 @@ enum err twin_to_json(struct worker *w, const struct device *d, const struct twi
 {
     add_identity(w, d, t, b);
     if (with_model) {
-        add_text(b, ",\"modelId\":", d->model_id.p != NULL ? d->model_id : SPAN_LIT(""));
+        registry_add_text(b, ",\"modelId\":", d->model_id.p != NULL ? d->model_id : SPAN_LIT(""));
     }
     buf_addf(b, ",\"version\":%llu", (unsigned long long)t->version);
     if (t->tags.p != NULL) {

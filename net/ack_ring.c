@@ -74,6 +74,12 @@ enum err ack_ring_push(struct ack_ring *r, uint16_t packet_id, uint32_t *ret_slo
     return OK;
 }
 
+void ack_ring_unpush(struct ack_ring *r)
+{
+    ASSERT(r->n > 0 && at(r, r->first + r->n - 1u)->held == NULL);
+    r->n--;
+}
+
 void ack_ring_ack(struct ack_ring *r, uint32_t slot)
 {
     struct ack_slot *s = find(r, slot);

@@ -36,6 +36,8 @@ struct ack_ring {
 void ack_ring_done(struct ack_ring *r);
 bool ack_ring_is_full(const struct ack_ring *r);
 MUST_USE enum err ack_ring_push(struct ack_ring *r, uint16_t packet_id, uint32_t *ret_slot);
+/* Takes back the newest, which nothing waits for. */
+void ack_ring_unpush(struct ack_ring *r);
 /* Slots that are gone already are ignored. */
 void ack_ring_ack(struct ack_ring *r, uint32_t slot);
 /* The packet waits for slot; E_NOT_FOUND: that slot has been taken out, write at once. */

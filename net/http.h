@@ -18,8 +18,8 @@
  *             operation keeps `http_rq_handle(rq)`; http_rq_of(loop, handle) gives NULL when the client has gone: then
  *             the answer is dropped, the submitted work still done.
  * Threads     the loop's.
- * Limits      LIMIT_HTTP_HEAD and LIMIT_HTTP_HEADERS (431), LIMIT_HTTP_HEAD_S and LIMIT_HTTP_BODY_S in total (408 and
- *             close), LIMIT_HTTP_IDLE_S between requests, the route's body limit. Content-Encoding: 415.
+ * Limits      LIMIT_HTTP_HEAD and LIMIT_HTTP_HEADERS (431), LIMIT_HTTP_HEAD_S and LIMIT_HTTP_BODY_S in total, and a
+ *             body at less than LIMIT_HTTP_BODY_RATE (408 and close), LIMIT_HTTP_IDLE_S between requests, the route's body limit. Content-Encoding: 415.
  *             Expect: 100-continue is honoured. No compression offered or accepted.
  *             A client that takes nothing of its answer for LIMIT_HTTP_IDLE_S is cut off. Work on a request has no
  *             deadline here.

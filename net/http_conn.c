@@ -125,6 +125,18 @@ static void late_request(struct http_conn *c)
     }
 }
 
+/* A body is late when its time is over, or when it drips: what is late because of us (checked input waits for room) is not. */
+static void watch_body(struct http_conn *c)
+{
+    uint64_t ms = loop_now_ms(c->server->loop) - c->body_ms;
+    bool drips = c->cleared == 0 && c->body.payload * 1000 < ms * LIMIT_HTTP_BODY_RATE;
+    if (ms >= LIMIT_HTTP_BODY_S * 1000u || (ms >= LIMIT_HTTP_BODY_GRACE_S * 1000u && drips)) {
+        late_request(c);
+        return;
+    }
+    wait_s(c, ms < LIMIT_HTTP_BODY_GRACE_S * 1000u ? LIMIT_HTTP_BODY_GRACE_S : 1);
+}
+
 static void on_timer(struct timer *t)
 {
     struct http_conn *c = CONTAINER_OF(t, struct http_conn, timer);
@@ -145,7 +157,7 @@ static void on_timer(struct timer *t)
         }
         break;
     case HTTP_S_BODY:
-        late_request(c);
+        watch_body(c);
         break;
     case HTTP_S_ANSWER:
         c->server->stats.timeouts++;
@@ -228,9 +240,10 @@ size_t http_conn_begin_body(struct http_conn *c, struct span prefix, struct span
 {
     c->state = HTTP_S_BODY;
     c->cleared = 0;
+    c->body_ms = loop_now_ms(c->server->loop);
     size_t n = take_body(c, prefix, behind);
     if (c->state == HTTP_S_BODY && !c->is_closing) {
-        wait_s(c, LIMIT_HTTP_BODY_S);
+        watch_body(c);
     }
     return n;
 }

@@ -135,13 +135,52 @@ static void test_slow_loris(void **state UNUSED)
     dawdle("G", 'E', LIMIT_HTTP_HEAD_S, "408 closed");
     dawdle("GET /things HTTP/1.1\r\n" H "X: ", 'y', LIMIT_HTTP_HEAD_S, "408 closed");
     dawdle(GET("/things") "G", 'E', LIMIT_HTTP_HEAD_S, "200 408 closed");
-    dawdle("PUT /things/a HTTP/1.1\r\n" H "Content-Length: 64\r\n\r\n", 'x', LIMIT_HTTP_BODY_S,
-           "408 closed");
+    dawdle("PUT /things/a HTTP/1.1\r\n" H "Content-Length: 64\r\n\r\n", 'x',
+           LIMIT_HTTP_BODY_GRACE_S, "408 closed");
     dawdle("PUT /things/a HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n40\r\n", 'x',
-           LIMIT_HTTP_BODY_S, "408 closed");
+           LIMIT_HTTP_BODY_GRACE_S, "408 closed");
     /* Refused already: its answer waits for the end of the body, which never comes. */
     dawdle("PUT /things/a HTTP/1.1\r\n" H "Authorization: no\r\nContent-Length: 64\r\n\r\n", 'x',
-           LIMIT_HTTP_BODY_S, "closed");
+           LIMIT_HTTP_BODY_GRACE_S, "closed");
+}
+
+/* A body has a least rate from LIMIT_HTTP_BODY_GRACE_S on, and an end however fast it is (threat N2). */
+static void test_slow_body(void **state UNUSED)
+{
+    static const struct {
+        unsigned a_second, seconds; /* sent so */
+        const char *want;
+    } rows[] = {
+        {LIMIT_HTTP_BODY_RATE, LIMIT_HTTP_BODY_GRACE_S + 2, "200"},
+        {LIMIT_HTTP_BODY_RATE - 1, LIMIT_HTTP_BODY_GRACE_S - 1,
+         "200"}, /* short: it was there in time */
+        {LIMIT_HTTP_BODY_RATE - 1, LIMIT_HTTP_BODY_GRACE_S + 2, "408 closed"},
+        {LIMIT_HTTP_BODY_RATE, LIMIT_HTTP_BODY_S + 1, "408 closed"},
+    };
+    static uint8_t body[LIMIT_HTTP_BODY_RATE];
+    memset(body, 'x', sizeof(body));
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct fx_client c;
+        char head[200];
+        fx_connect(&c);
+        (void)snprintf(head, sizeof(head),
+                       "POST /things HTTP/1.1\r\n" H "Content-Length: %u\r\n\r\n",
+                       rows[i].a_second * rows[i].seconds);
+        fx_say_str(&c, head);
+        for (unsigned s = 0; s < rows[i].seconds; s++) {
+            fx_say(&c, span_of(body, rows[i].a_second));
+            if (s + 1 < rows[i].seconds) {
+                fx_advance(1000);
+            }
+        }
+        fx_hear(&c);
+        fx_advance(LIMIT_HTTP_LINGER_MS);
+        fx_hear(&c);
+        if (strcmp(fx_summary(&c), rows[i].want) != 0) {
+            fail_msg("row %zu: %s", i, fx_summary(&c));
+        }
+        fx_disconnect(&c);
+    }
 }
 
 /* The first byte of the first head does not renew the time that began with the connection. */
@@ -453,6 +492,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_client_gone, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_gone_in_body, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_slow_loris, fx_setup, fx_teardown),
+        cmocka_unit_test_setup_teardown(test_slow_body, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_late_first_byte, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_idle, fx_setup, fx_teardown),
         cmocka_unit_test_setup_teardown(test_stalled_reader, fx_setup, fx_teardown),

@@ -64,6 +64,7 @@ struct http_conn {
     struct http_body body;   /* where the request in work ends */
     size_t cleared;      /* bytes at the front of the input that were checked, but not yet fed */
     size_t scanned;      /* of an incomplete head, already searched for its end */
+    uint64_t body_ms;    /* when the body began */
     bool has_head_bytes; /* a head has begun: LIMIT_HTTP_HEAD_S runs */
     bool has_unread;     /* on_bytes left something behind */
     bool was_used;       /* had a request already */

@@ -84,7 +84,8 @@ static void on_stream_close(struct stream *s, void *arg, enum err why)
 
 bool mlink_takes_packets(const struct mlink *l)
 {
-    return l->state != ML_CLOSED && !l->paused && !l->draining && !ack_ring_is_full(&l->ring);
+    return l->state != ML_CLOSED && !l->paused && !l->is_holding && !l->draining &&
+           !ack_ring_is_full(&l->ring);
 }
 
 void mlink_update_reading(struct mlink *l)
@@ -156,6 +157,48 @@ void mlink_ack(struct mlink *l, mlink_slot slot)
 void mlink_pause(struct mlink *l, bool paused)
 {
     l->paused = paused;
+    mlink_update_reading(l);
+}
+
+/* --- answers that wait for the endpoint ------------------------------------------------------- */
+
+static void tell_subscribed(struct mlink *l, bool is_suback)
+{
+    if (is_suback && l->state == ML_READY && l->h->on_subscribed != NULL) {
+        l->h->on_subscribed(l, l->arg);
+    }
+}
+
+void mlink_answer(struct mlink *l, struct packet *p, bool is_suback)
+{
+    if (!l->is_holding) {
+        packet_send(l, p);
+        tell_subscribed(l, is_suback);
+        return;
+    }
+    struct span text = buf_span(&p->b);
+    ASSERT(text.n <= sizeof(l->answer)); /* small, so it never needed memory */
+    memcpy(l->answer, text.p, text.n);
+    l->n_answer = (uint8_t)text.n;
+    l->is_suback = is_suback;
+}
+
+void mlink_hold_answer(struct mlink *l)
+{
+    l->is_holding = true;
+}
+
+void mlink_release_answer(struct mlink *l)
+{
+    if (!l->is_holding) {
+        return;
+    }
+    l->is_holding = false;
+    if (l->state == ML_CLOSED) {
+        return;
+    }
+    stream_write(l->s, span_of(l->answer, l->n_answer));
+    tell_subscribed(l, l->is_suback);
     mlink_update_reading(l);
 }
 

@@ -31,7 +31,8 @@ typedef uint32_t mlink_slot;
 struct mlink_handler {
     /* Spans live for the call only. Answer with mlink_connack, now or later. */
     void (*on_connect)(struct mlink *l, void *arg, const struct mqtt_connect *c);
-    /* QoS 0 and 1. p is borrowed for the call. An error closes the link with that reason. */
+    /* QoS 0 and 1. p is borrowed for the call. An error closes the link with that reason. E_AGAIN: not taken; the
+     * endpoint has paused the link, and when it ends the pause the same packet comes again (with another slot). */
     enum err (*on_publish)(struct mlink *l, void *arg, const struct mqtt_publish *p,
                            mlink_slot slot, struct err_info *info);
     /* One filter at a time, in order: gives the SUBACK code (0, 1, 0x80). E_CLOSED: send the SUBACK with
@@ -61,6 +62,10 @@ void mlink_connack(struct mlink *l, uint8_t code, bool session_present);
 /* CONNACK of MQTT 5 with reason 0x84, then close (level 5 clients). */
 void mlink_connack_v5_refuse(struct mlink *l);
 void mlink_ack(struct mlink *l, mlink_slot slot);
+/* Inside on_subscribe or on_unsubscribe: the SUBACK or UNSUBACK of this packet waits, and nothing more is taken, until
+ * mlink_release_answer. Not for a filter that is answered with an error. */
+void mlink_hold_answer(struct mlink *l);
+void mlink_release_answer(struct mlink *l);
 /* topic and payload are copied. qos 1: *ret_packet_id (not in flight, 1..65535); E_QUEUE_FULL when
  * LIMIT_MQTT_INFLIGHT_OUT are unacknowledged. */
 MUST_USE enum err mlink_publish(struct mlink *l, struct span topic, struct span payload,

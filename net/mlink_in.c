@@ -32,7 +32,11 @@ static enum err on_publish(struct mlink *l, uint8_t first, struct span body, str
     if (p.qos == 1 && (e = ack_ring_push(&l->ring, p.packet_id, &slot)) != OK) {
         return e;
     }
-    return l->h->on_publish(l, l->arg, &p, slot, info);
+    e = l->h->on_publish(l, l->arg, &p, slot, info);
+    if (e == E_AGAIN && slot != MLINK_NO_SLOT) {
+        ack_ring_unpush(&l->ring);
+    }
+    return e;
 }
 
 static enum err on_puback(struct mlink *l, uint8_t first, struct span body, struct err_info *info)
@@ -81,9 +85,10 @@ static enum err on_subscribe(struct mlink *l, uint8_t first, struct span body,
     }
     struct packet p;
     mqtt_suback_write(packet_init(&p, PACKET_SMALL), id, span_of(codes, count));
-    packet_send(l, &p);
-    if (e == OK && l->h->on_subscribed != NULL) {
-        l->h->on_subscribed(l, l->arg);
+    if (e == OK) {
+        mlink_answer(l, &p, true);
+    } else {
+        packet_send(l, &p);
     }
     return e;
 }
@@ -104,7 +109,7 @@ static enum err on_unsubscribe(struct mlink *l, uint8_t first, struct span body,
     }
     struct packet p;
     mqtt_unsuback_write(packet_init(&p, PACKET_SMALL), id);
-    packet_send(l, &p);
+    mlink_answer(l, &p, false);
     return OK;
 }
 
@@ -148,20 +153,26 @@ static const struct {
 };
 /* clang-format on */
 
-static void on_packet(struct mlink *l, uint8_t first, struct span body)
+/* False: the endpoint wants to see it again. */
+static bool on_packet(struct mlink *l, uint8_t first, struct span body)
 {
     enum mqtt_type type = mqtt_type_of(first);
     struct err_info info = {.err = OK};
     if ((packet_rules[type].states & l->state) == 0) {
         (void)err_set(&info, E_MALFORMED, "packet of type %u is not allowed now", (unsigned)type);
         mlink_close_with(l, E_MALFORMED, &info);
-        return;
+        return true;
     }
     l->last_in_ms = loop_now_ms(l->s->loop);
     enum err e = packet_rules[type].fn(l, first, body, &info);
+    if (e == E_AGAIN) {
+        ASSERT(l->paused || l->state == ML_CLOSED);
+        return false;
+    }
     if (e != OK) {
         mlink_close_with(l, e == E_TRUNCATED ? E_MALFORMED : e, &info);
     }
+    return true;
 }
 
 size_t mlink_on_bytes(struct stream *s, void *arg, struct span in)
@@ -183,7 +194,10 @@ size_t mlink_on_bytes(struct stream *s, void *arg, struct span in)
             mlink_close(l, e == E_TRUNCATED ? E_MALFORMED : e, "packet is not one of MQTT 3.1.1");
             break;
         }
-        on_packet(l, first, body);
+        if (!on_packet(l, first, body)) {
+            s->want = MAX(used, LIMIT_CONN_IN);
+            break;
+        }
         at += used;
     }
     if (l->state == ML_CLOSED) {

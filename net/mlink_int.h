@@ -14,6 +14,8 @@ enum mlink_state {
     ML_CLOSED = 8, /* the stream is closing; on_close has yet to come */
 };
 
+#define MLINK_ANSWER_MAX 24u
+
 struct mlink {
     struct stream *s;
     const struct mlink_handler *h;
@@ -36,7 +38,13 @@ struct mlink {
     bool paused : 1;     /* by the endpoint */
     bool draining : 1;   /* no new work */
     bool is_stopped : 1; /* what the stream was told last */
+    bool is_holding : 1; /* the answer below waits for the endpoint */
+    bool is_suback : 1;
+    uint8_t n_answer;
+    uint8_t answer[MLINK_ANSWER_MAX];
 };
+
+_Static_assert(MQTT_HEAD_MAX + 2 + LIMIT_MQTT_FILTERS <= MLINK_ANSWER_MAX, "a SUBACK fits");
 
 #define PACKET_SMALL 512u
 /* A packet under construction: small ones on the stack. */
@@ -50,7 +58,9 @@ struct buf *packet_init(struct packet *p, size_t need);
 void packet_send(struct mlink *l, struct packet *p);
 /* Once; write_acks first, on_close later from the loop. info may be NULL. */
 void mlink_close_with(struct mlink *l, enum err why, const struct err_info *info);
-/* Neither full, paused, draining nor closed. */
+/* SUBACK or UNSUBACK: at once, or when the endpoint says so. */
+void mlink_answer(struct mlink *l, struct packet *p, bool is_suback);
+/* Neither full, paused, holding an answer, draining nor closed. */
 bool mlink_takes_packets(const struct mlink *l);
 /* Tells the stream whether to go on reading. */
 void mlink_update_reading(struct mlink *l);

@@ -31,6 +31,8 @@ static struct {
     char last_filter[64];
     bool close_in_publish;
     bool any_id;
+    bool holds; /* answers to SUBSCRIBE and UNSUBSCRIBE */
+    int again;  /* so many PUBLISHes are not taken */
 } ep;
 
 static struct note dev; /* the device's stream */
@@ -57,6 +59,11 @@ static enum err on_publish(struct mlink *m, void *arg, const struct mqtt_publish
         assert_true(ep.n_slots < PENDING);
         ep.slots[ep.n_slots++] = slot;
     }
+    if (ep.again > 0) {
+        ep.again--;
+        mlink_pause(m, true);
+        return E_AGAIN;
+    }
     if (ep.ack_at_once) {
         mlink_ack(m, slot);
     }
@@ -70,8 +77,10 @@ static enum err on_publish(struct mlink *m, void *arg, const struct mqtt_publish
 static enum err on_subscribe(struct mlink *m, void *arg, struct span filter, uint8_t qos,
                              uint8_t *ret_code, struct err_info *info)
 {
-    (void)m;
     (void)arg;
+    if (ep.holds) {
+        mlink_hold_answer(m);
+    }
     if (span_is(filter, "bad/#")) {
         return err_set(info, E_CLOSED, "filter");
     }
@@ -91,8 +100,10 @@ static void on_subscribed(struct mlink *m, void *arg)
 
 static void on_unsubscribe(struct mlink *m, void *arg, struct span filter)
 {
-    (void)m;
     (void)arg;
+    if (ep.holds) {
+        mlink_hold_answer(m);
+    }
     assert_true(span_to_cstr(filter, ep.last_filter, sizeof(ep.last_filter)));
 }
 
@@ -380,6 +391,55 @@ static void subscribe_answers_each_filter_in_order(void **state)
     SAY("\xa2\x05\0\x08\0\1b");
     EXPECT("\xb0\2\0\x08");
     assert_string_equal(ep.last_filter, "b");
+}
+
+/* The answer waits for the endpoint, and so does everything behind it. */
+static void subscribe_answer_is_held(void **state)
+{
+    (void)state;
+    connect_ok();
+    ep.holds = true;
+    SAY("\x82\x06\0\7\0\1a\1"
+        "\xc0\0");
+    EXPECT("");
+    assert_int_equal(ep.subscribed, 0);
+    fake.ms += 100000; /* the silence is ours */
+    settle(l);
+    mlink_release_answer(ep.m);
+    EXPECT("\x90\3\0\7\1"
+           "\x30\x0a\0\7waiting!"
+           "\xd0\0");
+    SAY("\xa2\x05\0\x08\0\1b"
+        "\xc0\0");
+    EXPECT("");
+    mlink_release_answer(ep.m);
+    EXPECT("\xb0\2\0\x08"
+           "\xd0\0");
+    mlink_release_answer(ep.m);            /* nothing waits */
+    SAY("\x82\x0e\0\7\0\1a\1\0\5bad/#\0"); /* an error of the second does not wait for the first */
+    EXPECT("\x90\4\0\7\1\x80");
+    expect_closed(E_CLOSED);
+}
+
+/* Not taken now: it comes again, whole, behind the end of the pause, and its PUBACK once. */
+static void publish_comes_again(void **state)
+{
+    (void)state;
+    connect_ok();
+    ep.again = 2;
+    ep.ack_at_once = true;
+    for (uint16_t id = 1; id <= 3; id++) {
+        say_publish(id == 2 ? 0 : id, id == 2 ? 0 : 1);
+        settle(l);
+    }
+    EXPECT("");
+    assert_int_equal(ep.publishes, 1);
+    mlink_pause(ep.m, false);
+    EXPECT("");
+    assert_int_equal(ep.publishes, 2);
+    mlink_pause(ep.m, false);
+    EXPECT("\x40\2\0\1\x40\2\0\3");
+    assert_int_equal(ep.publishes, 5);
 }
 
 static void bad_filter_gets_its_code_then_the_end(void **state)
@@ -838,6 +898,8 @@ int main(void)
         T(endpoint_error_closes),
         T(peer_gone_without_disconnect),
         T(subscribe_answers_each_filter_in_order),
+        T(subscribe_answer_is_held),
+        T(publish_comes_again),
         T(bad_filter_gets_its_code_then_the_end),
         T(worse_filter_gets_no_answer),
         T(pipelined_publishes_are_acked_in_order),

@@ -18,6 +18,11 @@
 
 /* Where hub and DPS offer MQTT over WebSocket, subprotocol "mqtt" (docs/protocol/hub-mqtt.md 1). */
 #define WS_MQTT_PATH "/$iothub/websocket"
+#define WS_MQTT_PATH_ESCAPED "/%24iothub/websocket"
+static inline bool ws_is_mqtt_path(struct span raw_path)
+{
+    return span_is_nocase(raw_path, WS_MQTT_PATH) || span_is_nocase(raw_path, WS_MQTT_PATH_ESCAPED);
+}
 
 struct ws;
 /* is_server: frames from the peer must be masked, ours are not; a client masks. early: bytes that came

@@ -337,9 +337,15 @@ bool admin_list_next(struct admin_list *l)
     return true;
 }
 
-void admin_list_end(struct admin_list *l)
+void admin_list_answer(struct http_rq *rq, struct admin_list *l, enum err e)
 {
     buf_add_str(l->b, "],\"nextLink\":null}");
+    e = e != OK ? e : buf_err(l->b);
+    if (e != OK) {
+        admin_refuse(rq, e, NULL);
+    } else {
+        admin_answer_json(rq, 200, 0, NULL, buf_span(l->b));
+    }
 }
 
 /* --- writes -------------------------------------------------------------------------------------- */
@@ -440,4 +446,28 @@ void admin_submit(struct http_rq *rq, struct admin_op *op)
         return;
     }
     w->pending_ops++;
+}
+
+void admin_submit_delete(struct http_rq *rq, struct admin_op *op,
+                         enum err (*tx)(struct store_tx *tx, struct admin_op *op))
+{
+    if (op != NULL) {
+        op->tx = tx;
+        op->answer = admin_answer_deleted;
+        op->is_urgent = true;
+        admin_submit(rq, op);
+    }
+}
+
+bool admin_op_body(struct http_rq *rq, struct admin_op *op, const char *const *members,
+                   bool may_be_empty, struct json **ret)
+{
+    if (op == NULL) {
+        return false;
+    }
+    if (!admin_body(rq, members, may_be_empty, ret)) {
+        op_end(op);
+        return false;
+    }
+    return true;
 }

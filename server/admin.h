@@ -81,7 +81,8 @@ struct admin_list {
 void admin_list_begin(struct admin_list *l, struct buf *b, const struct admin_page *page);
 /* For each item: true when it is on the page; then append its JSON to b (the comma is there). */
 bool admin_list_next(struct admin_list *l);
-void admin_list_end(struct admin_list *l);
+/* Ends the list and answers with it; e: what went wrong while it was filled. */
+void admin_list_answer(struct http_rq *rq, struct admin_list *l, enum err e);
 
 /* --- writes --------------------------------------------------------------------------------- */
 struct admin_op {
@@ -108,6 +109,12 @@ void *admin_op_new(struct http_rq *rq, size_t size);
 void admin_submit(struct http_rq *rq, struct admin_op *op);
 /* The answer of a DELETE: 204. */
 void admin_answer_deleted(struct http_rq *rq, struct admin_op *op);
+/* A DELETE: tx is submitted, 204 answered, and the disk reserve may be used. op NULL: rq has been refused already. */
+void admin_submit_delete(struct http_rq *rq, struct admin_op *op,
+                         enum err (*tx)(struct store_tx *tx, struct admin_op *op));
+/* admin_body for a write: false also when op is NULL (rq has been refused); op is forgotten when it returns false. */
+bool admin_op_body(struct http_rq *rq, struct admin_op *op, const char *const *members,
+                   bool may_be_empty, struct json **ret);
 /* For one that was made and shall not be submitted after all (the body was bad): refuses rq and frees. */
 void admin_op_drop(struct http_rq *rq, struct admin_op *op, enum err e,
                    const struct err_info *info);

@@ -150,13 +150,7 @@ static void cert_list(struct http_rq *rq)
         }
         ca_row_done(&rows[i]);
     }
-    admin_list_end(&list);
-    e = e != OK ? e : buf_err(&b);
-    if (e != OK) {
-        admin_refuse(rq, e, NULL);
-        return;
-    }
-    admin_answer_json(rq, 200, 0, NULL, buf_span(&b));
+    admin_list_answer(rq, &list, e);
 }
 
 /* --- PUT -------------------------------------------------------------------------------------------- */
@@ -264,11 +258,7 @@ static void cert_put(struct http_rq *rq)
     AUTO(json_free_p) struct json *body = NULL;
     struct err_info info = {0};
     struct cert_op *o = cert_op_new(rq);
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, known, false, &body)) {
-        admin_op_forget(&o->op);
+    if (!admin_op_body(rq, o != NULL ? &o->op : NULL, known, false, &body)) {
         return;
     }
     enum err e = read_put(worker_of_rq(rq), body, o, &info);
@@ -305,12 +295,7 @@ static enum err tx_delete(struct store_tx *tx, struct admin_op *op)
 static void cert_delete(struct http_rq *rq)
 {
     struct cert_op *o = cert_op_new(rq);
-    if (o != NULL) {
-        o->op.tx = tx_delete;
-        o->op.answer = admin_answer_deleted;
-        o->op.is_urgent = true;
-        admin_submit(rq, &o->op);
-    }
+    admin_submit_delete(rq, o != NULL ? &o->op : NULL, tx_delete);
 }
 
 /* --- proof of possession ------------------------------------------------------------------------------ */
@@ -337,11 +322,7 @@ static void cert_generate_code(struct http_rq *rq)
     AUTO(json_free_p) struct json *body = NULL;
     static const char *const none[] = {NULL};
     struct cert_op *o = cert_op_new(rq);
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, none, true, &body)) {
-        admin_op_forget(&o->op);
+    if (!admin_op_body(rq, o != NULL ? &o->op : NULL, none, true, &body)) {
         return;
     }
     proof_code_new(o->code);
@@ -426,11 +407,7 @@ static void cert_verify(struct http_rq *rq)
     AUTO(json_free_p) struct json *body = NULL;
     struct err_info info = {0};
     struct cert_op *o = cert_op_new(rq);
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, known, true, &body)) {
-        admin_op_forget(&o->op);
+    if (!admin_op_body(rq, o != NULL ? &o->op : NULL, known, true, &body)) {
         return;
     }
     enum err e = prepare_verify(rq, o, body, &info);

@@ -113,11 +113,7 @@ void admin_policy_list_keys(struct http_rq *rq)
     static const char *const none[] = {NULL};
     AUTO(json_free_p) struct json *body = NULL;
     struct policy_op *o = policy_op_new(rq);
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, none, true, &body)) {
-        admin_op_forget(&o->op);
+    if (!admin_op_body(rq, o != NULL ? &o->op : NULL, none, true, &body)) {
         return;
     }
     o->op.tx = tx_list_keys;
@@ -144,11 +140,7 @@ void admin_policy_regenerate(struct http_rq *rq)
     struct err_info info = {0};
     size_t word = 0;
     struct policy_op *o = policy_op_new(rq);
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, known, false, &body)) {
-        admin_op_forget(&o->op);
+    if (!admin_op_body(rq, o != NULL ? &o->op : NULL, known, false, &body)) {
         return;
     }
     enum err e;

@@ -117,13 +117,7 @@ static void policy_list(struct http_rq *rq)
             buf_add_u8(&b, '}');
         }
     }
-    admin_list_end(&list);
-    e = e != OK ? e : buf_err(&b);
-    if (e != OK) {
-        admin_refuse(rq, e, NULL);
-        return;
-    }
-    admin_answer_json(rq, 200, 0, NULL, buf_span(&b));
+    admin_list_answer(rq, &list, e);
 }
 
 /* --- transactions ------------------------------------------------------------------------------------- */
@@ -266,11 +260,7 @@ static void policy_put(struct http_rq *rq)
     AUTO(json_free_p) struct json *body = NULL;
     struct err_info info = {0};
     struct policy_op *o = policy_op_new(rq);
-    if (o == NULL) {
-        return;
-    }
-    if (!admin_body(rq, known, false, &body)) {
-        admin_op_forget(&o->op);
+    if (!admin_op_body(rq, o != NULL ? &o->op : NULL, known, false, &body)) {
         return;
     }
     enum err e;
@@ -288,12 +278,7 @@ static void policy_put(struct http_rq *rq)
 static void policy_delete(struct http_rq *rq)
 {
     struct policy_op *o = policy_op_new(rq);
-    if (o != NULL) {
-        o->op.tx = tx_delete;
-        o->op.answer = admin_answer_deleted;
-        o->op.is_urgent = true;
-        admin_submit(rq, &o->op);
-    }
+    admin_submit_delete(rq, o != NULL ? &o->op : NULL, tx_delete);
 }
 
 const struct http_route admin_policy_routes[] = {
