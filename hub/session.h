@@ -84,8 +84,8 @@ struct session {
     size_t n_reports, report_bytes;
     size_t n_appends, append_bytes; /* telemetry not home yet: hub/mqtt.c */
     bool is_held;                   /* so much of it that the link is not read */
-    bool is_shaped;                 /* the log took no more: the link is not read until shape ends */
-    uint64_t shaped_ms;             /* since when the same message has been waiting; 0: none does */
+    bool is_shaped;     /* the log took no more: the link is not read until shape ends */
+    uint64_t shaped_ms; /* since when the same message has been waiting; 0: none does */
     struct timer shape;
     struct span device_id;
     char *text; /* device id, generation id, model id */

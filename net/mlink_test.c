@@ -755,6 +755,7 @@ static void keep_alive_is_one_and_a_half(void **state)
     assert_false(ep.is_clean);
 }
 
+/* hub-mqtt:M13 */
 static void keep_alive_has_a_cap(void **state)
 {
     static const char *const connects[] = {"\0\0", "\xff\xff"};
