@@ -33,6 +33,7 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/directory.c \
 	%D%/session.h \
 	%D%/session.c \
+	%D%/session_filters.c \
 	%D%/metrics.h \
 	%D%/mqtt.h \
 	%D%/mqtt.c \
