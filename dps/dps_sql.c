@@ -124,6 +124,7 @@ static enum err read_hub(struct q *q, struct arena *a, struct hub_row *ret)
         .applies = q_col_i64(q, 7) != 0,
         .weight = (uint16_t)q_col_i64(q, 8),
         .latency_ms = q_col_null(q, 9) ? -1 : q_col_i64(q, 9),
+        .is_draining = q_col_i64(q, 10) != 0,
     };
     char *fold = arena_str(a, r.host);
     if (fold == NULL || c.err != OK) {
@@ -175,6 +176,7 @@ enum err sql_hub_put(struct db *db, const struct hub_row *row)
     } else {
         q_null(&q, 10);
     }
+    q_i64(&q, 11, row->is_draining);
     return q_run(&q, NULL);
 }
 
@@ -385,18 +387,21 @@ static enum err read_reg(struct q *q, struct arena *a, struct reg_row *ret)
         .error_code = (unsigned)q_col_i64(q, 13),
         .error_text = copy(&c, q_col(q, 14)),
         .op_id = copy(&c, q_col(q, 15)),
-        .op_open = q_col_i64(q, 16) != 0,
+        .op_open = (enum reg_open)q_col_i64(q, 16),
         .op_hub = copy(&c, q_col(q, 17)),
         .op_device_id = copy(&c, q_col(q, 18)),
         .op_cred = copy(&c, q_col(q, 19)),
         .op_reset = q_col_i64(q, 20) != 0,
         .op_substatus = (enum reg_substatus)q_col_i64(q, 21),
+        .op_todo = (unsigned)q_col_i64(q, 22),
+        .op_flags = (unsigned)q_col_i64(q, 23),
+        .op_from = copy(&c, q_col(q, 24)),
     };
     if (c.err != OK) {
         return c.err;
     }
     if (r.status >= REG_STATUSES || r.substatus >= REG_SUBSTATUSES ||
-        r.op_substatus >= REG_SUBSTATUSES) {
+        r.op_substatus >= REG_SUBSTATUSES || r.op_open > OP_SETTLING) {
         return E_CORRUPT;
     }
     *ret = r;
@@ -461,12 +466,15 @@ enum err sql_reg_put(struct db *db, const struct reg_row *row)
     q_i64(&q, 14, row->error_code);
     put_text(&q, 15, row->error_text);
     q_text(&q, 16, row->op_id);
-    q_i64(&q, 17, row->op_open);
+    q_i64(&q, 17, (int64_t)row->op_open);
     put_text(&q, 18, row->op_hub);
     put_text(&q, 19, row->op_device_id);
     put_blob(&q, 20, row->op_cred);
     q_i64(&q, 21, row->op_reset);
     q_i64(&q, 22, (int64_t)row->op_substatus);
+    q_i64(&q, 23, row->op_todo);
+    q_i64(&q, 24, row->op_flags);
+    put_text(&q, 25, row->op_from);
     return q_run(&q, NULL);
 }
 
@@ -483,6 +491,7 @@ enum err sql_reg_finish(struct db *db, const struct reg_row *row)
     put_text(&q, 8, row->device_id);
     q_i64(&q, 9, row->error_code);
     put_text(&q, 10, row->error_text);
+    q_i64(&q, 11, row->op_flags & REG_F_MORE);
     return q_run(&q, NULL);
 }
 
@@ -499,6 +508,96 @@ enum err sql_reg_del_of(struct db *db, int64_t enrollment, uint64_t limit, int64
     q_i64(&q, 1, enrollment);
     q_i64(&q, 2, (int64_t)limit);
     return q_run(&q, ret_deleted);
+}
+
+/* --- what some registrations have besides ----------------------------------------------------------- */
+
+enum err sql_more_get(struct db *db, struct arena *a, struct span fold, struct reg_more *ret)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_MORE_GET);
+    struct copier c = {a, OK};
+    q_text(&q, 1, fold);
+    enum err e = need_row(&q);
+    if (e != OK) {
+        return e;
+    }
+    struct reg_more m = {
+        .payload = copy(&c, q_col(&q, 0)),
+        .leaf = copy(&c, q_col(&q, 1)),
+        .csr = copy(&c, q_col(&q, 2)),
+        .csr_form = (unsigned)q_col_i64(&q, 3),
+        .chain = copy(&c, q_col(&q, 4)),
+        .twin = copy(&c, q_col(&q, 5)),
+        .initial_twin = copy(&c, q_col(&q, 6)),
+        .answer = copy(&c, q_col(&q, 7)),
+        .tpm_srk = copy(&c, q_col(&q, 8)),
+        .tpm_blob = copy(&c, q_col(&q, 9)),
+        .tpm_key = copy(&c, q_col(&q, 10)),
+    };
+    if (c.err == OK) {
+        *ret = m;
+    }
+    return c.err;
+}
+
+enum err sql_more_put(struct db *db, struct span fold, const struct reg_more *more)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_MORE_PUT);
+    q_text(&q, 1, fold);
+    put_text(&q, 2, more->payload);
+    put_blob(&q, 3, more->leaf);
+    put_blob(&q, 4, more->csr);
+    q_i64(&q, 5, more->csr_form);
+    put_blob(&q, 6, more->chain);
+    put_text(&q, 7, more->twin);
+    put_text(&q, 8, more->initial_twin);
+    put_text(&q, 9, more->answer);
+    put_blob(&q, 10, more->tpm_srk);
+    put_blob(&q, 11, more->tpm_blob);
+    put_blob(&q, 12, more->tpm_key);
+    return q_run(&q, NULL);
+}
+
+enum err sql_more_del(struct db *db, struct span fold)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_MORE_DEL);
+    q_text(&q, 1, fold);
+    return q_run(&q, NULL);
+}
+
+/* --- calls owed to hubs ------------------------------------------------------------------------------ */
+
+enum err sql_left_add(struct db *db, const struct left_row *row)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_LEFT_ADD);
+    q_i64(&q, 1, (int64_t)row->what);
+    q_text(&q, 2, row->rid);
+    q_text(&q, 3, row->hub);
+    q_text(&q, 4, row->device_id);
+    q_text(&q, 5, row->owner);
+    q_i64(&q, 6, row->sequence);
+    return q_run(&q, NULL);
+}
+
+enum err sql_left_page(struct db *db, int64_t after, uint64_t limit, sql_left_fn fn, void *arg)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_LEFT_PAGE);
+    enum err e = OK;
+    q_i64(&q, 1, after);
+    q_i64(&q, 2, (int64_t)limit);
+    while (e == OK && q_step(&q)) {
+        const struct left_row row = {
+            .id = q_col_i64(&q, 0),
+            .what = (enum left_what)q_col_i64(&q, 1),
+            .rid = q_col(&q, 2),
+            .hub = q_col(&q, 3),
+            .device_id = q_col(&q, 4),
+            .owner = q_col(&q, 5),
+            .sequence = q_col_i64(&q, 6),
+        };
+        e = row.what < LEFT_WHATS ? fn(arg, &row) : E_CORRUPT;
+    }
+    return e != OK ? e : q_err(&q);
 }
 
 /* --- operations that were replaced, groups that were deleted --------------------------------------- */
@@ -544,6 +643,11 @@ static enum err by_id(struct db *db, enum sql_id sql, int64_t id)
     AUTO(q_end) struct q q = begin(db, sql);
     q_i64(&q, 1, id);
     return q_run(&q, NULL);
+}
+
+enum err sql_left_del(struct db *db, int64_t id)
+{
+    return by_id(db, SQL_LEFT_DEL, id);
 }
 
 enum err sql_dead_add(struct db *db, int64_t id)

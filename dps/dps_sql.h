@@ -29,6 +29,7 @@ struct hub_row {
     bool applies;
     uint16_t weight;
     int64_t latency_ms; /* -1: not known */
+    bool is_draining;   /* takes no new device; its devices leave at their next registration */
 };
 MUST_USE enum err sql_hub_get(struct db *db, struct arena *a, struct span fold,
                               struct hub_row *ret);
@@ -102,6 +103,29 @@ enum reg_status {
     REG_STATUSES
 };
 enum reg_substatus { SUB_NONE, SUB_INITIAL, SUB_MIGRATED, SUB_RESET, SUB_BACK, REG_SUBSTATUSES };
+/* What is left to do of an operation, in this order; a bit is cleared when its result is committed (dps/driver.h). */
+enum reg_step {
+    STEP_ASK = 1,    /* custom allocation: the webhook */
+    STEP_ISSUE = 2,  /* a certificate for the CSR */
+    STEP_PROBE = 4,  /* a move: can the new hub be reached, may it take the device? */
+    STEP_FREEZE = 8, /* a move: disabled at the old hub */
+    STEP_TWIN = 16,  /* a move that migrates: the old hub's twin */
+    STEP_CREATE = 32,
+    STEP_THAW = 64, /* the move failed: enabled at the old hub again */
+};
+enum reg_flag {
+    /* dps-service-rest.md B5; with neither bit the device keeps its hub. */
+    REG_F_MAY_MOVE = 1,
+    REG_F_MIGRATES = 2,
+    REG_F_MORE = 4, /* there is a registration_more */
+    REG_F_SUSPENDED =
+        8, /* it was disabled at the old hub by someone else: stays so at the new one */
+};
+enum reg_open {
+    OP_CLOSED,
+    OP_OPEN,
+    OP_SETTLING, /* told as failed, and STEP_THAW is owed to op_from */
+};
 struct reg_row {
     struct span fold, rid;
     int64_t enrollment;
@@ -118,12 +142,16 @@ struct reg_row {
     unsigned error_code;
     struct span error_text;
     struct span op_id;
-    bool op_open;
+    enum reg_open op_open;
     struct span op_hub, op_device_id; /* of the intent */
     /* X.509: SHA-256 of the leaf. Symmetric group: the form of the id from which the device derived its keys. */
     struct span op_cred;
     bool op_reset;
     enum reg_substatus op_substatus;
+    unsigned op_todo;  /* enum reg_step */
+    unsigned op_flags; /* enum reg_flag */
+    /* The hub that may hold the device disabled by us: the one that it leaves, or that an earlier move left unsettled. */
+    struct span op_from;
 };
 /* A record whose enrollment is gone is not there. */
 MUST_USE enum err sql_reg_get(struct db *db, struct arena *a, struct span fold,
@@ -139,6 +167,41 @@ MUST_USE enum err sql_reg_finish(struct db *db, const struct reg_row *row);
 MUST_USE enum err sql_reg_del(struct db *db, struct span fold);
 MUST_USE enum err sql_reg_del_of(struct db *db, int64_t enrollment, uint64_t limit,
                                  int64_t *ret_deleted);
+
+/* What only some registrations bring or get. Empty: none. */
+struct reg_more {
+    struct span payload; /* JSON text that the device sent; for the webhook */
+    struct span leaf;    /* DER that the device presented; for the webhook */
+    struct span csr;     /* DER of the PKCS#10 */
+    unsigned
+        csr_form; /* 1: clientCertificateCsr, the answer is PEM; 2: csr, an array of base64 DER */
+    struct span chain; /* issued certificates, DER after DER, leaf first */
+    struct span twin;  /* of the old hub, JSON text as GET /provision/devices gave it */
+    struct span initial_twin,
+        answer;           /* of the webhook, JSON texts; answer: payload for the device */
+    struct span tpm_srk;  /* TPM2B_PUBLIC */
+    struct span tpm_blob; /* the key wrapped for that TPM (dps-tpm.md 4) */
+    struct span tpm_key;  /* the key, sealed; gone when the operation ends */
+};
+MUST_USE enum err sql_more_get(struct db *db, struct arena *a, struct span fold,
+                               struct reg_more *ret);
+MUST_USE enum err sql_more_put(struct db *db, struct span fold, const struct reg_more *more);
+MUST_USE enum err sql_more_del(struct db *db, struct span fold);
+
+/* A call owed to a hub after the operation's end was told. */
+enum left_what { LEFT_DELETE, LEFT_ENABLE, LEFT_WHATS };
+struct left_row {
+    int64_t id; /* of sql_left_add: not read */
+    enum left_what what;
+    struct span rid; /* for the log */
+    struct span hub, device_id, owner;
+    int64_t sequence; /* hub/http_provision.h */
+};
+MUST_USE enum err sql_left_add(struct db *db, const struct left_row *row);
+typedef enum err (*sql_left_fn)(void *arg, const struct left_row *row);
+MUST_USE enum err sql_left_page(struct db *db, int64_t after, uint64_t limit, sql_left_fn fn,
+                                void *arg);
+MUST_USE enum err sql_left_del(struct db *db, int64_t id);
 
 MUST_USE enum err sql_past_add(struct db *db, struct span id, struct span fold, struct span body,
                                int64_t until_us);

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LONG FILE: the states of one job, in the order in which it passes through them. */
+/* LONG FILE: one life cycle, from the intent to its end, and every list that a job passes through them. */
 #include "dps/driver.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "base/map.h"
 #include "base/text.h"
-#include "dps/hublink.h"
-#include "dps/registration.h"
+#include "dps/driver_int.h"
 #include "server/metrics.h"
 #include "server/server.h"
 
-#define JOB_ARENA (8u << 10)
-#define JOB_BODY (64u << 10)
+/* clang-format off */
+static const struct step steps[] = {
+    { STEP_CREATE, "create", step_create },
+};
+/* clang-format on */
 
 struct driver {
     struct dps_worker *dw;
@@ -28,28 +29,19 @@ struct driver {
     bool is_draining;
 };
 
-struct job {
-    struct msg msg; /* on its way to the owner */
-    struct driver *d;
-    struct map_node node;
-    struct list link;
-    struct arena arena;
-    struct reg_row row; /* in the arena */
-    unsigned attempts;
-    struct timer retry;
-    struct reg_outcome outcome;
-    bool has_outcome;
-    uint64_t begun_ms;
-    struct egress_rq rq;
-    const char *headers[2];
-    char *token;
-    struct buf url, body;
-    struct store_op op;
-};
-
 static struct loop *loop_of(const struct driver *d)
 {
     return worker_loop(d->dw->w);
+}
+
+struct dps_worker *job_worker(const struct job *j)
+{
+    return j->d->dw;
+}
+
+struct loop *job_loop(const struct job *j)
+{
+    return loop_of(j->d);
 }
 
 /* --- life of a job ----------------------------------------------------------------------------- */
@@ -72,7 +64,12 @@ static void wipe_call(struct job *j)
 static void job_free(struct job *j)
 {
     wipe_call(j);
+    if (j->result.p != NULL) {
+        mem_wipe(j->result.p, j->result.cap);
+    }
+    buf_done(&j->result);
     arena_done(&j->arena);
+    arena_done(&j->out);
     free(j);
 }
 
@@ -85,6 +82,26 @@ static bool keep(struct arena *a, struct span *s)
     return s->p != NULL;
 }
 
+/* The row with all its texts, in an arena of its own. */
+static bool job_take_row(struct job *j, const struct reg_row *row)
+{
+    struct arena a = ARENA_INIT(JOB_ARENA);
+    struct reg_row r = *row;
+    struct span *const all[] = {&r.fold,      &r.rid,     &r.group_id,     &r.hub,
+                                &r.first_hub, &r.op_id,   &r.device_id,    &r.error_text,
+                                &r.op_hub,    &r.op_cred, &r.op_device_id, &r.op_from};
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (!keep(&a, all[i])) {
+            arena_done(&a);
+            return false;
+        }
+    }
+    arena_done(&j->arena);
+    j->arena = a;
+    j->row = r;
+    return true;
+}
+
 /* NULL: no memory. */
 static struct job *job_new(struct driver *d, const struct reg_row *row)
 {
@@ -93,18 +110,14 @@ static struct job *job_new(struct driver *d, const struct reg_row *row)
         return NULL;
     }
     j->d = d;
-    j->arena = (struct arena)ARENA_INIT(JOB_ARENA);
     j->url = (struct buf)BUF_INIT(4096);
     j->body = (struct buf)BUF_INIT(JOB_BODY);
-    j->row = *row;
-    struct reg_row *r = &j->row;
-    if (!keep(&j->arena, &r->fold) || !keep(&j->arena, &r->rid) || !keep(&j->arena, &r->op_id) ||
-        !keep(&j->arena, &r->op_hub) || !keep(&j->arena, &r->op_device_id) ||
-        !keep(&j->arena, &r->op_cred)) {
+    j->result = (struct buf)BUF_INIT(JOB_BODY);
+    if (!job_take_row(j, row) || !span_to_cstr(row->op_id, j->op_id, sizeof(j->op_id))) {
         job_free(j);
         return NULL;
     }
-    r->group_id = r->hub = r->first_hub = r->device_id = r->error_text = SPAN_NONE;
+    j->node.key = span_str(j->op_id);
     return j;
 }
 
@@ -120,78 +133,23 @@ static void job_end(struct job *j)
     job_free(j);
 }
 
-/* --- the result ---------------------------------------------------------------------------------- */
-
-static void job_wait(struct job *j);
-
-static enum err finish_tx(struct store_tx *tx, struct store_op *op)
+static void leave_call(struct job *j)
 {
-    struct job *j = CONTAINER_OF(op, struct job, op);
-    return registration_tx_finish(tx, j->row.fold, j->row.op_id, &j->outcome);
-}
-
-static void log_end(const struct job *j)
-{
-    const struct reg_row *r = &j->row;
-    struct worker *w = j->d->dw->w;
-    if (j->outcome.is_assigned) {
-        metric_add(w, DPS_M_REG_ASSIGNED, 1);
-        LOG_INFO("dps.assigned", L_SPAN("registration", r->rid), L_SPAN("hub", r->op_hub),
-                 L_SPAN("device", r->op_device_id), L_SPAN("operation", r->op_id),
-                 L_U64("elapsed_ms", loop_now_ms(loop_of(j->d)) - j->begun_ms));
-    } else {
-        metric_add(w, DPS_M_REG_FAILED, 1);
-        LOG_WARN("dps.registration_failed", L_SPAN("registration", r->rid),
-                 L_SPAN("hub", r->op_hub), L_SPAN("operation", r->op_id),
-                 L_U64("code", rule_code(j->outcome.rule)),
-                 L_STR("rule", rule_def(j->outcome.rule)->word), L_SPAN("why", j->outcome.text));
-    }
-}
-
-static void finish_home(struct msg *m)
-{
-    struct job *j = CONTAINER_OF(CONTAINER_OF(m, struct store_op, msg), struct job, op);
-    struct driver *d = j->d;
-    d->n_stores--;
-    if (j->op.result == OK) {
-        log_end(j);
-        job_end(j);
-    } else {
-        LOG_WARN("dps.result_not_stored", L_SPAN("registration", j->row.rid), L_ERR(j->op.result));
-        job_wait(j);
-    }
-    fill_calls(d);
-}
-
-static void job_store(struct job *j)
-{
-    struct dps_worker *dw = j->d->dw;
-    j->op = (struct store_op){.tx = finish_tx};
-    j->op.home = loop_mailbox(worker_loop(dw->w));
-    j->op.msg.run = finish_home;
-    j->op.bytes = sizeof(*j);
-    if (store_submit(server_store(dw->dps->server), &j->op) == OK) {
-        j->d->n_stores++;
-    } else {
-        job_wait(j);
-    }
-}
-
-static void job_fail(struct job *j, enum rule rule, const char *text)
-{
-    j->has_outcome = true;
-    j->outcome = (struct reg_outcome){false, rule, span_str(text)};
-    job_store(j);
+    j->d->n_calls -= j->is_calling;
+    j->is_calling = 0;
+    wipe_call(j);
 }
 
 /* --- waiting ----------------------------------------------------------------------------------------- */
+
+static void job_store(struct job *j);
 
 static void job_retry(struct timer *t)
 {
     struct job *j = CONTAINER_OF(t, struct job, retry);
     struct driver *d = j->d;
     list_del(&j->link);
-    if (j->has_outcome) {
+    if (j->is_storing) {
         job_store(j);
         return;
     }
@@ -200,9 +158,10 @@ static void job_retry(struct timer *t)
 }
 
 /* What waits while the server ends is left to the next start: the intent is in the database. */
-static void job_wait(struct job *j)
+void job_wait(struct job *j)
 {
     struct driver *d = j->d;
+    leave_call(j);
     if (d->is_draining) {
         job_end(j);
         return;
@@ -217,143 +176,189 @@ static void job_wait(struct job *j)
     timer_set(loop_of(d), &j->retry, ms / 2 + random_below(ms), job_retry);
 }
 
-/* --- the call ------------------------------------------------------------------------------------------- */
-
-/* 401 and 404 too: the linked hub's connection string is wrong or its policy lacks the right, which an administrator repairs; the
- * device must not be told a lie meanwhile. */
-static bool is_transient(const struct egress_rq *rq)
+void job_drop(struct job *j)
 {
-    unsigned s = rq->status;
-    return rq->result != OK || s == 401 || s == 403 || s == 404 || s == 408 || s == 429 || s >= 500;
+    leave_call(j);
+    job_end(j);
 }
 
-static void call_answered(struct job *j)
+/* --- the result ---------------------------------------------------------------------------------- */
+
+static enum err job_tx(struct store_tx *tx, struct store_op *op)
 {
-    struct err_info *info = &j->rq.info;
-    if (is_transient(&j->rq)) {
-        metric_add(j->d->dw->w, DPS_M_HUB_RETRIES, 1);
-        LOG_WARN("dps.hub_call_failed", L_SPAN("hub", j->row.op_hub),
-                 L_SPAN("registration", j->row.rid), L_U64("status", j->rq.status),
-                 L_U64("attempt", j->attempts + 1), L_WHY(info, j->rq.result));
-        wipe_call(j);
-        job_wait(j);
+    struct job *j = CONTAINER_OF(op, struct job, op);
+    arena_done(&j->out);
+    j->out = (struct arena)ARENA_INIT(JOB_ARENA);
+    return j->ends ? registration_tx_finish(tx, &j->out, j->row.fold, j->row.op_id, &j->outcome,
+                                            &j->now)
+                   : registration_tx_step(tx, &j->out, &j->done, &j->now);
+}
+
+static void log_end(const struct job *j)
+{
+    const struct reg_row *r = &j->row;
+    struct worker *w = j->d->dw->w;
+    if (j->outcome.is_assigned) {
+        metric_add(w, DPS_M_REG_ASSIGNED, 1);
+        LOG_INFO("dps.assigned", L_SPAN("registration", r->rid), L_SPAN("hub", r->op_hub),
+                 L_SPAN("device", r->op_device_id), L_SPAN("operation", r->op_id),
+                 L_SPAN("from", plan_moves(r) ? r->op_from : SPAN_LIT("")),
+                 L_U64("elapsed_ms", loop_now_ms(loop_of(j->d)) - j->begun_ms));
+    } else if (r->status != REG_FAILED && j->now.status == REG_FAILED) {
+        metric_add(w, DPS_M_REG_FAILED, 1);
+        LOG_WARN("dps.registration_failed", L_SPAN("registration", r->rid),
+                 L_SPAN("hub", r->op_hub), L_SPAN("operation", r->op_id),
+                 L_U64("code", j->now.error_code),
+                 L_STR("rule", j->outcome.rule != RULE_OK ? rule_def(j->outcome.rule)->word : "-"),
+                 L_SPAN("why", j->now.error_text));
+    }
+}
+
+/* It was committed: what is next? */
+static void job_go_on(struct job *j)
+{
+    struct driver *d = j->d;
+    if (j->now.op_open == OP_CLOSED) {
+        job_end(j);
         return;
     }
-    j->has_outcome = true;
-    if (j->rq.status == 200) {
-        j->outcome = (struct reg_outcome){.is_assigned = true};
-    } else if (j->rq.status == 409) {
-        j->outcome = (struct reg_outcome){
-            false, RULE_HUB_OWNED,
-            SPAN_LIT("the hub has a device of this id that belongs to another owner")};
-    } else {
-        LOG_WARN("dps.hub_refused", L_SPAN("hub", j->row.op_hub),
-                 L_SPAN("registration", j->row.rid), L_U64("status", j->rq.status),
-                 L_SPAN("answer", span_sub(buf_span(&j->rq.answer), 0, 300)));
-        j->outcome =
-            (struct reg_outcome){false, RULE_HUB_REFUSED, SPAN_LIT("the hub refused the device")};
+    if (d->is_draining || !job_take_row(j, &j->now)) {
+        job_end(j); /* the next look, or the next start, finds it */
+        return;
     }
-    wipe_call(j);
+    arena_done(&j->out);
+    j->attempts = 0;
+    list_add_tail(&d->queue, &j->link);
+}
+
+static void store_home(struct msg *m)
+{
+    struct job *j = CONTAINER_OF(CONTAINER_OF(m, struct store_op, msg), struct job, op);
+    struct driver *d = j->d;
+    d->n_stores--;
+    if (j->op.result == OK) {
+        j->is_storing = false;
+        buf_reset(&j->result);
+        if (j->ends) {
+            log_end(j);
+        }
+        job_go_on(j);
+    } else {
+        LOG_WARN("dps.result_not_stored", L_SPAN("registration", j->row.rid), L_ERR(j->op.result));
+        job_wait(j);
+    }
+    fill_calls(d);
+}
+
+static void job_store(struct job *j)
+{
+    struct dps_worker *dw = j->d->dw;
+    j->is_storing = true;
+    leave_call(j);
+    j->op = (struct store_op){.tx = job_tx};
+    j->op.home = loop_mailbox(worker_loop(dw->w));
+    j->op.msg.run = store_home;
+    j->op.bytes = (uint32_t)(sizeof(*j) + j->result.n);
+    if (store_submit(server_store(dw->dps->server), &j->op) == OK) {
+        j->d->n_stores++;
+    } else {
+        job_wait(j);
+    }
+}
+
+void job_commit(struct job *j, registration_step_fn fn)
+{
+    j->ends = false;
+    j->done = (struct reg_done){j->row.fold, j->row.op_id, j->step->bit, fn, j};
     job_store(j);
 }
+
+static void job_finish(struct job *j, const struct reg_outcome *o)
+{
+    j->ends = true;
+    j->outcome = *o;
+    job_store(j);
+}
+
+void job_fail(struct job *j, enum rule rule, const char *text)
+{
+    const struct reg_outcome o = {.rule = rule, .text = span_str(text)};
+    job_finish(j, &o);
+}
+
+void job_assigned(struct job *j, struct span owner)
+{
+    const struct reg_outcome o = {.is_assigned = true, .owner = owner};
+    job_finish(j, &o);
+}
+
+void job_skip(struct job *j)
+{
+    leave_call(j);
+    j->row.op_todo &= ~j->step->bit;
+    j->attempts = 0;
+    list_add_tail(&j->d->queue, &j->link);
+    fill_calls(j->d);
+}
+
+/* --- the call ------------------------------------------------------------------------------------------- */
 
 static void call_home(struct msg *m)
 {
     struct job *j = CONTAINER_OF(CONTAINER_OF(m, struct egress_rq, msg), struct job, rq);
     struct driver *d = j->d;
-    d->n_calls--;
-    call_answered(j);
+    j->on_answer(j);
     fill_calls(d);
 }
 
-static enum err read_enrollment(struct dps_worker *dw, struct snapshot *s, struct arena *a,
-                                int64_t id, struct enr_row *ret)
+void job_send(struct job *j, unsigned pool, const char *method, uint64_t timeout_ms,
+              job_fn on_answer)
 {
-    const struct group *g = snapshot_group(s, id);
+    struct dps_worker *dw = j->d->dw;
+    size_t n = 0;
+    if (j->token != NULL) {
+        j->headers[n++] = j->token;
+    }
+    if (j->body.n != 0) {
+        j->headers[n++] = "Content-Type: application/json; charset=utf-8";
+    }
+    j->on_answer = on_answer;
+    j->rq = (struct egress_rq){
+        .home = loop_mailbox(loop_of(j->d)),
+        .pool = pool,
+        .method = method,
+        .url = (const char *)j->url.p,
+        .headers = j->headers,
+        .n_headers = n,
+        .body = buf_span(&j->body),
+        .timeout_ms = timeout_ms,
+    };
+    j->rq.msg.run = call_home;
+    if (server_egress_send(dw->dps->server, &j->rq) != OK) {
+        job_wait(j); /* the pool is full, or the server ends */
+    }
+}
+
+enum err job_enrollment(struct job *j, struct arena *a, struct enr_row *ret)
+{
+    struct snapshot *s = NULL;
+    enum err e = snapshot_get(j->d->dw, &s, NULL);
+    const struct group *g = e == OK ? snapshot_group(s, j->row.enrollment) : NULL;
     if (g != NULL) {
         *ret = g->row;
         return OK;
     }
-    return sql_enr_by_id(worker_db(dw->w), a, id, ret);
+    return e != OK ? e : sql_enr_by_id(worker_db(j->d->dw->w), a, j->row.enrollment, ret);
 }
 
-static enum err call_make(struct job *j, struct linked_hub *hub, const struct enr_row *enr)
+static const struct step *next_step(const struct job *j)
 {
-    struct dps_worker *dw = j->d->dw;
-    const struct keyring *k = server_keyring(dw->dps->server);
-    const char *token = NULL;
-    enum err e = hublink_token(k, hub, loop_wall_us(loop_of(j->d)) / 1000000, &token);
-    if (e != OK) {
-        return e;
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        if ((j->row.op_todo & steps[i].bit) != 0) {
+            return &steps[i];
+        }
     }
-    j->token = span_dup(span_str(token)); /* the snapshot may change before the call is over */
-    hublink_add_url(&j->url, &hub->row, "/provision/devices/");
-    percent_add(&j->url, j->row.op_device_id);
-    buf_add_str(&j->url, "?api-version=" SERVER_ADMIN_VERSION);
-    buf_add_u8(&j->url, 0);
-    /* At once: a growing buffer would leave copies of the keys behind. */
-    (void)buf_reserve(&j->body, 2048 + enr->initial_twin.n);
-    e = hublink_add_body(k, dw->dps->id_scope, enr, &j->row, &j->body);
-    if (e == OK) {
-        e = j->token == NULL         ? E_NOMEM
-            : buf_err(&j->url) != OK ? buf_err(&j->url)
-                                     : buf_err(&j->body);
-    }
-    return e;
-}
-
-static enum err call_send(struct job *j)
-{
-    struct dps_worker *dw = j->d->dw;
-    j->headers[0] = j->token;
-    j->headers[1] = "Content-Type: application/json; charset=utf-8";
-    j->rq = (struct egress_rq){
-        .home = loop_mailbox(loop_of(j->d)),
-        .pool = POOL_HUBS,
-        .method = "PUT",
-        .url = (const char *)j->url.p,
-        .headers = j->headers,
-        .n_headers = ARRAY_LEN(j->headers),
-        .body = buf_span(&j->body),
-        .timeout_ms = dps_conf_of(dw)->hub_timeout_ms,
-        .answer = BUF_INIT(LIMIT_HTTP_BODY_REGISTRY),
-    };
-    j->rq.msg.run = call_home;
-    return server_egress_send(dw->dps->server, &j->rq);
-}
-
-/* j is in no list. */
-static void job_call(struct job *j)
-{
-    AUTO(arena_done) struct arena a = ARENA_INIT(256u << 10);
-    struct dps_worker *dw = j->d->dw;
-    struct err_info info = {0};
-    struct snapshot *s = NULL;
-    struct enr_row enr;
-    enum err e = snapshot_get(dw, &s, &info);
-    struct linked_hub *hub = e == OK ? snapshot_hub(s, j->row.op_hub) : NULL;
-    if (e == OK && hub == NULL) {
-        job_fail(j, RULE_HUB_GONE, "the hub is no longer linked");
-        return;
-    }
-    if (e == OK && (e = read_enrollment(dw, s, &a, j->row.enrollment, &enr)) == E_NOT_FOUND) {
-        job_end(j); /* and with it its record */
-        return;
-    }
-    if (e == OK) {
-        e = call_make(j, hub, &enr);
-    }
-    if (e == OK && (e = call_send(j)) == OK) {
-        metric_add(dw->w, DPS_M_HUB_CALLS, 1);
-        j->d->n_calls++;
-        return;
-    }
-    if (e != E_DRAINING && e != E_BUSY) {
-        LOG_WARN("dps.hub_call_failed", L_SPAN("hub", j->row.op_hub),
-                 L_SPAN("registration", j->row.rid), L_ERR(e), L_WHY(&info, e));
-    }
-    wipe_call(j);
-    job_wait(j);
+    return NULL;
 }
 
 static void fill_calls(struct driver *d)
@@ -363,7 +368,16 @@ static void fill_calls(struct driver *d)
         if (n == NULL) {
             return;
         }
-        job_call(LIST_OF(n, struct job, link));
+        struct job *j = LIST_OF(n, struct job, link);
+        if ((j->step = next_step(j)) == NULL) {
+            LOG_ERROR("dps.step_unknown", L_SPAN("registration", j->row.rid),
+                      L_U64("todo", j->row.op_todo)); /* the database is of a newer program */
+            job_end(j);
+            continue;
+        }
+        d->n_calls++;
+        j->is_calling = 1;
+        j->step->begin(j);
     }
 }
 
@@ -371,7 +385,6 @@ static void fill_calls(struct driver *d)
 
 static void job_take(struct driver *d, struct job *j)
 {
-    j->node.key = j->row.op_id;
     j->begun_ms = loop_now_ms(loop_of(d));
     if (d->is_draining || d->jobs.count >= DRIVER_JOBS || map_add(&d->jobs, &j->node) != OK) {
         job_free(

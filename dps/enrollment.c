@@ -268,11 +268,11 @@ static void add_time(struct buf *b, const char *name, int64_t us)
     buf_addf(b, ",\"%s\":\"%s\"", name, iso);
 }
 
-static void write_state(struct buf *b, const struct enr_row *row, const struct reg_row *reg)
+static void write_state(struct buf *b, const struct enr_row *row, const struct enr_state *s)
 {
     buf_add_str(b, ",\"registrationState\":");
-    if (reg != NULL) {
-        registration_write_state(b, reg);
+    if (s->reg != NULL) {
+        registration_write_state(b, s->reg, s->more);
         return;
     }
     buf_add_str(b, "{\"registrationId\":");
@@ -281,7 +281,7 @@ static void write_state(struct buf *b, const struct enr_row *row, const struct r
 }
 
 enum err enrollment_write(struct buf *b, const struct enr_row *row, const struct keyring *k,
-                          bool with_state, const struct reg_row *reg)
+                          const struct enr_state *state)
 {
     char etag[DPS_ETAG_SIZE];
     buf_addf(b, "{\"%s\":", enrollment_id_member(row->kind));
@@ -306,8 +306,8 @@ enum err enrollment_write(struct buf *b, const struct enr_row *row, const struct
     buf_addf(b, ",\"etag\":\"%s\"", etag);
     add_time(b, "createdDateTimeUtc", row->created_us);
     add_time(b, "lastUpdatedDateTimeUtc", row->updated_us);
-    if (with_state) {
-        write_state(b, row, reg);
+    if (state != NULL) {
+        write_state(b, row, state);
     }
     buf_add_u8(b, '}');
     return buf_err(b);

@@ -65,10 +65,13 @@ MUST_USE enum err enrollment_tx_sweep(struct store_tx *tx, bool *ret_more);
 void enrollment_sweep(struct dps_worker *dw);
 
 /* --- what is told ------------------------------------------------------------------------------------ */
-/* The object; k NULL: without secrets. reg: NULL, or its registration record; with_state writes `unassigned` when NULL. */
+struct enr_state {
+    const struct reg_row *reg; /* NULL: unassigned */
+    const struct reg_more *more;
+};
+/* The object; k NULL: without secrets. state NULL: without registrationState. */
 MUST_USE enum err enrollment_write(struct buf *b, const struct enr_row *row,
-                                   const struct keyring *k, bool with_state,
-                                   const struct reg_row *reg);
+                                   const struct keyring *k, const struct enr_state *state);
 /* The attestation alone. */
 MUST_USE enum err enrollment_write_attestation(struct buf *b, const struct enr_row *row,
                                                const struct keyring *k);

@@ -6,8 +6,6 @@
 #include "dps/registration.h"
 #include "server/metrics.h"
 
-#define ANSWER_MAX (64u << 10)
-
 /* What admit found out: in the request's arena. */
 struct device_rq {
     struct span rid, fold;
@@ -117,7 +115,7 @@ static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span
                        const struct err_info *info)
 {
     AUTO(mem_free_p) handle *h = ctx;
-    AUTO(buf_done) struct buf b = BUF_INIT(ANSWER_MAX);
+    AUTO(buf_done) struct buf b = BUF_INIT(DPS_ANSWER_MAX);
     struct http_rq *rq = http_rq_of(worker_loop(dw->w), *h);
     if (rq == NULL) {
         return; /* the operation goes on */
@@ -139,7 +137,8 @@ static void device_register(struct http_rq *rq)
     struct attested who;
     bool found;
     if (want_json(rq, &d->v) != RULE_OK || check(rq, THROTTLE_REGISTER, &who) != RULE_OK ||
-        registration_body_read(http_rq_body(rq), d->rid, &body, &d->v) != RULE_OK) {
+        registration_body_read(http_rq_arena(rq), http_rq_body(rq), d->rid, &body, &d->v) !=
+            RULE_OK) {
         refuse(rq, ABOUT_REGISTRATION, &d->v);
         return;
     }
@@ -156,6 +155,9 @@ static void device_register(struct http_rq *rq)
         .who = &who,
         .is_sticky = registration_is_sticky(http_rq_query(rq, "api-version", &found)),
         .wants_certificate = body.wants_certificate,
+        .payload = body.payload,
+        .leaf = d->cred.peer.leaf_der,
+        .peer = d->peer,
     };
     metric_add(dw->w, DPS_M_REG_STARTED, 1);
     enum err e = registration_begin(dw, &wish, registered, h, &d->v.info);
@@ -169,7 +171,7 @@ static void device_register(struct http_rq *rq)
 
 static void device_poll(struct http_rq *rq)
 {
-    AUTO(buf_done) struct buf b = BUF_INIT(ANSWER_MAX);
+    AUTO(buf_done) struct buf b = BUF_INIT(DPS_ANSWER_MAX);
     struct device_rq *d = http_rq_user(rq);
     struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
     struct attested who;
@@ -188,25 +190,32 @@ static void device_poll(struct http_rq *rq)
 
 static void device_lookup(struct http_rq *rq)
 {
-    AUTO(buf_done) struct buf b = BUF_INIT(ANSWER_MAX);
+    AUTO(buf_done) struct buf b = BUF_INIT(DPS_ANSWER_MAX);
     struct device_rq *d = http_rq_user(rq);
     struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
     struct registration_body body;
     struct attested who;
     struct reg_row row;
+    struct reg_more storage;
+    const struct reg_more *more = NULL;
+    struct db *db = worker_db(dw->w);
     if (want_json(rq, &d->v) != RULE_OK || check(rq, THROTTLE_POLL, &who) != RULE_OK ||
-        registration_body_read(http_rq_body(rq), d->rid, &body, &d->v) != RULE_OK) {
+        registration_body_read(http_rq_arena(rq), http_rq_body(rq), d->rid, &body, &d->v) !=
+            RULE_OK) {
         refuse(rq, ABOUT_REGISTRATION, &d->v);
         return;
     }
-    enum err e = sql_reg_get(worker_db(dw->w), http_rq_arena(rq), d->fold, &row);
+    enum err e = sql_reg_get(db, http_rq_arena(rq), d->fold, &row);
+    if (e == OK) {
+        e = registration_read_more(db, http_rq_arena(rq), &row, &storage, &more);
+    }
     if (e != OK) {
         dps_refuse_about(rq, ABOUT_REGISTRATION, e,
                          NULL); /* not registered yet: an answer, no refusal */
         return;
     }
     row.status = who.enr.is_enabled ? row.status : REG_DISABLED;
-    registration_write_state(&b, &row);
+    registration_write_state(&b, &row, more);
     answer(rq, 200, &b);
 }
 

@@ -33,6 +33,7 @@ struct query {
     struct arena arena;
     struct span where_text;
     struct where *where; /* NULL: all */
+    struct db *db;       /* of the scan thread */
     struct buf out;
 };
 
@@ -216,7 +217,7 @@ static enum err add_enrollment(void *arg, const struct enr_row *row)
         return e;
     }
     add_comma(q);
-    return enrollment_write(&q->out, row, NULL, false, NULL);
+    return enrollment_write(&q->out, row, NULL, NULL);
 }
 
 /* A page ends after LIMIT_QUERY_ROWS rows, whether any of them was wanted or not: the rest is for the next one. */
@@ -234,11 +235,14 @@ static enum err run_enrollments(struct query *q, struct db *db)
 
 static enum err add_registration(void *arg, const struct reg_row *row)
 {
+    AUTO(arena_done) struct arena a = ARENA_INIT(DPS_ANSWER_MAX);
     struct query *q = arg;
+    struct reg_more storage;
+    const struct reg_more *more = NULL;
     enum err e = begin_row(q, row->fold);
-    if (e == OK) {
+    if (e == OK && (e = registration_read_more(q->db, &a, row, &storage, &more)) == OK) {
         add_comma(q);
-        registration_write_state(&q->out, row);
+        registration_write_state(&q->out, row, more);
         e = buf_err(&q->out);
     }
     return e;
@@ -250,6 +254,7 @@ static enum err query_run(struct db *db, struct store_scan *scan)
     struct query *q = CONTAINER_OF(scan, struct query, scan);
     struct enr_row group;
     enum err e;
+    q->db = db;
     buf_add_u8(&q->out, '[');
     if (q->of != OF_REGISTRATIONS) {
         e = run_enrollments(q, db);

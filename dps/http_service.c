@@ -146,7 +146,7 @@ static void answer_enrollment(struct http_rq *rq, const struct service_op *o)
     struct buf b = BUF_INIT(ANSWER_MAX);
     /* At once: a growing buffer would leave copies of the keys behind. */
     (void)buf_reserve(&b, o->row.doc.n + (48u << 10));
-    enum err e = enrollment_write(&b, &o->row, server_keyring(o->dw->dps->server), false, NULL);
+    enum err e = enrollment_write(&b, &o->row, server_keyring(o->dw->dps->server), NULL);
     if (e == OK) {
         http_header(rq, "Cache-Control", SPAN_LIT("no-store"));
         dps_answer_json(rq, 200, buf_span(&b));
@@ -288,13 +288,20 @@ static void show(struct http_rq *rq, enum enr_kind kind)
     struct err_info info = {0};
     struct enr_row row;
     struct reg_row reg;
+    struct reg_more storage;
+    struct enr_state state = {.reg = NULL};
+    struct db *db = worker_db(worker_of_rq(rq));
     enum err e = read_row(rq, kind, &row, &info), found = E_NOT_FOUND;
     if (e == OK && kind == ENR_INDIVIDUAL) {
-        found = sql_reg_get(worker_db(worker_of_rq(rq)), http_rq_arena(rq), row.fold, &reg);
+        found = sql_reg_get(db, http_rq_arena(rq), row.fold, &reg);
         e = found == OK || found == E_NOT_FOUND ? OK : found;
     }
+    if (found == OK) {
+        state.reg = &reg;
+        e = registration_read_more(db, http_rq_arena(rq), &reg, &storage, &state.more);
+    }
     if (e == OK) {
-        e = enrollment_write(&b, &row, NULL, kind == ENR_INDIVIDUAL, found == OK ? &reg : NULL);
+        e = enrollment_write(&b, &row, NULL, kind == ENR_INDIVIDUAL ? &state : NULL);
     }
     if (e != OK) {
         dps_refuse_about(rq, http_subject(kind), e, &info);
@@ -329,10 +336,13 @@ static void registration_get(struct http_rq *rq)
     struct err_info info = {0};
     struct span fold;
     struct reg_row row;
+    struct reg_more storage;
+    const struct reg_more *more = NULL;
+    struct db *db = worker_db(worker_of_rq(rq));
     enum err e = enrollment_fold(http_rq_arena(rq), http_rq_param(rq, 0), &fold, &info);
-    if (e == OK &&
-        (e = sql_reg_get(worker_db(worker_of_rq(rq)), http_rq_arena(rq), fold, &row)) == OK) {
-        registration_write_state(&b, &row);
+    if (e == OK && (e = sql_reg_get(db, http_rq_arena(rq), fold, &row)) == OK &&
+        (e = registration_read_more(db, http_rq_arena(rq), &row, &storage, &more)) == OK) {
+        registration_write_state(&b, &row, more);
         e = buf_err(&b);
     }
     if (e != OK) {

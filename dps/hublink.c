@@ -98,7 +98,8 @@ static void add_thumb(struct span thumb, struct buf *b)
 }
 
 enum err hublink_add_body(const struct keyring *k, const char *id_scope, const struct enr_row *enr,
-                          const struct reg_row *reg, struct buf *b)
+                          const struct reg_row *reg, const struct reg_more *more UNUSED,
+                          struct buf *b)
 {
     enum err e = OK;
     bool is_group = enr->kind == ENR_GROUP;

@@ -13,8 +13,7 @@
 #include "wire/topic.h"
 
 #define CONNECT_ARENA (32u << 10)
-#define REQUEST_ARENA (256u << 10)
-#define ANSWER_MAX (64u << 10)
+#define REQUEST_ARENA (1u << 20)
 
 /* What admitted a link: as long as nothing of it has changed a poll needs no second proof. */
 struct proof {
@@ -196,7 +195,7 @@ static void answer(struct link *l, mlink_slot slot, struct span request_id, unsi
 static void answer_error(struct link *l, mlink_slot slot, struct span request_id,
                          enum dps_subject about, const struct verdict *v)
 {
-    AUTO(buf_done) struct buf body = BUF_INIT(ANSWER_MAX);
+    AUTO(buf_done) struct buf body = BUF_INIT(DPS_ANSWER_MAX);
     unsigned status = dps_mqtt_error(v, about, l->rid, peer_of(l), &body);
     answer(l, slot, request_id, status, buf_err(&body) == OK ? buf_span(&body) : SPAN_NONE);
 }
@@ -246,7 +245,7 @@ static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span
                        const struct err_info *info)
 {
     AUTO(mem_free_p) struct pending *p = ctx;
-    AUTO(buf_done) struct buf b = BUF_INIT(ANSWER_MAX);
+    AUTO(buf_done) struct buf b = BUF_INIT(DPS_ANSWER_MAX);
     struct verdict v = {.rule = RULE_OK};
     struct link *l = handle_get(worker_loop(dw->w), p->link);
     if (l == NULL) {
@@ -279,7 +278,7 @@ static enum rule begin(struct link *l, const struct dps_publish_topic *t,
         return verdict_refuse(v, RULE_BODY_SIZE, "body of %zu bytes", p->payload.n);
     }
     if ((r = check(l, &a, THROTTLE_REGISTER, &who, v)) != RULE_OK ||
-        (r = registration_body_read(p->payload, l->rid, &body, v)) != RULE_OK) {
+        (r = registration_body_read(&a, p->payload, l->rid, &body, v)) != RULE_OK) {
         return r;
     }
     struct conn *c = stream_conn(mlink_stream(l->m));
@@ -291,8 +290,16 @@ static enum rule begin(struct link *l, const struct dps_publish_topic *t,
     pending->slot = slot;
     pending->n = t->rid.n;
     memcpy(pending->request_id, t->rid.p, t->rid.n);
-    const struct registration_wish wish = {l->rid, l->fold, &who, l->is_sticky,
-                                           body.wants_certificate};
+    const struct registration_wish wish = {
+        .rid = l->rid,
+        .fold = l->fold,
+        .who = &who,
+        .is_sticky = l->is_sticky,
+        .wants_certificate = body.wants_certificate,
+        .payload = body.payload,
+        .leaf = l->cred.peer.leaf_der,
+        .peer = span_str(peer_of(l)),
+    };
     metric_add(l->dw->w, DPS_M_REG_STARTED, 1);
     enum err e = registration_begin(l->dw, &wish, registered, pending, &v->info);
     if (e == OK) {
@@ -325,7 +332,7 @@ static enum rule poll(struct link *l, const struct dps_publish_topic *t, struct 
 static enum err on_publish(struct mlink *m UNUSED, void *arg, const struct mqtt_publish *p,
                            mlink_slot slot, struct err_info *info)
 {
-    AUTO(buf_done) struct buf b = BUF_INIT(ANSWER_MAX);
+    AUTO(buf_done) struct buf b = BUF_INIT(DPS_ANSWER_MAX);
     struct link *l = arg;
     struct dps_publish_topic t;
     bool is_final = false;

@@ -6,6 +6,9 @@
  *                      ASSIGNING --register--> the same op
  *   any  --register, enrollment disabled--> DISABLED(op)
  *
+ * What an operation does is decided by dps/plan.h and written down as steps (op_todo); after each its result is committed. A failed
+ * move may be told before the old hub has enabled the device again: OP_SETTLING.
+ *
  * registration_begin() writes the intent; done is called once it is on disk, and dps/driver.h drives it on: the operation belongs to
  * no connection. Where a device is (hub) stays in its record when a later registration fails.
  *
@@ -19,9 +22,11 @@
 #define DPS_REGISTRATION_H
 
 #include "dps/attestation.h"
+#include "dps/plan.h"
 
 #define OPERATION_ID_SIZE 56u /* "5.16 hex.guid" and a zero */
 #define PAST_OPERATION_S 1800
+#define DPS_ANSWER_MAX (512u << 10) /* of one answer: payload, certificates */
 
 /* What a registration wants, as the endpoint read it. */
 struct registration_wish {
@@ -30,6 +35,12 @@ struct registration_wish {
     const struct attested *who;
     bool is_sticky;         /* api-version up to 2018-04-01 (dps-device.md 9) */
     bool wants_certificate; /* a CSR came with it */
+    struct span payload;    /* JSON text; empty: none */
+    struct span leaf;       /* DER of the certificate presented; empty: none */
+    struct span peer;       /* its address, as text */
+    struct span csr;        /* DER; csr_form as in struct reg_more */
+    unsigned csr_form;
+    struct span tpm_srk, tpm_blob, tpm_key; /* as in struct reg_more */
 };
 /* op_id is empty unless e is OK. */
 typedef void (*registration_done_fn)(struct dps_worker *dw, void *ctx, enum err e,
@@ -43,8 +54,15 @@ MUST_USE enum err registration_poll(struct dps_worker *dw, struct arena *a, stru
                                     struct span op_id, bool is_enabled, struct buf *b,
                                     bool *ret_final);
 enum rule registration_poll_refused(enum err e, struct verdict *v);
-/* The record alone. */
-void registration_write_state(struct buf *b, const struct reg_row *row);
+/* The record alone. more: NULL when it has none. */
+void registration_write_state(struct buf *b, const struct reg_row *row,
+                              const struct reg_more *more);
+/* With its operation. */
+void registration_write_answer(struct buf *b, const struct reg_row *row,
+                               const struct reg_more *more);
+/* *ret: storage, or NULL. No query unless the row says that there is more. */
+MUST_USE enum err registration_read_more(struct db *db, struct arena *a, const struct reg_row *row,
+                                         struct reg_more *storage, const struct reg_more **ret);
 void registration_write_assigning(struct buf *b, struct span op_id);
 extern const char *const reg_status_words[REG_STATUSES];
 
@@ -52,8 +70,9 @@ extern const char *const reg_status_words[REG_STATUSES];
 struct registration_body {
     bool wants_certificate;
     bool has_tpm;
+    struct span payload; /* JSON text; empty: none */
 };
-MUST_USE enum rule registration_body_read(struct span body, struct span rid,
+MUST_USE enum rule registration_body_read(struct arena *a, struct span body, struct span rid,
                                           struct registration_body *ret, struct verdict *v);
 /* Of registration_begin(), and of its done. */
 enum rule registration_refused(enum err e, const struct err_info *info, struct verdict *v);
@@ -61,14 +80,36 @@ enum rule registration_refused(enum err e, const struct err_info *info, struct v
 bool registration_is_sticky(struct span api_version);
 
 /* --- on the writer ------------------------------------------------------------------------------ */
+/* One step of an open operation is done. */
+typedef enum err (*registration_step_fn)(struct store_tx *tx, struct arena *a, void *arg,
+                                         struct reg_row *row, struct reg_more *more);
+struct reg_done {
+    struct span fold, op_id;
+    unsigned step; /* its bit in op_todo */
+    registration_step_fn
+        fn; /* NULL, or: puts the result into row and more; a is theirs. May run twice. */
+    void *arg;
+};
+/* *ret: the row as it is now, in out; op_open OP_CLOSED when the operation is not the open one any more. */
+MUST_USE enum err registration_tx_step(struct store_tx *tx, struct arena *out,
+                                       const struct reg_done *d, struct reg_row *ret);
+
 struct reg_outcome {
     bool is_assigned;
-    enum rule rule; /* when it failed */
+    struct span owner; /* assigned after a move: the mark of the device that stays to be deleted */
+    enum rule rule;    /* failed; RULE_OK: as it was said before */
     struct span text;
+    bool is_settled; /* failed: no hub holds the device disabled */
+    bool tells_now;  /* failed: the device hears it though that is not so yet */
 };
-/* Ends that operation; nothing happens when it is not the open one any more (the record was deleted meanwhile). */
-MUST_USE enum err registration_tx_finish(struct store_tx *tx, struct span fold, struct span op_id,
-                                         const struct reg_outcome *o);
+/* Ends that operation, or turns it to STEP_THAW; nothing happens when it is not the open one any more (the record was deleted
+ * meanwhile). *ret as above. */
+MUST_USE enum err registration_tx_finish(struct store_tx *tx, struct arena *out, struct span fold,
+                                         struct span op_id, const struct reg_outcome *o,
+                                         struct reg_row *ret);
+/* plan_make, with what the database knows of the hub. */
+MUST_USE enum err registration_tx_plan(struct store_tx *tx, struct arena *a, struct reg_row *row,
+                                       struct plan_in *in, enum rule *ret);
 /* E_NOT_FOUND, E_ETAG. has_etag false: whatever it is. */
 MUST_USE enum err registration_tx_delete(struct store_tx *tx, struct span fold, bool has_etag,
                                          uint64_t etag);

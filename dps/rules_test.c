@@ -286,7 +286,9 @@ static void test_bodies(void **state UNUSED)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct registration_body b = {.wants_certificate = false};
         struct verdict v = {.rule = RULE_OK};
-        enum rule r = registration_body_read(span_str(rows[i].body), SPAN_LIT("dev"), &b, &v);
+        struct arena a = ARENA_INIT(4096);
+        enum rule r = registration_body_read(&a, span_str(rows[i].body), SPAN_LIT("dev"), &b, &v);
+        arena_done(&a);
         enum err e = r == v.rule ? verdict_err(&v) : E_BUG;
         if (e != rows[i].want || b.wants_certificate != rows[i].csr) {
             fail_msg("%s: %s", rows[i].body, err_name(e));

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside of the driver: a job is one open operation in memory, a step is one thing that it waits for outside. Adding a step is adding
+ * a bit to enum reg_step (their order is the order of work) and a row to steps[] in dps/driver.c.
+ *
+ *   begin(j) --> exactly one of: job_send (its answer comes to on_answer, which ends the same way), job_commit, job_skip, job_wait,
+ *                job_fail, job_assigned, job_drop; or work of its own that ends so later, on the worker's loop
+ *
+ * A step may be begun again after anything: what it asks of others must be idempotent. Between begin and its end the step holds one of
+ * DRIVER_CALLS.
+ *
+ * Ownership   the job is the driver's. row, more and what begin puts into j->arena live until the step's end is committed.
+ * Threads     the worker's; a job_commit function runs on the writer.
+ */
+#ifndef DPS_DRIVER_INT_H
+#define DPS_DRIVER_INT_H
+
+#include "base/map.h"
+#include "dps/driver.h"
+#include "dps/registration.h"
+#include "dps/snapshot.h"
+
+#define JOB_ARENA (2u << 20)
+#define JOB_BODY (512u << 10) /* a whole twin with its text, twice */
+
+struct job;
+typedef void (*job_fn)(struct job *j);
+struct step {
+    unsigned bit; /* enum reg_step */
+    const char *name;
+    job_fn begin;
+};
+
+struct job {
+    struct msg msg; /* on its way to the owner */
+    struct driver *d;
+    struct map_node node;
+    struct list link;
+    struct arena arena;
+    char op_id[OPERATION_ID_SIZE];
+    struct reg_row row;      /* in the arena */
+    const struct step *step; /* that was begun */
+    unsigned attempts;       /* of this step */
+    unsigned is_calling;     /* 1: counted in n_calls */
+    struct timer retry;
+    uint64_t begun_ms;
+    /* the store operation: the outcome when it ends, else a step's result */
+    bool is_storing, ends;
+    struct reg_outcome outcome;
+    struct reg_done done;
+    struct arena out;
+    struct reg_row now; /* in out */
+    /* the call */
+    struct egress_rq rq;
+    job_fn on_answer;
+    const char *headers[2];
+    char *token;
+    struct buf url, body;
+    struct buf result; /* of the step, for its commit function */
+    struct store_op op;
+};
+
+/* --- ends of a step ------------------------------------------------------------------------------- */
+/* Its bit is cleared and fn (NULL is fine) puts the result into the row, in one transaction; then the next step. */
+void job_commit(struct job *j, registration_step_fn fn);
+/* Nothing to keep: the next step. */
+void job_skip(struct job *j);
+/* Begun again after a jittered back-off. */
+void job_wait(struct job *j);
+/* The operation failed for good. */
+void job_fail(struct job *j, enum rule rule, const char *text);
+void job_assigned(struct job *j, struct span owner);
+/* The enrollment is gone, and the record with it. */
+void job_drop(struct job *j);
+
+/* --- the call ----------------------------------------------------------------------------------------- */
+/* url (with its final zero), body and token (NULL: none) are filled. on_answer looks at j->rq and ends the step, or sends again. When
+ * the request cannot be sent now, the step is begun again later. */
+void job_send(struct job *j, unsigned pool, const char *method, uint64_t timeout_ms,
+              job_fn on_answer);
+struct dps_worker *job_worker(const struct job *j);
+struct loop *job_loop(const struct job *j);
+/* The enrollment, into a. E_NOT_FOUND: answer with job_drop. */
+MUST_USE enum err job_enrollment(struct job *j, struct arena *a, struct enr_row *ret);
+
+/* --- steps: dps/step_*.c --------------------------------------------------------------------------- */
+void step_create(struct job *j);
+
+#endif

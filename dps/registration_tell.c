@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What devices and administrators are told of a registration; what a device asks. */
+#include <stdio.h>
+
+#include "base/text.h"
+#include "dps/registration.h"
+#include "wire/json.h"
+
+/* --- etags ------------------------------------------------------------------------------------- */
+
+void dps_etag_text(uint64_t etag, char dst[DPS_ETAG_SIZE])
+{
+    char plain[40];
+    AUTO(buf_done) struct buf b = BUF_INIT(DPS_ETAG_SIZE);
+    int n = snprintf(plain, sizeof(plain), "\"%08x-0000-0100-0000-%08x0000\"",
+                     (unsigned)(etag >> 32), (unsigned)(etag & UINT32_MAX));
+    base64_add(&b, span_of(plain, (size_t)n));
+    if (buf_err(&b) != OK || !span_to_cstr(buf_span(&b), dst, DPS_ETAG_SIZE)) {
+        dst[0] = '\0'; /* no memory: an etag that matches nothing */
+    }
+}
+
+static bool read_hex(struct span s, uint64_t *ret)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        uint8_t c = s.p[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) {
+            return false;
+        }
+        v = v << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    *ret = v;
+    return true;
+}
+
+uint64_t dps_etag_read(struct span text)
+{
+    uint8_t raw[DPS_ETAG_SIZE];
+    char again[DPS_ETAG_SIZE];
+    size_t n = sizeof(raw);
+    uint64_t high, low;
+    if (base64_decode_to(text, raw, &n) != OK || n != 38 || !read_hex(span_of(raw + 1, 8), &high) ||
+        !read_hex(span_of(raw + 25, 8), &low)) {
+        return 0;
+    }
+    uint64_t v = high << 32 | low;
+    dps_etag_text(v, again);
+    return span_is(text, again) ? v : 0;
+}
+
+/* --- what is told -------------------------------------------------------------------------------- */
+
+const char *const reg_status_words[REG_STATUSES] = {
+    [REG_UNASSIGNED] = "unassigned", [REG_ASSIGNING] = "assigning", [REG_ASSIGNED] = "assigned",
+    [REG_FAILED] = "failed",         [REG_DISABLED] = "disabled",
+};
+static const char *const substatus_words[REG_SUBSTATUSES] = {
+    [SUB_NONE] = "",
+    [SUB_INITIAL] = "initialAssignment",
+    [SUB_MIGRATED] = "deviceDataMigrated",
+    [SUB_RESET] = "deviceDataReset",
+    [SUB_BACK] = "reprovisionedToInitialAssignment",
+};
+
+static void add_str(struct buf *b, const char *name, struct span v)
+{
+    buf_addf(b, ",\"%s\":", name);
+    json_write_str(b, v);
+}
+
+static void add_time(struct buf *b, const char *name, int64_t us)
+{
+    char iso[TIME_ISO_SIZE];
+    time_iso7(us, iso);
+    buf_addf(b, ",\"%s\":\"%s\"", name, iso);
+}
+
+enum err registration_read_more(struct db *db, struct arena *a, const struct reg_row *row,
+                                struct reg_more *storage, const struct reg_more **ret)
+{
+    *ret = NULL;
+    if ((row->op_flags & REG_F_MORE) == 0) {
+        return OK;
+    }
+    enum err e = sql_more_get(db, a, row->fold, storage);
+    if (e == OK) {
+        *ret = storage;
+    }
+    return e == E_NOT_FOUND ? OK : e;
+}
+
+void registration_write_state(struct buf *b, const struct reg_row *row, const struct reg_more *more)
+{
+    char etag[DPS_ETAG_SIZE];
+    dps_etag_text(row->etag, etag);
+    buf_addf(b, "{\"%s\":{", row->att == ATT_SYMMETRIC ? "symmetricKey" : "x509");
+    if (row->group_id.n != 0) {
+        buf_add_str(b, "\"enrollmentGroupId\":");
+        json_write_str(b, row->group_id);
+    }
+    buf_add_u8(b, '}');
+    add_str(b, "registrationId", row->rid);
+    add_time(b, "createdDateTimeUtc", row->created_us);
+    if (row->status == REG_ASSIGNED) {
+        add_str(b, "assignedHub", row->hub);
+        add_str(b, "deviceId", row->device_id);
+    }
+    buf_addf(b, ",\"status\":\"%s\"", reg_status_words[row->status]);
+    if (row->status == REG_ASSIGNED && row->substatus != SUB_NONE) {
+        buf_addf(b, ",\"substatus\":\"%s\"", substatus_words[row->substatus]);
+    }
+    if (row->status == REG_FAILED) {
+        buf_addf(b, ",\"errorCode\":%u", row->error_code);
+        add_str(b, "errorMessage", row->error_text);
+    }
+    if (row->status == REG_ASSIGNED && more != NULL && more->answer.n != 0) {
+        buf_add_str(b, ",\"payload\":");
+        buf_add(b, more->answer);
+    }
+    add_time(b, "lastUpdatedDateTimeUtc", row->updated_us);
+    buf_addf(b, ",\"etag\":\"%s\"}", etag);
+}
+
+void registration_write_assigning(struct buf *b, struct span op_id)
+{
+    buf_addf(b, "{\"operationId\":\"%.*s\",\"status\":\"assigning\"}", SPAN_ARG(op_id));
+}
+
+void registration_write_answer(struct buf *b, const struct reg_row *row,
+                               const struct reg_more *more)
+{
+    buf_addf(b, "{\"operationId\":\"%.*s\",\"status\":\"%s\",\"registrationState\":",
+             SPAN_ARG(row->op_id), reg_status_words[row->status]);
+    if (row->status == REG_ASSIGNING) {
+        buf_add_str(b, "{\"registrationId\":");
+        json_write_str(b, row->rid);
+        buf_add_str(b, ",\"status\":\"assigning\"}");
+    } else {
+        registration_write_state(b, row, more);
+    }
+    buf_add_u8(b, '}');
+}
+
+enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span fold,
+                           struct span op_id, bool is_enabled, struct buf *b, bool *ret_final)
+{
+    struct reg_row row;
+    struct reg_more storage;
+    const struct reg_more *more = NULL;
+    struct span body = SPAN_NONE;
+    struct db *db = worker_db(dw->w);
+    enum err e = sql_reg_get(db, a, fold, &row);
+    if (e != OK) {
+        return e; /* with its record an operation is forgotten */
+    }
+    bool is_last = span_eq(row.op_id, op_id);
+    if ((e = is_last ? registration_read_more(db, a, &row, &storage, &more)
+                     : sql_past_get(db, a, op_id, fold, &body)) != OK) {
+        return e;
+    }
+    if (is_enabled && !is_last) {
+        buf_add(b, body);
+    } else {
+        row.op_id = op_id;
+        row.status = is_enabled ? row.status : REG_DISABLED;
+        registration_write_answer(b, &row, more);
+    }
+    *ret_final = !is_last || row.status != REG_ASSIGNING;
+    return buf_err(b);
+}
+
+enum rule registration_poll_refused(enum err e, struct verdict *v)
+{
+    if (e == E_NOT_FOUND) {
+        return verdict_refuse(v, RULE_OPERATION, "the operation is not known");
+    }
+    return verdict_fail(v, e);
+}
+
+/* --- what is asked ------------------------------------------------------------------------------- */
+
+bool registration_is_sticky(struct span api_version)
+{
+    return api_version.n >= 10 &&
+           span_cmp(span_sub(api_version, 0, 10), SPAN_LIT("2018-04-01")) <= 0;
+}
+
+/* The payload as text: it goes into the database and to a webhook, not through another tree. */
+static enum err read_payload(struct arena *a, const struct json *body, struct span *ret)
+{
+    AUTO(buf_done) struct buf b = BUF_INIT(2 * LIMIT_DPS_BODY);
+    const struct json *p = json_get(body, "payload");
+    if (p == NULL || json_is(p, JSON_T_NULL)) {
+        return OK;
+    }
+    json_write(&b, p);
+    if (buf_err(&b) != OK) {
+        return buf_err(&b);
+    }
+    *ret = arena_span(a, buf_span(&b));
+    return ret->p != NULL ? OK : E_NOMEM;
+}
+
+static enum rule body_refused(struct verdict *v, enum err e)
+{
+    if (err_class(e) == ERR_T_LOCAL) {
+        return verdict_fail(v, e);
+    }
+    verdict_fact(v, "detail", span_str(err_why(&v->info, e)));
+    (void)verdict_refuse(v, RULE_BODY_JSON, NULL);
+    v->err = e; /* the device is told which */
+    return v->rule;
+}
+
+enum rule registration_body_read(struct arena *a, struct span body, struct span rid,
+                                 struct registration_body *ret, struct verdict *v)
+{
+    AUTO(json_free_p) struct json *j = NULL;
+    struct registration_body r = {.has_tpm = false};
+    struct span id = SPAN_NONE;
+    enum err e;
+    /* One SDK sends nothing, or blanks, when it has no payload. */
+    if (span_trim(body).n == 0) {
+        *ret = r;
+        return RULE_OK;
+    }
+    if ((e = json_read_object(body, LIMIT_DPS_BODY, &j, &v->info)) != OK ||
+        (e = json_get_str(j, "registrationId", JSON_F_OPT, &id, &v->info)) != OK) {
+        return body_refused(v, e);
+    }
+    verdict_keep(v, RULE_BODY_JSON);
+    if (id.n != 0 && !span_eq_nocase(id, rid)) {
+        verdict_fact(v, "presented", id);
+        return verdict_refuse(v, RULE_BODY_ID,
+                              "registrationId of the body is not that of the request");
+    }
+    verdict_keep(v, RULE_BODY_ID);
+    const struct json *csr = json_get(j, "csr"), *old = json_get(j, "clientCertificateCsr"),
+                      *tpm = json_get(j, "tpm");
+    r.wants_certificate =
+        (csr != NULL && !json_is(csr, JSON_T_NULL)) || (old != NULL && !json_is(old, JSON_T_NULL));
+    r.has_tpm = tpm != NULL && !json_is(tpm, JSON_T_NULL);
+    if ((e = read_payload(a, j, &r.payload)) != OK) {
+        return verdict_fail(v, e);
+    }
+    *ret = r;
+    return RULE_OK;
+}
