@@ -173,6 +173,9 @@ static void end_of_turn(struct deferred *d)
     if (c->state == CONN_OPEN || c->state == CONN_CLOSING) {
         conn_flush(c);
     }
+    if (c->state == CONN_OPEN && (c->in_ended || c->end_asked)) {
+        conn_settle_ends(c);
+    }
     if (c->state == CONN_CLOSING && conn_out_pending(c) == 0) {
         finish_closing(c);
     } else if (c->state == CONN_DYING) {
@@ -191,7 +194,7 @@ void conn_defer(struct conn *c)
 
 bool conn_can_read(const struct conn *c)
 {
-    return c->state == CONN_OPEN && !c->paused && c->in_n < MAX(c->s.want, 1);
+    return c->state == CONN_OPEN && !c->paused && !c->in_ended && c->in_n < MAX(c->s.want, 1);
 }
 
 static uint32_t wanted_events(const struct conn *c)
@@ -234,6 +237,8 @@ static void open_event(struct conn *c, uint32_t events)
         }
     } else if ((events & EPOLLERR) != 0) {
         conn_die(c, E_NET);
+    } else if ((events & EPOLLHUP) != 0 && c->in_ended && c->in_n == 0) {
+        conn_die(c, conn_out_pending(c) == 0 ? OK : E_NET); /* it does not read either */
     } else if ((events & EPOLLHUP) != 0) {
         /* Told although nobody asked: silence until someone reads or writes. */
         loop_unwatch(c->s.loop, &c->w);
@@ -346,6 +351,7 @@ static const struct stream_ops conn_ops = {
     .pending = op_pending,
     .conn = op_conn,
     .again = op_again,
+    .end = conn_io_end,
 };
 
 /* --- what is known of it ------------------------------------------------------------------- */

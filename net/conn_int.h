@@ -75,6 +75,10 @@ struct conn {
     bool out_blocked : 1; /* waiting for EPOLLOUT */
     bool is_full : 1;     /* above the high mark, and not below the low one since */
     bool giving : 1;      /* on_bytes is on the stack */
+    bool in_ended : 1;    /* the peer sends no more, and the handler wants to hear of it */
+    bool end_told : 1;    /* and has */
+    bool end_asked : 1;   /* we send no more, once the queue is empty */
+    bool out_ended : 1;   /* said so */
 };
 
 /* Once per loop. */
@@ -109,6 +113,9 @@ void conn_on_event(struct watch *w, uint32_t events);
 void conn_read(struct conn *c);
 /* on_bytes with what is kept. */
 void conn_show_kept(struct conn *c);
+/* The half-closes that are due: on_end once nothing is kept, FIN once nothing is queued. */
+void conn_settle_ends(struct conn *c);
+bool conn_io_end(struct stream *s);
 void conn_drop_input(struct conn *c);
 void conn_flush(struct conn *c);
 void conn_io_write(struct stream *s, struct span b);

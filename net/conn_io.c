@@ -145,7 +145,12 @@ static void read_ended(struct conn *c, enum tls_io io)
 {
     switch (io) {
     case TLS_EOF:
-        conn_die(c, OK);
+        if (c->tls.ssl == NULL && c->s.h != NULL && c->s.h->on_end != NULL) {
+            c->in_ended = true;
+            conn_defer(c);
+        } else {
+            conn_die(c, OK);
+        }
         break;
     case TLS_WANT_WRITE: /* OpenSSL owes the peer something before it goes on */
         c->out_blocked = true;
@@ -291,5 +296,35 @@ void conn_flush(struct conn *c)
         if (c->state == CONN_OPEN && c->s.h != NULL && c->s.h->on_drained != NULL) {
             c->s.h->on_drained(&c->s, c->s.arg);
         }
+    }
+}
+
+/* --- half-close ---------------------------------------------------------------------------- */
+
+bool conn_io_end(struct stream *s)
+{
+    struct conn *c = conn_of(s);
+    if (c->tls.ssl != NULL) {
+        return false; /* close_notify ends a TLS connection of ours both ways */
+    }
+    c->end_asked = true;
+    conn_defer(c);
+    return true;
+}
+
+void conn_settle_ends(struct conn *c)
+{
+    if (c->in_ended && !c->end_told && c->in_n == 0 && !c->paused) {
+        c->end_told = true;
+        c->s.h->on_end(&c->s, c->s.arg);
+    }
+    if (c->end_asked && !c->out_ended && c->state == CONN_OPEN && conn_out_pending(c) == 0) {
+        c->out_ended = true;
+        if (shutdown(c->w.fd, SHUT_WR) != 0) {
+            conn_die(c, E_NET);
+        }
+    }
+    if (c->out_ended && c->end_told && c->state == CONN_OPEN) {
+        conn_die(c, OK);
     }
 }

@@ -364,6 +364,56 @@ static void half_closed_peer_gets_its_answer(void **state)
     (void)close(fd[1]);
 }
 
+/* Who listens for it hears the peer's end after its last byte, and goes on writing. */
+static void half_closes_one_way_then_the_other(void **state)
+{
+    (void)state;
+    struct pair p;
+    pair_make(l, &p);
+    stream_handle(p.a.s, &note_ends_handler, &p.a);
+    stream_handle(p.b.s, &note_ends_handler, &p.b);
+    p.b.eat = 3;
+    p.a.to_send = 100000;
+    note_pump(&p.a);
+    assert_true(stream_end(p.a.s));
+    settle(l);
+    assert_int_equal(p.b.ended, 0); /* bytes are kept before the end */
+    p.b.eat = SIZE_MAX;
+    stream_again(p.b.s);
+    STEP_UNTIL(l, p.b.ended == 1);
+    assert_int_equal(p.b.in.n + p.a.to_send, 100000);
+    assert_int_equal(p.a.to_send, 0);
+    say(&p.b, SPAN_LIT("the answer"));
+    STEP_UNTIL(l, p.a.in.n == 10);
+    settle(l);
+    assert_int_equal(p.a.closed + p.b.closed, 0);
+    assert_true(stream_end(p.b.s));
+    STEP_UNTIL(l, p.a.closed == 1 && p.b.closed == 1);
+    assert_err(p.a.why, OK);
+    assert_err(p.b.why, OK);
+    assert_int_equal(p.a.ended, 1);
+    note_done(&p.a);
+    note_done(&p.b);
+}
+
+static void end_behind_a_pause_waits(void **state)
+{
+    (void)state;
+    struct pair p;
+    pair_make(l, &p);
+    stream_handle(p.b.s, &note_ends_handler, &p.b);
+    stream_pause(p.b.s, true);
+    say(&p.a, SPAN_LIT("last"));
+    assert_true(stream_end(p.a.s));
+    settle(l);
+    assert_int_equal(p.b.ended, 0);
+    stream_pause(p.b.s, false);
+    STEP_UNTIL(l, p.b.ended == 1);
+    assert_int_equal(p.b.in.n, 4);
+    assert_true(stream_end(p.b.s));
+    end(&p);
+}
+
 static struct conn *opened;
 static struct note opened_note;
 
@@ -407,6 +457,8 @@ int main(void)
         T(abort_tells_once_with_its_reason),
         T(ends_from_inside_on_bytes),
         T(half_closed_peer_gets_its_answer),
+        T(half_closes_one_way_then_the_other),
+        T(end_behind_a_pause_waits),
         T(adopt_opens_from_the_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

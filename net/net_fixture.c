@@ -199,6 +199,21 @@ const struct stream_handler note_handler = {
     .on_close = note_closed,
 };
 
+static void note_ended(struct stream *s, void *arg)
+{
+    struct note *n = arg;
+    assert_ptr_equal(s, n->s);
+    n->ended++;
+}
+
+const struct stream_handler note_ends_handler = {
+    .name = "note",
+    .on_bytes = note_bytes,
+    .on_drained = note_drained,
+    .on_close = note_closed,
+    .on_end = note_ended,
+};
+
 void note_init(struct note *n, struct stream *s)
 {
     *n = (struct note){.s = s, .in = BUF_INIT(64u << 20), .eat = SIZE_MAX};

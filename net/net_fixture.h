@@ -51,6 +51,7 @@ struct note {
     int calls;  /* of on_bytes */
     int drained;
     int closed;
+    int ended; /* on_end, with note_ends_handler */
     enum err why;
     bool in_call;    /* a call into the stream is on the stack: on_close must not come */
     int pause_at;    /* the call of on_bytes in which it pauses; 0: never */
@@ -58,6 +59,7 @@ struct note {
     size_t sent_max; /* highest stream_pending seen */
 };
 extern const struct stream_handler note_handler;
+extern const struct stream_handler note_ends_handler; /* the same, with half-closes */
 void note_init(struct note *n, struct stream *s);
 void note_done(struct note *n);
 /* Writes of the counting pattern until full or to_send is 0. */

@@ -16,6 +16,9 @@
  *             LIMIT_CONN_OUT_HIGH stream_is_full() is true; on_drained comes when it fell below
  *             LIMIT_CONN_OUT_LOW again. Over LIMIT_CONN_OUT_MAX the stream is aborted (E_TOO_LARGE).
  *             Writes of one turn leave together at its end.
+ * Half-close  where the carrier has it (plain TCP, a channel of client/mux): a handler with on_end hears that the peer will send no more,
+ *             once all bytes were used, and may go on writing; without on_end that is the peer's close. stream_end says the same to
+ *             the peer after what was written; false: this carrier has no half-close. Ended both ways it closes with OK.
  * Threads     the loop's.
  */
 #ifndef NET_STREAM_H
@@ -33,6 +36,7 @@ struct stream_handler {
     void (*on_drained)(struct stream *s, void *arg); /* may be NULL */
     /* why: OK peer closed in order; E_CLOSED we closed; E_TLS, E_NET, E_TIMEOUT, E_MALFORMED, ... */
     void (*on_close)(struct stream *s, void *arg, enum err why);
+    void (*on_end)(struct stream *s, void *arg); /* may be NULL */
 };
 
 struct stream_ops {
@@ -45,6 +49,7 @@ struct stream_ops {
     /* The TLS connection below (a ws passes it on); NULL in tests. */
     struct conn *(*conn)(struct stream *s);
     void (*again)(struct stream *s); /* call on_bytes with what is kept, from the loop */
+    bool (*end)(struct stream *s);   /* NULL: no half-close */
 };
 
 struct stream {
@@ -93,6 +98,10 @@ static inline struct conn *stream_conn(struct stream *s)
 static inline void stream_again(struct stream *s)
 {
     s->ops->again(s);
+}
+static inline bool stream_end(struct stream *s)
+{
+    return s->ops->end != NULL && s->ops->end(s);
 }
 
 #endif

@@ -126,7 +126,8 @@ static void refuse_close(struct stream *s UNUSED, void *arg UNUSED, enum err why
 {
 }
 /* For connections that end before anybody took them. */
-static const struct stream_handler refuse_handler = {"refused", refuse_bytes, NULL, refuse_close};
+static const struct stream_handler refuse_handler = {"refused", refuse_bytes, NULL, refuse_close,
+                                                     NULL};
 
 void server_refuse_stream(struct stream *st, enum err why)
 {
