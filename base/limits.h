@@ -99,6 +99,7 @@
 #define LIMIT_CERT_HOSTS 64u        /* Berth: names in one server certificate */
 #define LIMIT_SIGNER_QUEUE 1024u    /* Berth: signing jobs that wait, then E_QUEUE_FULL */
 #define LIMIT_SIGNER_THREADS 16u
+#define LIMIT_ISSUING_CAS 25u       /* Berth: CAs of one DPS that issue for devices */
 #define LIMIT_MASTER_KEYS 16u       /* Berth: numbered keys in one master key file */
 
 /* --- DPS: docs/protocol/limits.md 4 -------------------------------------------------------- */

@@ -25,6 +25,11 @@ MUST_USE enum err cert_from_text(struct span text, struct cert **ret, struct err
 /* All certificates of a PEM text, in order; at most max (E_LIMIT). On failure none is left. */
 MUST_USE enum err cert_list_from_pem(struct span text, struct cert **ret, size_t max, size_t *ret_n,
                                      struct err_info *info);
+/* Certificates one behind the other, as DER; the same rules. */
+MUST_USE enum err cert_list_from_der(struct span ders, struct cert **ret, size_t max, size_t *ret_n,
+                                     struct err_info *info);
+/* The first of them, cut off; empty when there is none, or what is there does not begin as one. */
+struct span cert_cut_der(struct span *ders);
 struct cert *cert_ref(struct cert *c);
 void cert_free(struct cert *c);
 AUTO_FREE_FN(struct cert, cert_free)
@@ -46,6 +51,7 @@ void cert_add_issuer(const struct cert *c, struct buf *b);
 void cert_add_serial_hex(const struct cert *c, struct buf *b); /* upper case */
 int cert_version(const struct cert *c);
 void cert_add_pem(const struct cert *c, struct buf *b);
+void cert_der_add_pem(struct span der, struct buf *b);
 /* E_CERT with the reason: RSA below 2048 or above 4096 bits, explicit or unknown curve, MD5/SHA-1
  * signature. Part of every chain check and of uploads. */
 MUST_USE enum err cert_check_strength(const struct cert *c, struct err_info *info);

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "base/rd.h"
 #include "base/text.h"
 
 #define LABEL_MAX 64u
@@ -134,6 +135,60 @@ enum err cert_list_from_pem(struct span text, struct cert **ret, size_t max, siz
     }
     *ret_n = n;
     return OK;
+}
+
+struct span cert_cut_der(struct span *ders)
+{
+    struct rd r = rd_init(*ders);
+    size_t n = 0, head = 2;
+    rd_require(&r, rd_u8(&r) == 0x30); /* SEQUENCE */
+    n = rd_u8(&r);
+    if (n == 0x81) {
+        n = rd_u8(&r);
+        head = 3;
+    } else if (n == 0x82) {
+        n = rd_be16(&r);
+        head = 4;
+    } else {
+        rd_require(&r, n < 0x80);
+    }
+    (void)rd_bytes(&r, n);
+    if (rd_err(&r) != OK) {
+        *ders = SPAN_NONE;
+        return SPAN_NONE;
+    }
+    struct span one = span_sub(*ders, 0, head + n);
+    *ders = rd_rest(&r);
+    return one;
+}
+
+enum err cert_list_from_der(struct span ders, struct cert **ret, size_t max, size_t *ret_n,
+                            struct err_info *info)
+{
+    size_t n = 0;
+    enum err e = OK;
+    while (e == OK && ders.n != 0) {
+        struct span one = cert_cut_der(&ders);
+        if (n == max) {
+            e = err_set(info, E_LIMIT, "more than %zu certificates", max);
+        } else if ((e = cert_from_der(one, &ret[n], info)) == OK) {
+            n++;
+        }
+    }
+    if (e != OK) {
+        while (n > 0) {
+            cert_free(ret[--n]);
+            ret[n] = NULL;
+        }
+        return e;
+    }
+    *ret_n = n;
+    return OK;
+}
+
+void cert_der_add_pem(struct span der, struct buf *b)
+{
+    pem_add(b, cert_labels[0], der);
 }
 
 void pem_add(struct buf *b, const char *label, struct span der)

@@ -36,9 +36,11 @@ enum err signer_make_csr(const struct signer_key *k, struct span cn, struct buf 
     if (e != OK) {
         return e;
     }
-    if (X509_REQ_set_pubkey(rq, k->pkey) != 1 ||
-        X509_REQ_sign(rq, k->pkey, signer_digest(k->pkey)) == 0) {
+    if (X509_REQ_set_pubkey(rq, k->pub) != 1) {
         return crypto_err(info, E_CRYPTO, "request");
+    }
+    if ((e = signer_sign_request(k, rq, info)) != OK) {
+        return e;
     }
     int n = i2d_X509_REQ(rq, &der);
     if (n <= 0) {
@@ -87,6 +89,12 @@ enum err csr_from_text(struct span text, struct csr **ret, struct err_info *info
     return e != OK ? err_wrap(info, e, "request") : csr_from_der(buf_span(&der), ret, info);
 }
 
+enum err csr_text_to_der(struct span text, struct buf *ret, struct err_info *info)
+{
+    enum err e = der_from_text(text, labels, ret, info);
+    return e != OK ? err_wrap(info, e, "request") : OK;
+}
+
 void csr_add_pem(struct span der, struct buf *b)
 {
     pem_add(b, labels[0], der);
@@ -98,6 +106,19 @@ void csr_free(struct csr *c)
         X509_REQ_free(c->rq);
         free(c);
     }
+}
+
+bool csr_fits(const struct csr *c, const struct cert *cert)
+{
+    const EVP_PKEY *have = X509_get0_pubkey(cert->x);
+    bool fits = have != NULL && EVP_PKEY_eq(have, X509_REQ_get0_pubkey(c->rq)) == 1;
+    ERR_clear_error();
+    return fits;
+}
+
+enum key_type csr_key_type(const struct csr *c)
+{
+    return pkey_type(X509_REQ_get0_pubkey(c->rq));
 }
 
 enum err csr_cn(const struct csr *c, struct span *ret, struct err_info *info)

@@ -237,18 +237,15 @@ static bool gcm_run(const struct keyring *k, const struct gcm *g, bool seal, str
     return ok;
 }
 
-enum err keyring_seal(const struct keyring *k, struct seal_place at, struct span secret,
-                      struct buf *ret)
+/* out has room for the secret and SEAL_OVERHEAD. */
+static enum err seal(const struct keyring *k, struct seal_place at, struct span secret,
+                     uint8_t *out)
 {
-    uint8_t out[SECRET_MAX + SEAL_OVERHEAD];
     uint8_t aad[PLACE_MAX];
     const struct master_key *key = &k->keys[k->n - 1];
     struct gcm g = {.key = key, .nonce = span_of(out + HEAD_SIZE, NONCE_SIZE)};
     uint8_t *body = out + HEAD_SIZE + NONCE_SIZE;
     size_t aad_n;
-    if (secret.n > SECRET_MAX) {
-        return E_TOO_LARGE;
-    }
     out[0] = SEAL_VERSION;
     for (unsigned i = 0; i < 4; i++) {
         out[1 + i] = (uint8_t)(key->number >> (24 - 8 * i));
@@ -258,17 +255,13 @@ enum err keyring_seal(const struct keyring *k, struct seal_place at, struct span
         return E_TOO_LARGE;
     }
     g.aad = span_of(aad, aad_n);
-    if (!gcm_run(k, &g, true, secret, body, body + secret.n)) {
-        return E_CRYPTO;
-    }
-    buf_add(ret, span_of(out, secret.n + SEAL_OVERHEAD));
-    return buf_err(ret);
+    return gcm_run(k, &g, true, secret, body, body + secret.n) ? OK : E_CRYPTO;
 }
 
-enum err keyring_unseal(const struct keyring *k, struct seal_place at, struct span sealed,
-                        struct secret *ret)
+/* out has room for all of sealed. */
+static enum err unseal(const struct keyring *k, struct seal_place at, struct span sealed,
+                       size_t max, uint8_t *out, size_t *ret_n)
 {
-    AUTO(secret_done) struct secret clear = {{0}, 0};
     uint8_t aad[PLACE_MAX];
     uint8_t tag[TAG_SIZE];
     size_t aad_n;
@@ -278,17 +271,62 @@ enum err keyring_unseal(const struct keyring *k, struct seal_place at, struct sp
     struct gcm g = {.key = key_of(k, rd_be32(&r))};
     g.nonce = rd_bytes(&r, NONCE_SIZE);
     struct span rest = rd_rest(&r);
-    if (rd_err(&r) != OK || g.key == NULL || rest.n < TAG_SIZE || rest.n - TAG_SIZE > SECRET_MAX ||
+    if (rd_err(&r) != OK || g.key == NULL || rest.n < TAG_SIZE || rest.n - TAG_SIZE > max ||
         !aad_write(at, head, aad, &aad_n)) {
         return E_CORRUPT;
     }
     g.aad = span_of(aad, aad_n);
-    clear.n = rest.n - TAG_SIZE;
-    memcpy(tag, rest.p + clear.n, TAG_SIZE);
-    if (!gcm_run(k, &g, false, span_sub(rest, 0, clear.n), clear.b, tag)) {
-        return E_CORRUPT;
+    *ret_n = rest.n - TAG_SIZE;
+    memcpy(tag, rest.p + *ret_n, TAG_SIZE);
+    return gcm_run(k, &g, false, span_sub(rest, 0, *ret_n), out, tag) ? OK : E_CORRUPT;
+}
+
+enum err keyring_seal(const struct keyring *k, struct seal_place at, struct span secret,
+                      struct buf *ret)
+{
+    uint8_t out[SECRET_MAX + SEAL_OVERHEAD];
+    enum err e = secret.n <= SECRET_MAX ? seal(k, at, secret, out) : E_TOO_LARGE;
+    if (e != OK) {
+        return e;
     }
-    return secret_set(ret, secret_span(&clear));
+    buf_add(ret, span_of(out, secret.n + SEAL_OVERHEAD));
+    return buf_err(ret);
+}
+
+enum err keyring_unseal(const struct keyring *k, struct seal_place at, struct span sealed,
+                        struct secret *ret)
+{
+    AUTO(secret_done) struct secret clear = {{0}, 0};
+    enum err e = unseal(k, at, sealed, SECRET_MAX, clear.b, &clear.n);
+    return e != OK ? e : secret_set(ret, secret_span(&clear));
+}
+
+enum err keyring_seal_blob(const struct keyring *k, struct seal_place at, struct span blob,
+                           struct buf *ret)
+{
+    uint8_t out[SEAL_BLOB_MAX + SEAL_OVERHEAD];
+    enum err e = blob.n <= SEAL_BLOB_MAX ? seal(k, at, blob, out) : E_TOO_LARGE;
+    if (e != OK) {
+        return e;
+    }
+    buf_add(ret, span_of(out, blob.n + SEAL_OVERHEAD));
+    return buf_err(ret);
+}
+
+enum err keyring_unseal_blob(const struct keyring *k, struct seal_place at, struct span sealed,
+                             struct buf *ret)
+{
+    uint8_t clear[SEAL_BLOB_MAX];
+    size_t n = 0;
+    enum err e = unseal(k, at, sealed, SEAL_BLOB_MAX, clear, &n);
+    buf_reset(ret);
+    (void)buf_reserve(ret, SEAL_BLOB_MAX); /* at once, so that no copy stays behind */
+    if (e == OK) {
+        buf_add(ret, span_of(clear, n));
+        e = buf_err(ret);
+    }
+    mem_wipe(clear, sizeof(clear));
+    return e;
 }
 
 /* --- use -------------------------------------------------------------------------------------- */

@@ -41,6 +41,14 @@ MUST_USE enum err keyring_seal(const struct keyring *k, struct seal_place at, st
 MUST_USE enum err keyring_unseal(const struct keyring *k, struct seal_place at, struct span sealed,
                                  struct secret *ret);
 
+/* The same for what is longer than a secret: private keys in PKCS#8. unseal replaces ret, which the caller wipes. E_TOO_LARGE over
+ * SEAL_BLOB_MAX. */
+#define SEAL_BLOB_MAX 4096u
+MUST_USE enum err keyring_seal_blob(const struct keyring *k, struct seal_place at, struct span blob,
+                                    struct buf *ret);
+MUST_USE enum err keyring_unseal_blob(const struct keyring *k, struct seal_place at,
+                                      struct span sealed, struct buf *ret);
+
 #define MAC_SIZE 32u
 /* HMAC-SHA256. */
 void mac_sha256(struct span key, struct span text, uint8_t ret[MAC_SIZE]);

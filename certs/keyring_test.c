@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/text.h"
 #include "tests/unit.h"
@@ -226,6 +227,27 @@ static void test_seal_moved(void **state)
     }
 }
 
+/* What is longer than a secret: same seal, same refusals. */
+static void test_seal_blob(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t text[SEAL_BLOB_MAX + 1];
+    AUTO(buf_done) struct buf sealed = BUF_INIT(2 * SEAL_BLOB_MAX), out = BUF_INIT(SEAL_BLOB_MAX);
+    static const struct seal_place there = {"device", "primary_key", SPAN_LIT("43")};
+    struct secret s = {{0}, 0};
+    random_bytes(text, sizeof(text));
+    assert_err(keyring_seal_blob(f->k, here, span_of(text, sizeof(text)), &sealed), E_TOO_LARGE);
+    assert_ok(keyring_seal_blob(f->k, here, span_of(text, SEAL_BLOB_MAX), &sealed));
+    assert_int_equal(sealed.n, SEAL_BLOB_MAX + SEAL_OVERHEAD);
+    assert_ok(keyring_unseal_blob(f->k, here, buf_span(&sealed), &out));
+    assert_true(span_eq(buf_span(&out), span_of(text, SEAL_BLOB_MAX)));
+    assert_err(keyring_unseal_blob(f->k, there, buf_span(&sealed), &out), E_CORRUPT);
+    assert_err(keyring_unseal(f->k, here, buf_span(&sealed), &s), E_CORRUPT);
+    sealed.p[sealed.n / 2] ^= 1;
+    assert_err(keyring_unseal_blob(f->k, here, buf_span(&sealed), &out), E_CORRUPT);
+    assert_int_equal(out.n, 0);
+}
+
 static void test_seal_damaged(void **state)
 {
     struct fixture *f = *state;
@@ -415,6 +437,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_seal_sizes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_seal_is_fresh, setup, teardown),
         cmocka_unit_test_setup_teardown(test_seal_moved, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_seal_blob, setup, teardown),
         cmocka_unit_test_setup_teardown(test_seal_damaged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_place_too_long, setup, teardown),
         cmocka_unit_test_setup_teardown(test_vectors, setup, teardown),

@@ -7,6 +7,7 @@ noinst_LIBRARIES += %D%/libcerts.a
 	%D%/private_file.h %D%/private_file.c \
 	%D%/keyring.h %D%/keyring.c %D%/mac.c \
 	%D%/signer.h %D%/signer_int.h %D%/signer.c %D%/signer_key.c %D%/csr.c \
+	%D%/signer_hard.h %D%/signer_pkcs11.c %D%/signer_tpm.c \
 	%D%/signer_pool.h %D%/signer_pool.c
 
 certs_test_libs = %D%/libcerts.a base/libbase.a $(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)

@@ -73,6 +73,9 @@ static enum err check_request(const struct issue *is, struct err_info *info)
     if (is->profile->cn_is_id && !id_device_ok(rq->cn)) {
         return err_set(info, E_CERT, "CN is no device id");
     }
+    if (rq->also_server && is->profile->purpose != NID_client_auth) {
+        return err_set(info, E_CERT, "this profile has no further purpose");
+    }
     if (rq->cn.n == 0 || rq->cn.n > LIMIT_X509_RID || rq->organization.n > LIMIT_X509_RID) {
         return err_set(info, E_CERT, "CN of 1 to %u bytes, organization of as many at most",
                        LIMIT_X509_RID);
@@ -130,13 +133,14 @@ static bool put_usage(X509 *x, const struct profile *p)
     return ok;
 }
 
-static bool put_purpose(X509 *x, const struct profile *p)
+static bool put_purpose(X509 *x, const struct profile *p, bool also_server)
 {
     if (p->purpose == NID_undef) {
         return true;
     }
     EXTENDED_KEY_USAGE *eku = sk_ASN1_OBJECT_new_null();
     bool ok = eku != NULL && sk_ASN1_OBJECT_push(eku, OBJ_nid2obj(p->purpose)) > 0 &&
+              (!also_server || sk_ASN1_OBJECT_push(eku, OBJ_nid2obj(NID_server_auth)) > 0) &&
               put(x, NID_ext_key_usage, eku, false);
     sk_ASN1_OBJECT_pop_free(eku, ASN1_OBJECT_free);
     return ok;
@@ -286,15 +290,16 @@ static enum err build(const struct issue *is, struct cert **ret, struct err_info
     ERR_clear_error();
     AUTO(x509_free_p) X509 *x = X509_new();
     if (x == NULL || !put_fields(x, is) || !put_constraints(x, is->profile) ||
-        !put_usage(x, is->profile) || !put_purpose(x, is->profile) || !put_key_ids(x, is->issuer)) {
+        !put_usage(x, is->profile) || !put_purpose(x, is->profile, is->rq->also_server) ||
+        !put_key_ids(x, is->issuer)) {
         return crypto_err(info, E_CRYPTO, "certificate");
     }
     if ((e = name_cn(X509_get_subject_name(x), &cn, info)) != OK ||
         (e = put_hosts(x, is->rq, info)) != OK) {
         return e;
     }
-    if (X509_sign(x, is->key->pkey, signer_digest(is->key->pkey)) == 0) {
-        return crypto_err(info, E_CRYPTO, "certificate");
+    if ((e = signer_sign_cert(is->key, x, info)) != OK) {
+        return e;
     }
     e = cert_from_x509(x, ret, info);
     if (e == OK) {
@@ -313,9 +318,9 @@ enum err signer_issue_now(const struct signer_key *key, const struct cert *issue
     if (subject_csr != NULL) {
         is.subject_key = X509_REQ_get0_pubkey(subject_csr->rq);
     } else {
-        is.subject_key = subject_key != NULL ? subject_key->pkey : key->pkey;
+        is.subject_key = subject_key != NULL ? subject_key->pub : key->pub;
     }
-    if (issuer == NULL && EVP_PKEY_eq(is.subject_key, key->pkey) != 1) {
+    if (issuer == NULL && EVP_PKEY_eq(is.subject_key, key->pub) != 1) {
         ERR_clear_error();
         return err_set(info, E_CERT, "self-signed, but for another key");
     }

@@ -3,16 +3,35 @@
 #ifndef CERTS_SIGNER_INT_H
 #define CERTS_SIGNER_INT_H
 
+#include <pthread.h>
+
 #include "certs/cert_int.h"
 #include "certs/signer.h"
 
+/* Signs with pkey, looks at pub: a key elsewhere (certs/signer_hard.h) belongs to a library context or an engine of its own, its public
+ * half to the usual one, so that all comparisons and copies are of one kind. */
 struct signer_key {
     EVP_PKEY *pkey;
+    EVP_PKEY *pub;
+    bool is_hard;                        /* not in this process's memory */
+    pthread_mutex_t lock;                /* is_hard: one operation at a time */
+    OSSL_LIB_CTX *libctx;                /* NULL: the usual one */
+    const char *propq;                   /* NULL, or a literal */
+    void (*close)(struct signer_key *k); /* ends what holds the key, after pkey; NULL: nothing */
+    void *arg;                           /* of close */
 };
+/* Takes pkey over, also when it fails: E_CERT when its kind is not allowed, E_CRYPTO when it does not tell its public half. */
+MUST_USE enum err signer_key_wrap(EVP_PKEY *pkey, struct signer_key **ret, struct err_info *info);
+/* Signs what is complete but for that. E_CRYPTO. */
+MUST_USE enum err signer_sign_cert(const struct signer_key *k, X509 *x, struct err_info *info);
+MUST_USE enum err signer_sign_request(const struct signer_key *k, X509_REQ *rq,
+                                      struct err_info *info);
 struct csr {
     X509_REQ *rq;
 };
 
+/* KEY_TYPES: another one. */
+enum key_type pkey_type(const EVP_PKEY *k);
 /* The digest that goes with the key. */
 const EVP_MD *signer_digest(const EVP_PKEY *k);
 /* Adds one UTF8String entry. */

@@ -24,6 +24,9 @@ struct signer_job {
     /* the caller fills */
     struct msg done; /* done.run is called at home */
     struct mailbox *home;
+    /* NULL: a certificate is issued from what follows. Else called on a thread of the pool instead: opening a key in hardware, or
+     * making one, takes as long. Its error is the job's; it may leave a certificate in cert. */
+    enum err (*work)(struct signer_job *job, struct err_info *info);
     const struct signer_key *key;
     const struct cert *issuer;            /* NULL: self-signed */
     const struct csr *subject_csr;        /* or NULL */
@@ -41,7 +44,7 @@ MUST_USE enum err signer_pool_new(size_t n_threads, struct signer_pool **ret,
                                   struct err_info *info);
 void signer_pool_free(struct signer_pool *p);
 MUST_USE enum err signer_begin(struct signer_pool *p, struct signer_job *job);
-/* The result, once. */
+/* The result, once; *ret NULL when a job's work left none. */
 MUST_USE enum err signer_finish(struct signer_job *job, struct cert **ret, struct err_info *info);
 
 #endif

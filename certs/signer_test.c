@@ -15,8 +15,10 @@
 #include "base/fs.h"
 #include "base/text.h"
 #include "certs/chain.h"
+#include "certs/keyring.h"
 #include "certs/proof.h"
 #include "certs/signer_int.h"
+#include "certs/signer_hard.h"
 #include "certs/signer_pool.h"
 #include "certs/zoo.h"
 #include "tests/unit.h"
@@ -139,13 +141,104 @@ static void test_key_file_refusals(void **state)
     assert_err(signer_key_load(f.path, &k, NULL), E_MALFORMED);
     /* too weak */
     const struct zoo_id *weak = zoo_make(&z, &(struct zoo_spec){.cn = "x", .key = ZOO_RSA1024});
-    struct signer_key weak_key = {weak->key};
+    struct signer_key weak_key = {.pkey = weak->key};
     assert_int_equal(unlink(f.path), 0);
     assert_ok(signer_key_save(&weak_key, f.path, NULL));
     assert_err(signer_key_load(f.path, &k, NULL), E_CERT);
     assert_null(k);
     zoo_free(&z);
     keyfile_end(&f);
+}
+
+/* As the DPS keeps keys of issuing CAs. */
+static void test_key_der(void **state UNUSED)
+{
+    AUTO(buf_done) struct buf der = BUF_INIT(SEAL_BLOB_MAX);
+    AUTO(buf_done) struct buf cut = BUF_INIT(SEAL_BLOB_MAX);
+    for (unsigned t = KEY_P256; t < KEY_RSA4096; t++) {
+        AUTO(signer_key_free_p) struct signer_key *k = NULL;
+        AUTO(signer_key_free_p) struct signer_key *again = NULL;
+        buf_reset(&der);
+        assert_ok(signer_key_generate((enum key_type)t, &k));
+        assert_int_equal(signer_key_type(k), t);
+        assert_ok(signer_key_to_der(k, &der));
+        assert_ok(signer_key_from_der(buf_span(&der), &again, NULL));
+        assert_int_equal(EVP_PKEY_eq(k->pkey, again->pkey), 1);
+    }
+    struct signer_key *none = NULL;
+    buf_add(&cut, buf_span(&der));
+    buf_add_u8(&cut, 0);
+    assert_err(signer_key_from_der(buf_span(&cut), &none, NULL), E_MALFORMED);
+    for (size_t n = 0; n < 40; n++) {
+        assert_err(signer_key_from_der(span_sub(buf_span(&der), 0, n), &none, NULL), E_MALFORMED);
+    }
+    assert_null(none);
+}
+
+/* Keys elsewhere: what is no reference, and what is one but to nothing here. */
+static void test_hard_refs(void **state UNUSED)
+{
+    static const struct {
+        const char *ref;
+        bool is_tpm;
+        enum err want;
+    } rows[] = {
+        {"pkcs11:token=t;object=o", false, OK},
+        {"pkcs11:token=t;object=o?pin-value=1234", false, E_ARG},
+        {"pkcs11:token=t;object=o?x=y&PIN-source=/etc/passwd", false, E_ARG},
+        {"pkcs11:module-path=/tmp/evil.so;object=o", false, E_ARG},
+        {"pkcs11:object=o?module-name=evil", false, E_ARG},
+        {"pkcs11:token=a b", false, E_ARG},
+        {"file:/etc/ssl/private/ca.key", false, E_ARG},
+        {"", false, E_ARG},
+        {"handle:0x81000001", true, OK},
+        {"handle:0x80000001", true, E_ARG},
+        {"handle:0x8100000", true, E_ARG},
+        {"handle:0x81000001x", true, E_ARG},
+        {"/etc/ssl/private/ca.key", true, E_ARG},
+        {"-----BEGIN PRIVATE KEY-----\n", true, E_ARG},
+        {"-----BEGIN TSS2 PRIVATE KEY-----\n", true, OK},
+    };
+    struct hard_keys *h = NULL;
+    struct signer_key *k = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct span ref = span_str(rows[i].ref);
+        enum err e = rows[i].is_tpm ? hard_tpm_check(ref, NULL) : hard_pkcs11_check(ref, NULL);
+        assert_err(e, rows[i].want);
+    }
+    assert_ok(hard_keys_new(NULL, NULL, &h));
+    assert_err(hard_pkcs11_open(h, span_str(rows[0].ref), &k, NULL), E_CONFIG);
+    assert_null(k);
+    hard_keys_free(h);
+}
+
+/* Certificates one behind the other. */
+static void test_cut_der(void **state)
+{
+    struct ca *f = *state;
+    AUTO(buf_done) struct buf both = BUF_INIT(2 * LIMIT_CERT_DER);
+    struct cert *list[2] = {NULL, NULL};
+    size_t n = 0;
+    buf_add(&both, cert_der(f->inter));
+    buf_add(&both, cert_der(f->root));
+    struct span rest = buf_span(&both);
+    assert_true(span_eq(cert_cut_der(&rest), cert_der(f->inter)));
+    assert_true(span_eq(cert_cut_der(&rest), cert_der(f->root)));
+    assert_int_equal(rest.n, 0);
+    assert_int_equal(cert_cut_der(&rest).n, 0);
+    assert_ok(cert_list_from_der(buf_span(&both), list, 2, &n, NULL));
+    assert_int_equal(n, 2);
+    cert_free(list[0]);
+    cert_free(list[1]);
+    list[0] = list[1] = NULL;
+    assert_err(cert_list_from_der(buf_span(&both), list, 1, &n, NULL), E_LIMIT);
+    for (size_t cut = 1; cut < both.n; cut++) {
+        if (cut != cert_der(f->inter).n) {
+            assert_true(cert_list_from_der(span_sub(buf_span(&both), 0, cut), list, 2, &n, NULL) !=
+                        OK);
+            assert_null(list[0]);
+        }
+    }
 }
 
 /* --- profiles ----------------------------------------------------------------------------------- */
@@ -623,6 +716,9 @@ int main(void)
         cmocka_unit_test(test_key_types),
         cmocka_unit_test_setup_teardown(test_key_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_file_refusals, setup, teardown),
+        cmocka_unit_test(test_key_der),
+        cmocka_unit_test(test_hard_refs),
+        cmocka_unit_test_setup_teardown(test_cut_der, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ca_profiles, setup, teardown),
         cmocka_unit_test_setup_teardown(test_device_profile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_server_profile, setup, teardown),

@@ -50,8 +50,15 @@ static enum err attestation(const struct cli_args *a, struct json *att, struct e
 static enum err options_of_group(const struct cli_args *a, struct json *g, struct err_info *info)
 {
     const char *policy = cli_get(a, "allocation"), *twin = cli_get(a, "initial-twin"),
-               *hubs = cli_get(a, "hubs");
+               *hubs = cli_get(a, "hubs"), *issuer = cli_get(a, "issuer");
     enum err e = OK;
+    if (issuer != NULL) {
+        struct json *p = json_new_object();
+        if ((e = json_set(g, "clientCertificateIssuancePolicy", p)) != OK ||
+            (e = json_set_str(p, "certificateAuthorityName", span_str(issuer))) != OK) {
+            return e;
+        }
+    }
     if (policy != NULL || hubs != NULL) {
         e = json_set_str(g, "allocationPolicy", span_str(policy != NULL ? policy : "hashed"));
     }
@@ -226,6 +233,7 @@ static const struct cli_option group_options[] = {
     { "ca-reference", "NAME", "Members' certificates come from this verified CA of the DPS." },
     { "allocation", "POLICY", "hashed, static, geoLatency or custom." },
     { "hubs", "HOST,...", "Only these linked hubs." },
+    { "issuer", "NAME", "Members may ask for a certificate of this issuing CA." },
     { "initial-twin", "FILE", "{\"tags\":{},\"properties\":{\"desired\":{}}} for each new device." },
 };
 static const struct cli_option ca_options[] = {
@@ -238,7 +246,7 @@ static const struct cli_option ca_options[] = {
 const struct cli_command ctl_dps_group_create = {
     "dps group create",
     "ID (--symmetric [--key-file FILE] | --signing-cert FILE | --ca-reference NAME) [--allocation "
-    "P] [--hubs H,...]",
+    "P] [--hubs H,...] [--issuer NAME]",
     "Create an enrollment group.",
     group_options,
     ARRAY_LEN(group_options),

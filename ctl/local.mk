@@ -6,6 +6,7 @@ bin_PROGRAMS += %D%/berth
 	%D%/connect.c \
 	%D%/ctl.h \
 	%D%/dps_cmd.c \
+	%D%/issuer_cmd.c \
 	%D%/main.c \
 	%D%/monitor.c \
 	%D%/rest.c \

@@ -149,6 +149,11 @@ REST("dps ca show", "NAME", "Show one CA certificate.", 1, CTL_DPS, "GET", "/adm
 REST("dps ca code", "NAME", "Make a verification code for the proof of possession.", 1,
      CTL_DPS, "POST", "/admin/certificates/%/generateVerificationCode", ADM, MATCH, "")
 REST("dps ca delete", "NAME", "Delete a CA certificate.", 1, CTL_DPS, "DELETE", "/admin/certificates/%", ADM, MATCH, "deleted")
+REST("dps issuer list", "", "List the CAs that issue certificates for devices.", 0,
+     CTL_DPS, "GET", "/admin/certificateAuthorities", ADM, 0, "")
+REST("dps issuer show", "NAME", "Show one issuing CA.", 1, CTL_DPS, "GET", "/admin/certificateAuthorities/%", ADM, 0, "")
+REST("dps issuer delete", "NAME", "Delete an issuing CA, and its key when the DPS keeps it.", 1,
+     CTL_DPS, "DELETE", "/admin/certificateAuthorities/%", ADM, MATCH, "deleted")
 REST("dps hub list", "", "List the hubs linked to the DPS.", 0, CTL_DPS, "GET", "/admin/linkedHubs", ADM, 0, "")
 REST("dps hub link", "HOST --body FILE", "Link a hub: {\"connectionString\": \"...\", \"allocationWeight\": 1}.", 1,
      CTL_DPS, "PUT", "/admin/linkedHubs/%", ADM, BODY, "linked")

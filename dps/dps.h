@@ -32,6 +32,8 @@ struct dps_conf {
     uint64_t register_burst; /* registrations of one device at once; one more each second */
     uint64_t poll_burst;     /* polls of one device in ten seconds */
     uint64_t hub_timeout_ms; /* one call to a hub */
+    char *pkcs11_module, *pkcs11_pin_file; /* of issuing CAs; NULL: none */
+    uint64_t issuer_threads;               /* that sign, for each worker */
 };
 
 #define DPS_SCOPE_SIZE 16u
@@ -43,19 +45,23 @@ struct dps {
     /* Grows after each commit that changed groups, linked hubs or settings: workers read those again. */
     _Atomic uint64_t epoch;
     struct dps_worker *workers; /* a list; workers start one after the other */
+    struct issuers *issuers;    /* dps/issuer.h */
 };
 
 struct snapshot;
+struct signer_pool;
+struct issuers;
 struct throttle;
 struct driver;
 struct dps_worker {
     struct dps_worker *next;
     struct worker *w;
     struct dps *dps;
-    struct snapshot *snap;     /* dps/snapshot.h */
-    struct throttle *throttle; /* dps/throttle.h */
-    struct driver *driver;     /* dps/driver.h */
-    struct list links;         /* dps/mqtt.c */
+    struct snapshot *snap;       /* dps/snapshot.h */
+    struct throttle *throttle;   /* dps/throttle.h */
+    struct driver *driver;       /* dps/driver.h */
+    struct signer_pool *signers; /* dps/issuer.h; NULL until something is to be signed */
+    struct list links;           /* dps/mqtt.c */
     size_t n_links;
     unsigned n_pending; /* store operations of this worker that have not come home */
     bool is_draining;
@@ -119,6 +125,8 @@ extern const struct http_route dps_query_routes[];
 extern const size_t n_dps_query_routes;
 extern const struct http_route dps_admin_routes[];
 extern const size_t n_dps_admin_routes;
+extern const struct http_route dps_issuer_routes[];
+extern const size_t n_dps_issuer_routes;
 
 /* --- metrics, in the order of the table in dps/main.c ------------------------------------------- */
 enum dps_metric {

@@ -4,13 +4,8 @@
 
 #include "base/text.h"
 #include "dps/dps.h"
+#include "dps/dps_sql_int.h"
 
-enum sql_id {
-#define SQL(name, text) name,
-#include "dps/sql.def"
-#undef SQL
-    SQL_COUNT
-};
 static const char *const sql_texts[SQL_COUNT] = {
 #define SQL(name, text) [name] = text,
 #include "dps/sql.def"
@@ -219,6 +214,7 @@ static enum err read_enr(struct q *q, struct arena *a, struct enr_row *ret)
         .doc = copy(&c, q_col(q, 20)),
         .created_us = q_col_i64(q, 21),
         .updated_us = q_col_i64(q, 22),
+        .issuance = copy(&c, q_col(q, 23)),
     };
     if (c.err == OK) {
         *ret = r;
@@ -315,8 +311,9 @@ enum err sql_enr_put(struct db *db, struct enr_row *row)
     q_text(&q, 20, row->doc);
     q_i64(&q, 21, row->created_us);
     q_i64(&q, 22, row->updated_us);
+    put_text(&q, 23, row->issuance);
     if (row->id != 0) {
-        q_i64(&q, 23, row->id);
+        q_i64(&q, 24, row->id);
         return q_run(&q, NULL);
     }
     enum err e = q_run(&q, NULL);

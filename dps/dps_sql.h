@@ -67,6 +67,7 @@ struct enr_row {
     struct span hub_host;
     struct span doc;
     int64_t created_us, updated_us;
+    struct span issuance; /* JSON text of clientCertificateIssuancePolicy; empty: none */
 };
 MUST_USE enum err sql_enr_get(struct db *db, struct arena *a, enum enr_kind kind, struct span fold,
                               struct enr_row *ret);
@@ -87,7 +88,7 @@ MUST_USE enum err sql_enr_count(struct db *db, enum enr_kind kind, bool is_symme
 MUST_USE enum err sql_enr_put(struct db *db, struct enr_row *row);
 MUST_USE enum err sql_enr_del(struct db *db, int64_t id);
 
-enum use_what { USE_HUB, USE_CA };
+enum use_what { USE_HUB, USE_CA, USE_ISSUER };
 MUST_USE enum err sql_use_add(struct db *db, enum use_what what, struct span fold,
                               int64_t enrollment);
 MUST_USE enum err sql_use_del(struct db *db, enum use_what what, struct span fold,

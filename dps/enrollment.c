@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "dps/issuance.h"
 #include "dps/registration.h"
 #include "server/admin.h"
 #include "server/trust.h"
@@ -46,24 +47,35 @@ static enum err check_group_limit(struct store_tx *tx, const struct enr_row *new
 typedef enum err (*name_fn)(struct store_tx *tx, struct arena *a, enum use_what what,
                             struct span fold, void *arg);
 
-/* Each hub and certificate that the row names, folded. */
+static enum err one_name(struct store_tx *tx, struct arena *a, enum use_what what, struct span name,
+                         name_fn fn, void *arg)
+{
+    if (name.n == 0) {
+        return OK;
+    }
+    char *fold = arena_str(a, name);
+    if (fold == NULL) {
+        return E_NOMEM;
+    }
+    text_lower(fold, name.n);
+    return fn(tx, a, what, span_of(fold, name.n), arg);
+}
+
+/* Each hub, certificate and issuing CA that the row names, folded. */
 static enum err each_name(struct store_tx *tx, struct arena *a, const struct enr_row *r, name_fn fn,
                           void *arg)
 {
-    struct span all[2 + 1] = {r->ca[0], r->ca[1], r->hub_host};
+    struct issue_profile profile = {.ca = SPAN_NONE};
     struct span rest = r->hubs;
-    enum err e = OK;
-    for (size_t i = 0; e == OK && (i < ARRAY_LEN(all) || rest.n != 0); i++) {
-        struct span name = i < ARRAY_LEN(all) ? all[i] : span_cut(&rest, ',');
-        if (name.n == 0) {
-            continue;
-        }
-        char *fold = arena_str(a, name);
-        if (fold == NULL) {
-            return E_NOMEM;
-        }
-        text_lower(fold, name.n);
-        e = fn(tx, a, i < 2 ? USE_CA : USE_HUB, span_of(fold, name.n), arg);
+    enum err e = r->issuance.n != 0 ? issuance_read_text(r->issuance, a, &profile, NULL) : OK;
+    if (e != OK || (e = one_name(tx, a, USE_ISSUER, profile.ca, fn, arg)) != OK ||
+        (e = one_name(tx, a, USE_CA, r->ca[0], fn, arg)) != OK ||
+        (e = one_name(tx, a, USE_CA, r->ca[1], fn, arg)) != OK) {
+        return e;
+    }
+    e = one_name(tx, a, USE_HUB, r->hub_host, fn, arg);
+    while (e == OK && rest.n != 0) {
+        e = one_name(tx, a, USE_HUB, span_cut(&rest, ','), fn, arg);
     }
     return e;
 }
@@ -71,15 +83,28 @@ static enum err each_name(struct store_tx *tx, struct arena *a, const struct enr
 static enum err check_name(struct store_tx *tx, struct arena *a, enum use_what what,
                            struct span fold, void *arg)
 {
+    static const char *const kinds[] = {
+        [USE_HUB] = "a linked hub",
+        [USE_CA] = "a verified CA certificate",
+        [USE_ISSUER] = "an issuing CA (" ISSUANCE_MEMBER ".certificateAuthorityName)",
+    };
     struct err_info *info = arg;
     struct hub_row hub;
-    enum err e =
-        what == USE_CA ? trust_tx_is_verified(tx, fold) : sql_hub_get(tx->db, a, fold, &hub);
+    struct issuer_row issuer;
+    enum err e = OK;
+    switch (what) {
+    case USE_HUB:
+        e = sql_hub_get(tx->db, a, fold, &hub);
+        break;
+    case USE_CA:
+        e = trust_tx_is_verified(tx, fold);
+        break;
+    case USE_ISSUER:
+        e = sql_issuer_get(tx->db, a, fold, &issuer);
+        break;
+    }
     if (e == E_NOT_FOUND || e == E_STATE) {
-        e = err_set(info, E_ARG,
-                    what == USE_CA ? "\"%.*s\" is not a verified CA certificate"
-                                   : "\"%.*s\" is not a linked hub",
-                    SPAN_ARG(fold));
+        e = err_set(info, E_ARG, "\"%.*s\" is not %s", SPAN_ARG(fold), kinds[what]);
     }
     return e;
 }

@@ -3,6 +3,7 @@
 #include "dps/enrollment.h"
 
 #include "base/text.h"
+#include "dps/issuance.h"
 #include "dps/snapshot.h"
 #include "wire/twin.h"
 
@@ -312,14 +313,24 @@ static enum err read_information(const struct json *body, struct json *doc, stru
     return e != OK || o == NULL ? e : copy_member(doc, body, "optionalDeviceInformation");
 }
 
-static enum err read_issuance(const struct json *body, struct err_info *info)
+static enum err read_issuance(const struct json *body, struct json *doc, struct enr_input *in,
+                              struct err_info *info)
 {
-    const struct json *p = json_get(body, "clientCertificateIssuancePolicy");
-    if (p != NULL && !json_is(p, JSON_T_NULL)) {
-        return err_set(info, E_UNSUPPORTED,
-                       "clientCertificateIssuancePolicy is not offered by this version");
+    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_DPS_BODY);
+    struct issue_profile profile;
+    const struct json *p = json_get(body, ISSUANCE_MEMBER);
+    enum err e;
+    if (p == NULL || json_is(p, JSON_T_NULL)) {
+        return OK;
     }
-    return OK;
+    if ((e = issuance_read(p, &in->arena, &profile, info)) != OK) {
+        return e;
+    }
+    json_write(&text, p);
+    if ((e = buf_err(&text)) != OK || (e = keep(in, buf_span(&text), &in->row.issuance)) != OK) {
+        return e;
+    }
+    return copy_member(doc, body, ISSUANCE_MEMBER);
 }
 
 enum err enrollment_read(const struct json *body, enum enr_kind kind, struct span path_id,
@@ -338,7 +349,7 @@ enum err enrollment_read(const struct json *body, enum enr_kind kind, struct spa
         (e = read_allocation(body, doc, &in, info)) == OK &&
         (e = read_capabilities(body, doc, &in, info)) == OK &&
         (e = read_information(body, doc, &in, info)) == OK &&
-        (e = read_issuance(body, info)) == OK) {
+        (e = read_issuance(body, doc, &in, info)) == OK) {
         json_write(&text, doc);
         if ((e = buf_err(&text)) == OK) {
             e = keep(&in, buf_span(&text), &in.row.doc);

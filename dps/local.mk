@@ -11,6 +11,9 @@ noinst_LIBRARIES += %D%/libdps.a
 	%D%/registration_tell.c %D%/rule.c %D%/snapshot.c %D%/step_hub.c \
 	%D%/throttle.c
 
+%C%_libdps_a_SOURCES += %D%/dps_sql_int.h %D%/issuance_sql.h %D%/issuance_sql.c %D%/issuer.h %D%/issuer.c \
+	%D%/issuance.h %D%/issuance.c %D%/http_issuers.h %D%/http_issuers.c %D%/http_issuer_put.c
+
 dps_libs = dps/libdps.a server/libserver.a net/libnet.a certs/libcerts.a store/libstore.a \
 	wire/libwire.a base/libbase.a $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(MHD_LIBS) \
 	$(JANSSON_LIBS) $(INIH_LIBS) $(CURL_LIBS) $(SYSTEMD_LIBS) -lm
@@ -25,6 +28,9 @@ dps_test_parts = %D%/tests/bench.h %D%/tests/bench.c %D%/tests/mq.c %D%/tests/st
 check_PROGRAMS += %D%/tests/service_test
 %C%_tests_service_test_SOURCES = %D%/tests/service_test.c $(dps_test_parts)
 %C%_tests_service_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/tests/issuer_test
+%C%_tests_issuer_test_SOURCES = %D%/tests/issuer_test.c $(dps_test_parts)
+%C%_tests_issuer_test_LDADD = $(dps_test_libs)
 check_PROGRAMS += %D%/tests/device_test
 %C%_tests_device_test_SOURCES = %D%/tests/device_test.c $(dps_test_parts)
 %C%_tests_device_test_LDADD = $(dps_test_libs)

@@ -8,6 +8,7 @@
 #include "dps/enrollment.h"
 #include "dps/http.h"
 #include "dps/instance.h"
+#include "dps/issuer.h"
 #include "dps/mqtt.h"
 #include "dps/snapshot.h"
 #include "dps/throttle.h"
@@ -22,6 +23,12 @@ static const struct conf_row rows[] = {
       "Polls of one device in ten seconds. 0: no bound." },
     { "dps", "hub-timeout-ms", CONF_U64, D(hub_timeout_ms), 100, 120000, "10000",
       "How long one call to a linked hub may take." },
+    { "issuer", "pkcs11-module", CONF_PATH, D(pkcs11_module), 0, 0, NULL,
+      "Library that speaks to the PKCS#11 token with keys of issuing CAs." },
+    { "issuer", "pkcs11-pin-file", CONF_PATH, D(pkcs11_pin_file), 0, 0, NULL,
+      "File with the PIN of that token, private to the server's user." },
+    { "issuer", "threads", CONF_U64, D(issuer_threads), 1, LIMIT_SIGNER_THREADS, "1",
+      "Threads that sign certificates, for each worker." },
 };
 
 static const struct right_def rights[] = {
@@ -100,7 +107,8 @@ static enum err init(struct server *s, struct err_info *info)
     atomic_init(&d->epoch, 1);
     server_set_user(s, d);
     metrics_define(s, metrics, ARRAY_LEN(metrics));
-    return instance_load(d, info);
+    enum err e = issuers_new(d, &d->issuers);
+    return e != OK ? e : instance_load(d, info);
 }
 
 static enum err init_names(struct server *s, struct buf *json, struct err_info *info)
@@ -162,6 +170,8 @@ static void worker_done(struct worker *w)
     struct dps_worker *dw = dps_worker_of(w);
     driver_drain(dw->driver);
     mqtt_drain(dw, 0);
+    signer_pool_free(dw->signers); /* what it had not begun comes home refused */
+    dw->signers = NULL;
 }
 
 static void done(struct server *s)
@@ -178,6 +188,7 @@ static void done(struct server *s)
         snapshot_free(dw->snap);
         free(dw);
     }
+    issuers_free(d->issuers);
     secret_done(&d->page_key);
     free(d);
 }
@@ -235,10 +246,9 @@ const struct server_program *dps_program(void)
         const struct http_route *v;
         size_t n;
     } parts[] = {
-        {dps_device_routes, n_dps_device_routes},
-        {dps_service_routes, n_dps_service_routes},
-        {dps_query_routes, n_dps_query_routes},
-        {dps_admin_routes, n_dps_admin_routes},
+        {dps_device_routes, n_dps_device_routes}, {dps_service_routes, n_dps_service_routes},
+        {dps_query_routes, n_dps_query_routes},   {dps_admin_routes, n_dps_admin_routes},
+        {dps_issuer_routes, n_dps_issuer_routes},
     };
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
