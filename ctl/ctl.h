@@ -27,6 +27,10 @@ const struct cli_command *ctl_rest_command(size_t i);
     {                                                                                              \
         "json", NULL, "Machine-readable output."                                                   \
     }
+#define CTL_HUB_OPTION                                                                             \
+    {                                                                                              \
+        "hub", "N", "Which hub of the environment file, from 1 (1)."                               \
+    }
 enum ctl_plane { CTL_DPS, CTL_HUB };
 /* hub: index in env.json, from 0. */
 MUST_USE enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub,

@@ -236,12 +236,11 @@ static const struct cli_option group_options[] = {
     { "issuer", "NAME", "Members may ask for a certificate of this issuing CA." },
     { "initial-twin", "FILE", "{\"tags\":{},\"properties\":{\"desired\":{}}} for each new device." },
 };
-static const struct cli_option ca_options[] = {
-    CTL_CONNECT_OPTIONS,
-    { "cert", "FILE", "CA certificate, or for verify the proof, PEM." },
-    { "verified", NULL, "Trust it without proof of possession." },
-    { "hub", "N", "Which hub of the environment file, from 1 (1)." },
-};
+#define O_CERT     { "cert", "FILE", "CA certificate, or for verify the proof, PEM." }
+#define O_VERIFIED { "verified", NULL, "Trust it without proof of possession." }
+static const struct cli_option ca_options[] = { CTL_CONNECT_OPTIONS, O_CERT, O_VERIFIED };
+static const struct cli_option proof_options[] = { CTL_CONNECT_OPTIONS, O_CERT };
+static const struct cli_option hub_ca_options[] = { CTL_CONNECT_OPTIONS, O_CERT, O_VERIFIED, CTL_HUB_OPTION };
 /* clang-format on */
 const struct cli_command ctl_dps_group_create = {
     "dps group create",
@@ -265,16 +264,16 @@ const struct cli_command ctl_dps_ca_verify = {
     "dps ca verify",
     "NAME --cert PROOF",
     "Prove possession: a certificate whose CN is the verification code, signed by the CA.",
-    ca_options,
-    ARRAY_LEN(ca_options),
+    proof_options,
+    ARRAY_LEN(proof_options),
     1,
     1,
     run_dps_ca_verify};
 const struct cli_command ctl_hub_ca_add = {"hub ca add",
                                            "NAME --cert FILE [--verified] [--hub N]",
                                            "Upload a CA certificate to a hub.",
-                                           ca_options,
-                                           ARRAY_LEN(ca_options),
+                                           hub_ca_options,
+                                           ARRAY_LEN(hub_ca_options),
                                            1,
                                            1,
                                            run_hub_ca_add};

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 bin_PROGRAMS += %D%/berth
 %C%_berth_SOURCES = \
+	%D%/audit.c \
+	%D%/audit.h \
 	%D%/commands.c \
 	%D%/commands.def \
 	%D%/connect.c \
@@ -22,3 +24,6 @@ ctl_libs = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/
 check_PROGRAMS += %D%/sandbox_test
 %C%_sandbox_test_SOURCES = %D%/sandbox_test.c %D%/ctl.h %D%/sandbox.h %D%/sandbox_files.c %D%/sandbox_proc.c %D%/connect.c
 %C%_sandbox_test_LDADD = $(ctl_libs) $(CMOCKA_LIBS)
+check_PROGRAMS += %D%/audit_test
+%C%_audit_test_SOURCES = %D%/audit_test.c %D%/ctl.h %D%/audit.h %D%/audit.c %D%/connect.c
+%C%_audit_test_LDADD = $(ctl_libs) $(CMOCKA_LIBS)

@@ -19,13 +19,25 @@ struct rest {
 };
 
 /* clang-format off */
-static const struct cli_option options[] = {
-    CTL_CONNECT_OPTIONS,
-    { "if-match", "ETAG", "Only if it is still this version (default: whatever it is)." },
-    { "body", "FILE", "JSON document to send." },
-    { "page", "N", "Rows asked for at a time." },
-    { "hub", "N", "Which hub of the environment file, from 1 (1)." },
-};
+#define O_MATCH { "if-match", "ETAG", "Only if it is still this version (default: whatever it is)." }
+#define O_PUT   { "if-match", "ETAG", "Replace what is there, if it is still this version; '*': whatever it is." }
+#define O_BODY  { "body", "FILE", "JSON document to send." }
+#define O_PAGE  { "page", "N", "Rows asked for at a time." }
+static const struct cli_option opt_plain[] = { CTL_CONNECT_OPTIONS };
+static const struct cli_option opt_match[] = { CTL_CONNECT_OPTIONS, O_MATCH };
+static const struct cli_option opt_sends[] = { CTL_CONNECT_OPTIONS, O_BODY, O_PUT };
+static const struct cli_option opt_pages[] = { CTL_CONNECT_OPTIONS, O_PAGE };
+static const struct cli_option opt_hub_plain[] = { CTL_CONNECT_OPTIONS, CTL_HUB_OPTION };
+static const struct cli_option opt_hub_match[] = { CTL_CONNECT_OPTIONS, O_MATCH, CTL_HUB_OPTION };
+static const struct cli_option opt_hub_sends[] = { CTL_CONNECT_OPTIONS, O_BODY, O_PUT, CTL_HUB_OPTION };
+/* Only what means something to a command is an option of it. */
+#define OF_FLAGS(f, x)                                                                    \
+    ((f) & HUB_OPT ? (f) & BODY ? x(opt_hub_sends) : (f) & MATCH ? x(opt_hub_match) : x(opt_hub_plain) \
+     : (f) & BODY  ? x(opt_sends)                                                              \
+     : (f) & PAGED ? x(opt_pages)                                                              \
+     : (f) & MATCH ? x(opt_match)                                                              \
+                   : x(opt_plain))
+#define ITSELF(x) (x)
 /* clang-format on */
 
 static enum err make_path(const struct rest *r, const struct cli_args *a, struct buf *b)
@@ -115,7 +127,8 @@ static int run_rest(struct cli_args *a)
 #define HUB SERVICE_HUB_VERSION
 #define ADM SERVICE_ADMIN_VERSION
 #define REST(name, usage, help, words, plane, method, path, version, flags, done)                  \
-    {{name, usage, help, options, ARRAY_LEN(options), words, words, run_rest},                     \
+    {{name, usage, help, OF_FLAGS(flags, ITSELF), OF_FLAGS(flags, ARRAY_LEN), words, words,        \
+      run_rest},                                                                                   \
      plane,                                                                                        \
      method,                                                                                       \
      path,                                                                                         \
@@ -160,8 +173,15 @@ REST("dps hub link", "HOST --body FILE", "Link a hub: {\"connectionString\": \".
 REST("dps hub unlink", "HOST", "Unlink a hub.", 1, CTL_DPS, "DELETE", "/admin/linkedHubs/%", ADM, MATCH, "unlinked")
 REST("dps hub test", "HOST", "Try the link to a hub.", 1, CTL_DPS, "POST", "/admin/linkedHubs/%/test", ADM, 0, "")
 REST("dps policy list", "", "List the shared access policies of the DPS.", 0, CTL_DPS, "GET", "/admin/policies", ADM, 0, "")
+REST("dps policy show", "NAME", "Show one policy without its keys.", 1, CTL_DPS, "GET", "/admin/policies/%", ADM, 0, "")
+REST("dps policy put", "NAME --body FILE [--if-match ETAG]", "Create a policy, or with --if-match replace it: {\"rights\": \"...\"}.", 1,
+     CTL_DPS, "PUT", "/admin/policies/%", ADM, BODY, "stored")
+REST("dps policy keys", "NAME", "Show the keys of a policy.", 1, CTL_DPS, "POST", "/admin/policies/%/listKeys", ADM, 0, "")
+REST("dps policy rotate", "NAME --body FILE", "Make new keys: {\"policyKey\": \"primaryKey\"}, secondaryKey, both or swap.", 1,
+     CTL_DPS, "POST", "/admin/policies/%/regenerateKey", ADM, BODY | MATCH, "")
+REST("dps policy delete", "NAME [--if-match ETAG]", "Delete a policy; what its keys admitted ends.", 1,
+     CTL_DPS, "DELETE", "/admin/policies/%", ADM, MATCH, "deleted")
 REST("dps settings show", "", "Show the settings of the DPS.", 0, CTL_DPS, "GET", "/admin/settings", ADM, 0, "")
-REST("dps audit", "", "Show the audit trail of the DPS.", 0, CTL_DPS, "GET", "/admin/audit", ADM, 0, "")
 REST("hub device show", "ID [--hub N]", "Show a device identity, keys included.", 1, CTL_HUB, "GET", "/devices/%", HUB, HUB_OPT, "")
 REST("hub device list", "[--hub N]", "List the first 1000 devices.", 0, CTL_HUB, "GET", "/devices?top=1000", HUB, HUB_OPT, "")
 REST("hub device put", "ID --body FILE [--hub N]", "Create a device, or with --if-match replace it.", 1,
@@ -175,7 +195,15 @@ REST("hub ca list", "[--hub N]", "List the CA certificates of a hub.", 0, CTL_HU
 REST("hub ca delete", "NAME [--hub N]", "Delete a CA certificate; the links that it admitted end.", 1,
      CTL_HUB, "DELETE", "/admin/certificates/%", ADM, MATCH | HUB_OPT, "deleted")
 REST("hub policy list", "[--hub N]", "List the shared access policies of a hub.", 0, CTL_HUB, "GET", "/admin/policies", ADM, HUB_OPT, "")
-REST("hub audit", "[--hub N]", "Show the audit trail of a hub.", 0, CTL_HUB, "GET", "/admin/audit", ADM, HUB_OPT, "")
+REST("hub policy show", "NAME [--hub N]", "Show one policy of a hub without its keys.", 1,
+     CTL_HUB, "GET", "/admin/policies/%", ADM, HUB_OPT, "")
+REST("hub policy put", "NAME --body FILE [--if-match ETAG] [--hub N]", "Create a policy, or with --if-match replace it: {\"rights\": \"...\"}.", 1,
+     CTL_HUB, "PUT", "/admin/policies/%", ADM, BODY | HUB_OPT, "stored")
+REST("hub policy keys", "NAME [--hub N]", "Show the keys of a policy.", 1, CTL_HUB, "POST", "/admin/policies/%/listKeys", ADM, HUB_OPT, "")
+REST("hub policy rotate", "NAME --body FILE [--hub N]", "Make new keys: {\"policyKey\": \"primaryKey\"}, secondaryKey, both or swap.", 1,
+     CTL_HUB, "POST", "/admin/policies/%/regenerateKey", ADM, BODY | MATCH | HUB_OPT, "")
+REST("hub policy delete", "NAME [--if-match ETAG] [--hub N]", "Delete a policy; the links that its keys admitted end.", 1,
+     CTL_HUB, "DELETE", "/admin/policies/%", ADM, MATCH | HUB_OPT, "deleted")
 };
 /* clang-format on */
 
