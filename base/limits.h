@@ -106,6 +106,8 @@
 #define LIMIT_DPS_BULK 10u
 #define LIMIT_DPS_GROUPS 100u
 #define LIMIT_DPS_LINKED_HUBS 50u
+#define LIMIT_DPS_REFUSALS 50000           /* Berth: rows kept for `berth dps explain` */
+#define LIMIT_DPS_REFUSALS_STRANGERS 5000  /* of ids that nobody enrolled */
 #define LIMIT_QUERY_PAGE 1000u
 #define LIMIT_QUERY_PAGE_DEFAULT 100u
 #define LIMIT_QUERY_TEXT 8192u /* docs/protocol/limits.md: query text */

@@ -40,6 +40,10 @@ MUST_USE enum err ctl_env_hubs(const struct cli_args *a, size_t *ret, struct err
 int ctl_call(struct service *s, const struct service_call *c, const struct cli_args *a,
              const char *done);
 void ctl_print_json(FILE *out, const struct json *j);
+/* Text over several lines, at blanks. */
+void ctl_print_wrapped(const char *first, const char *indent, struct span text);
+/* What the DPS stores of one device: members enrollment, registration, hub. */
+void ctl_print_device_state(const struct json *j);
 /* Same call, answer kept; EXIT_DONE or the status to exit with (message printed). */
 int ctl_ask(struct service *s, const struct service_call *c, struct service_answer *ret);
 MUST_USE enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info);

@@ -9,6 +9,7 @@ bin_PROGRAMS += %D%/berth
 	%D%/ctl.h \
 	%D%/dps_cmd.c \
 	%D%/issuer_cmd.c \
+	%D%/explain_cmd.c \
 	%D%/main.c \
 	%D%/monitor.c \
 	%D%/rest.c \

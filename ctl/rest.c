@@ -157,6 +157,7 @@ REST("dps registration list", "GROUP [--page N]", "List the registrations of a g
      CTL_DPS, "POST", "/registrations/%/query", DPS, PAGED | EMPTY_BODY, "")
 REST("dps registration delete", "ID", "Forget an assignment; the next registration is a first one.", 1,
      CTL_DPS, "DELETE", "/registrations/%", DPS, MATCH, "deleted")
+REST("dps refusals", "", "List refused devices, by id and rule.", 0, CTL_DPS, "GET", "/admin/refusals", ADM, 0, "")
 REST("dps ca list", "", "List the CA certificates of the DPS.", 0, CTL_DPS, "GET", "/admin/certificates", ADM, 0, "")
 REST("dps ca show", "NAME", "Show one CA certificate.", 1, CTL_DPS, "GET", "/admin/certificates/%", ADM, 0, "")
 REST("dps ca code", "NAME", "Make a verification code for the proof of possession.", 1,

@@ -53,6 +53,7 @@ struct signer_pool;
 struct issuers;
 struct throttle;
 struct driver;
+struct refusals;
 struct dps_worker {
     struct dps_worker *next;
     struct worker *w;
@@ -61,6 +62,7 @@ struct dps_worker {
     struct throttle *throttle;   /* dps/throttle.h */
     struct driver *driver;       /* dps/driver.h */
     struct signer_pool *signers; /* dps/issuer.h; NULL until something is to be signed */
+    struct refusals *refusals;   /* dps/refusal.h */
     struct list links;           /* dps/mqtt.c */
     size_t n_links;
     unsigned n_pending; /* store operations of this worker that have not come home */
@@ -127,6 +129,8 @@ extern const struct http_route dps_admin_routes[];
 extern const size_t n_dps_admin_routes;
 extern const struct http_route dps_issuer_routes[];
 extern const size_t n_dps_issuer_routes;
+extern const struct http_route dps_refusal_routes[];
+extern const size_t n_dps_refusal_routes;
 
 /* --- metrics, in the order of the table in dps/main.c ------------------------------------------- */
 enum dps_metric {
@@ -140,6 +144,7 @@ enum dps_metric {
     DPS_M_HUB_RETRIES,
     DPS_M_MQTT_CONNECTS,
     DPS_M_MQTT_REFUSED,
+    DPS_M_REFUSALS_NOT_KEPT,
     DPS_METRICS
 };
 

@@ -662,3 +662,91 @@ enum err sql_dead_del(struct db *db, int64_t id)
 {
     return by_id(db, SQL_DEAD_DEL, id);
 }
+
+/* --- refusals ------------------------------------------------------------------------------------------- */
+
+enum err sql_refusal_is_known(struct db *db, struct span fold, bool *ret)
+{
+    int64_t n = 0;
+    AUTO(q_end) struct q q = begin(db, SQL_REFUSAL_IS_KNOWN);
+    q_text(&q, 1, fold);
+    enum err e = one_int(&q, &n);
+    if (e == OK) {
+        *ret = n != 0;
+    }
+    return e;
+}
+
+enum err sql_refusal_add(struct db *db, const struct refusal_row *row)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_REFUSAL_ADD);
+    q_text(&q, 1, row->fold);
+    q_text(&q, 2, row->rule);
+    q_text(&q, 3, row->rid);
+    q_i64(&q, 4, row->is_known ? 1 : 0);
+    q_i64(&q, 5, row->count);
+    q_i64(&q, 6, row->first_us);
+    q_i64(&q, 7, row->last_us);
+    put_text(&q, 8, row->peer);
+    put_text(&q, 9, row->transport);
+    put_text(&q, 10, row->api_version);
+    put_text(&q, 11, row->why);
+    put_text(&q, 12, row->facts);
+    return q_run(&q, NULL);
+}
+
+enum err sql_refusal_trim(struct db *db, bool is_known, int64_t most)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_REFUSAL_TRIM);
+    q_i64(&q, 1, is_known ? 1 : 0);
+    q_i64(&q, 2, most);
+    return q_run(&q, NULL);
+}
+
+static enum err each_refusal(struct q *q, sql_refusal_fn fn, void *arg)
+{
+    enum err e = OK;
+    while (e == OK && q_step(q)) {
+        const struct refusal_row row = {
+            .fold = q_col(q, 0),
+            .rule = q_col(q, 1),
+            .rid = q_col(q, 2),
+            .is_known = q_col_i64(q, 3) != 0,
+            .count = q_col_i64(q, 4),
+            .first_us = q_col_i64(q, 5),
+            .last_us = q_col_i64(q, 6),
+            .peer = q_col(q, 7),
+            .transport = q_col(q, 8),
+            .api_version = q_col(q, 9),
+            .why = q_col(q, 10),
+            .facts = q_col(q, 11),
+        };
+        e = fn(arg, &row);
+    }
+    return e != OK ? e : q_err(q);
+}
+
+enum err sql_refusal_of(struct db *db, struct span fold, sql_refusal_fn fn, void *arg)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_REFUSAL_OF);
+    q_text(&q, 1, fold);
+    return each_refusal(&q, fn, arg);
+}
+
+enum err sql_refusal_page(struct db *db, struct span rule, int known, uint64_t skip, uint64_t top,
+                          sql_refusal_fn fn, void *arg)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_REFUSAL_PAGE);
+    put_text(&q, 1, rule);
+    q_i64(&q, 2, known);
+    q_i64(&q, 3, (int64_t)top);
+    q_i64(&q, 4, (int64_t)skip);
+    return each_refusal(&q, fn, arg);
+}
+
+enum err sql_refusal_del_of(struct db *db, struct span fold)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_REFUSAL_DEL_OF);
+    q_text(&q, 1, fold);
+    return q_run(&q, NULL);
+}

@@ -214,4 +214,24 @@ MUST_USE enum err sql_dead_add(struct db *db, int64_t id);
 MUST_USE enum err sql_dead_first(struct db *db, int64_t *ret);
 MUST_USE enum err sql_dead_del(struct db *db, int64_t id);
 
+struct refusal_row {
+    struct span fold, rule, rid;
+    bool is_known; /* the id has an enrollment of its own or a record */
+    int64_t count, first_us, last_us;
+    struct span peer, transport, api_version, why;
+    struct span facts; /* JSON members without braces */
+};
+MUST_USE enum err sql_refusal_is_known(struct db *db, struct span fold, bool *ret);
+/* Adds to the row of that id and rule; what came last stays. */
+MUST_USE enum err sql_refusal_add(struct db *db, const struct refusal_row *row);
+/* The oldest of that kind go while there are more than `most`, a few with each call. */
+MUST_USE enum err sql_refusal_trim(struct db *db, bool is_known, int64_t most);
+typedef enum err (*sql_refusal_fn)(void *arg, const struct refusal_row *row);
+/* Latest first. */
+MUST_USE enum err sql_refusal_of(struct db *db, struct span fold, sql_refusal_fn fn, void *arg);
+/* By id and rule. rule empty: any; known -1: both, 0, 1. */
+MUST_USE enum err sql_refusal_page(struct db *db, struct span rule, int known, uint64_t skip,
+                                   uint64_t top, sql_refusal_fn fn, void *arg);
+MUST_USE enum err sql_refusal_del_of(struct db *db, struct span fold);
+
 #endif

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "dps/driver_int.h"
+#include "dps/refusal.h"
 #include "server/metrics.h"
 #include "server/server.h"
 
@@ -206,6 +207,10 @@ static void log_end(const struct job *j)
                  L_U64("elapsed_ms", loop_now_ms(loop_of(j->d)) - j->begun_ms));
     } else if (r->status != REG_FAILED && j->now.status == REG_FAILED) {
         metric_add(w, DPS_M_REG_FAILED, 1);
+        const struct refusal_from from = {.rid = r->rid, .transport = SPAN_LIT("hub")};
+        if (j->outcome.rule != RULE_OK) {
+            refusal_note_end(j->d->dw, &from, j->outcome.rule, j->now.error_text);
+        }
         LOG_WARN("dps.registration_failed", L_SPAN("registration", r->rid),
                  L_SPAN("hub", r->op_hub), L_SPAN("operation", r->op_id),
                  L_U64("code", j->now.error_code),

@@ -208,6 +208,9 @@ void dps_refuse_about(struct http_rq *rq, enum dps_subject about, enum err e,
         c = admin_code(e, c);
     }
     guid_new(guid);
+    if (route != NULL && route->auth == AUTH_DEVICE) {
+        http_device_note(rq, e);
+    }
     log_refusal(rq, &c, guid, err_why(info, e));
     write_error(&body, e, &c, info, guid);
     answer_error(rq, &c, guid, buf_err(&body) == OK ? buf_span(&body) : SPAN_NONE);

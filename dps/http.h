@@ -4,6 +4,7 @@
 #define DPS_HTTP_H
 
 #include "dps/dps.h"
+#include "dps/dps_sql.h"
 #include "dps/enrollment.h"
 
 /* docs/protocol/dps-device.md 1, 3: scope, id and form of the credential. */
@@ -21,6 +22,27 @@ static inline enum dps_subject http_subject(enum enr_kind kind)
 {
     return kind == ENR_GROUP ? ABOUT_GROUP : ABOUT_ENROLLMENT;
 }
+
+/* Of a route AUTH_DEVICE that was refused with e: kept for the administrator. */
+void http_device_note(struct http_rq *rq, enum err e);
+
+/* --- what administrators are told of one device: dps/http_refusal.c -------------------------------- */
+struct group;
+struct http_device_state {
+    bool has_own, has_record, is_linked;
+    struct enr_row own;
+    struct reg_row reg;
+    const struct group *
+        group; /* of the record, when there is no enrollment of its own; borrowed from the snapshot */
+};
+MUST_USE enum err http_device_state_read(struct dps_worker *dw, struct arena *a, struct span fold,
+                                         struct http_device_state *ret);
+/* Members: enrollment, registration, hub. */
+void http_device_state_add(struct buf *b, const struct http_device_state *st);
+void http_add_enrollment(struct buf *b, const struct enr_row *e);
+/* A registration id, or REFUSAL_NO_ID. False: E_ARG, info says so. */
+bool http_any_id(struct span rid, char fold_text[LIMIT_ID + 1], struct span *ret_fold,
+                 struct err_info *info);
 
 /* --- the administration plane: dps/http_admin.c has the routes ------------------------------------- */
 /* The path parameter as a host name, folded; refuses rq itself and returns false when it is none. */

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "dps/admission.h"
 #include "dps/http.h"
+#include "dps/refusal.h"
 #include "dps/registration.h"
 #include "server/metrics.h"
 
@@ -18,6 +19,24 @@ struct verdict *http_device_verdict(struct http_rq *rq)
 {
     struct device_rq *d = http_rq_user(rq);
     return d != NULL ? &d->v : NULL;
+}
+
+/* What the frame refused by itself has no verdict yet. */
+void http_device_note(struct http_rq *rq, enum err e)
+{
+    struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
+    struct verdict *v = http_device_verdict(rq);
+    bool found;
+    if (v != NULL && v->rule == RULE_OK && e == E_TOO_LARGE) {
+        verdict_fact_u64(v, "most", LIMIT_DPS_BODY);
+        (void)verdict_refuse(v, RULE_BODY_SIZE, "the body is too large");
+    }
+    if (v != NULL) {
+        const struct device_rq *d = http_rq_user(rq);
+        const struct refusal_from from = {d->rid, d->peer, SPAN_LIT("https"),
+                                          http_rq_query(rq, "api-version", &found)};
+        refusal_note(dw, &from, v);
+    }
 }
 
 static enum rule admit(struct http_rq *rq, struct device_rq *d)
@@ -149,11 +168,14 @@ static void device_register(struct http_rq *rq)
         return;
     }
     *h = http_rq_handle(rq);
+    struct span api_version = http_rq_query(rq, "api-version", &found);
+    const struct refusal_from from = {d->rid, d->peer, SPAN_LIT("https"), api_version};
     const struct registration_wish wish = {
         .rid = d->rid,
         .fold = d->fold,
         .who = &who,
-        .is_sticky = registration_is_sticky(http_rq_query(rq, "api-version", &found)),
+        .is_sticky = registration_is_sticky(api_version),
+        .from = &from,
         .wants_certificate = body.wants_certificate,
         .payload = body.payload,
         .leaf = d->cred.peer.leaf_der,

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "dps/admission.h"
+#include "dps/refusal.h"
 #include "dps/registration.h"
 #include "net/mlink.h"
 #include "server/metrics.h"
@@ -32,6 +33,8 @@ struct link {
     char rid_text[LIMIT_ID + 1], fold_text[LIMIT_ID + 1];
     char *token_text; /* heap, wiped; cred.token points into it */
     struct credential cred;
+    char api_version[24];
+    const char *transport;
     bool is_sticky;
     struct proof proof;
     bool
@@ -46,6 +49,12 @@ static const char *peer_of(const struct link *l)
     return c != NULL ? conn_peer_text(c) : "-";
 }
 
+static struct refusal_from from_of(const struct link *l, struct span rid)
+{
+    return (struct refusal_from){rid, span_str(peer_of(l)), span_str(l->transport),
+                                 span_str(l->api_version)};
+}
+
 /* --- CONNECT: dps-device.md 4.1 ---------------------------------------------------------------------- */
 
 static void refuse_connect(struct link *l, const struct mqtt_connect *c, uint8_t code,
@@ -56,6 +65,8 @@ static void refuse_connect(struct link *l, const struct mqtt_connect *c, uint8_t
              L_U64("connack", code), L_ERR(e), L_STR("rule", rule_def(v->rule)->word),
              L_WHY(&v->info, e));
     metric_add(l->dw->w, DPS_M_MQTT_REFUSED, 1);
+    const struct refusal_from from = from_of(l, c->client_id);
+    refusal_note(l->dw, &from, v);
     if (c->is_v5) {
         mlink_connack_v5_refuse(l->m);
     } else {
@@ -113,6 +124,8 @@ static enum rule read_names(struct link *l, const struct mqtt_connect *c, uint8_
     l->rid = span_str(l->rid_text);
     l->fold = admission_fold(l->rid, l->fold_text);
     l->is_sticky = registration_is_sticky(u.api_version);
+    (void)span_to_cstr(span_sub(u.api_version, 0, sizeof(l->api_version) - 1), l->api_version,
+                       sizeof(l->api_version));
     return RULE_OK;
 }
 
@@ -197,6 +210,8 @@ static void answer_error(struct link *l, mlink_slot slot, struct span request_id
 {
     AUTO(buf_done) struct buf body = BUF_INIT(DPS_ANSWER_MAX);
     unsigned status = dps_mqtt_error(v, about, l->rid, peer_of(l), &body);
+    const struct refusal_from from = from_of(l, l->rid);
+    refusal_note(l->dw, &from, v); /* answer() may end the link */
     answer(l, slot, request_id, status, buf_err(&body) == OK ? buf_span(&body) : SPAN_NONE);
 }
 
@@ -290,6 +305,7 @@ static enum rule begin(struct link *l, const struct dps_publish_topic *t,
     pending->slot = slot;
     pending->n = t->rid.n;
     memcpy(pending->request_id, t->rid.p, t->rid.n);
+    const struct refusal_from from = from_of(l, l->rid);
     const struct registration_wish wish = {
         .rid = l->rid,
         .fold = l->fold,
@@ -298,7 +314,8 @@ static enum rule begin(struct link *l, const struct dps_publish_topic *t,
         .wants_certificate = body.wants_certificate,
         .payload = body.payload,
         .leaf = l->cred.peer.leaf_der,
-        .peer = span_str(peer_of(l)),
+        .peer = from.peer,
+        .from = &from,
     };
     metric_add(l->dw->w, DPS_M_REG_STARTED, 1);
     enum err e = registration_begin(l->dw, &wish, registered, pending, &v->info);
@@ -413,12 +430,13 @@ static const struct mlink_handler handler = {
     .on_close = on_close,
 };
 
-void mqtt_accept(struct dps_worker *dw, struct stream *s)
+void mqtt_accept(struct dps_worker *dw, struct stream *s, const char *transport)
 {
     struct link *l = NEW(struct link);
     enum err e = E_NOMEM;
     if (l != NULL && (l->h = handle_new(worker_loop(dw->w), l)) != 0) {
         l->dw = dw;
+        l->transport = transport;
         e = mlink_new(s, &handler, l, &l->m);
     }
     if (e != OK) {

@@ -17,7 +17,8 @@
 
 #define MQTT_QUIET_S 600u
 
-void mqtt_accept(struct dps_worker *dw, struct stream *s);
+/* transport: its name for administrators. */
+void mqtt_accept(struct dps_worker *dw, struct stream *s, const char *transport);
 /* Links end once what they asked has been answered, or after the deadline. */
 void mqtt_drain(struct dps_worker *dw, uint64_t deadline_ms);
 

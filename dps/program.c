@@ -10,6 +10,7 @@
 #include "dps/instance.h"
 #include "dps/issuer.h"
 #include "dps/mqtt.h"
+#include "dps/refusal.h"
 #include "dps/snapshot.h"
 #include "dps/throttle.h"
 #include "server/metrics.h"
@@ -55,6 +56,7 @@ static const struct metric_def metrics[DPS_METRICS] = {
     [DPS_M_HUB_RETRIES]    = { "berth_dps_hub_call_failures_total", NULL, METRIC_COUNTER, "Calls to linked hubs that will be repeated." },
     [DPS_M_MQTT_CONNECTS]  = { "berth_dps_mqtt_connects_total", "result=\"accepted\"", METRIC_COUNTER, "MQTT CONNECTs." },
     [DPS_M_MQTT_REFUSED]   = { "berth_dps_mqtt_connects_total", "result=\"refused\"", METRIC_COUNTER, "MQTT CONNECTs." },
+    [DPS_M_REFUSALS_NOT_KEPT] = { "berth_dps_refusals_not_kept_total", NULL, METRIC_COUNTER, "Refusals that are counted but not kept for berth dps explain." },
 };
 /* clang-format on */
 
@@ -68,7 +70,7 @@ static enum err admit(struct http_rq *rq, struct err_info *info)
 
 static void on_mqtt(struct worker *w, struct stream *s)
 {
-    mqtt_accept(dps_worker_of(w), s);
+    mqtt_accept(dps_worker_of(w), s, "mqtt");
 }
 
 /* docs/protocol/dps-device.md 4.4: without case, echoed as it was spelled (D32). */
@@ -92,7 +94,7 @@ static enum err admit_ws(struct worker *w UNUSED, struct http_rq *rq, struct spa
 
 static void on_ws(struct worker *w, struct stream *s, void *kind UNUSED)
 {
-    mqtt_accept(dps_worker_of(w), s);
+    mqtt_accept(dps_worker_of(w), s, "mqtt-ws");
 }
 
 /* --- life -------------------------------------------------------------------------------------------- */
@@ -135,7 +137,7 @@ static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
     dw->next = dw->dps->workers;
     dw->dps->workers = dw;
     worker_set_user(w, dw);
-    if ((e = throttle_new(&dw->throttle)) != OK) {
+    if ((e = throttle_new(&dw->throttle)) != OK || (e = refusals_new(dw, &dw->refusals)) != OK) {
         return e;
     }
     return driver_new(dw, &dw->driver);
@@ -156,6 +158,7 @@ static void worker_drain(struct worker *w, uint64_t deadline_ms)
     dw->is_draining = true;
     driver_drain(dw->driver);
     mqtt_drain(dw, deadline_ms);
+    refusals_drain(dw->refusals);
 }
 
 static bool worker_busy(struct worker *w)
@@ -185,6 +188,7 @@ static void done(struct server *s)
         d->workers = dw->next;
         driver_free(dw->driver);
         throttle_free(dw->throttle);
+        refusals_free(dw->refusals);
         snapshot_free(dw->snap);
         free(dw);
     }
@@ -248,7 +252,7 @@ const struct server_program *dps_program(void)
     } parts[] = {
         {dps_device_routes, n_dps_device_routes}, {dps_service_routes, n_dps_service_routes},
         {dps_query_routes, n_dps_query_routes},   {dps_admin_routes, n_dps_admin_routes},
-        {dps_issuer_routes, n_dps_issuer_routes},
+        {dps_issuer_routes, n_dps_issuer_routes}, {dps_refusal_routes, n_dps_refusal_routes},
     };
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

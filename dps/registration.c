@@ -27,6 +27,7 @@ struct start_op {
     unsigned flags; /* of the row: the policy */
     bool is_disabled;
     struct plan_in plan;
+    struct refusal_from from; /* in the arena */
     struct span cred;
     struct reg_more more;
     bool has_more;
@@ -189,10 +190,13 @@ static void log_started(const struct start_op *o)
 {
     const struct reg_row *r = &o->row;
     if (r->status == REG_FAILED) {
+        refusal_note_end(o->dw, &o->from, o->rule, r->error_text);
         LOG_WARN("dps.registration_failed", L_SPAN("registration", r->rid),
                  L_SPAN("operation", r->op_id), L_U64("code", r->error_code),
                  L_STR("rule", rule_def(o->rule)->word), L_SPAN("why", r->error_text));
     } else if (r->status == REG_DISABLED) {
+        refusal_note_end(o->dw, &o->from, RULE_ENROLLMENT_DISABLED,
+                         SPAN_LIT("the enrollment is disabled"));
         LOG_INFO("dps.registration_disabled", L_SPAN("registration", r->rid),
                  L_SPAN("operation", r->op_id),
                  L_STR("rule", rule_def(RULE_ENROLLMENT_DISABLED)->word));
@@ -275,12 +279,15 @@ static enum err start_fill(struct start_op *o, const struct registration_wish *w
     o->flags = policy_flags(enr->reprovision, wish->is_sticky);
     o->is_disabled = !enr->is_enabled;
     new_operation_id(o->op_id);
-    if (!keep(o, wish->rid, &o->rid) || !keep(o, wish->fold, &o->fold) ||
-        !keep(o, cred, &o->cred) ||
+    if (!keep(o, wish->from->peer, &o->from.peer) ||
+        !keep(o, wish->from->transport, &o->from.transport) ||
+        !keep(o, wish->from->api_version, &o->from.api_version) || !keep(o, wish->rid, &o->rid) ||
+        !keep(o, wish->fold, &o->fold) || !keep(o, cred, &o->cred) ||
         (enr->kind == ENR_GROUP ? !keep(o, enr->name, &o->group_id)
                                 : !keep(o, enr->device_id, &o->plan.device_id))) {
         return E_NOMEM;
     }
+    o->from.rid = o->rid;
     return e != OK ? e : fill_more(o, wish);
 }
 

@@ -23,6 +23,7 @@
 
 #include "dps/attestation.h"
 #include "dps/plan.h"
+#include "dps/refusal.h"
 
 #define OPERATION_ID_SIZE 56u /* "5.16 hex.guid" and a zero */
 #define PAST_OPERATION_S 1800
@@ -33,7 +34,8 @@ struct registration_wish {
     struct span rid;  /* as the device sent it */
     struct span fold; /* in lower case */
     const struct attested *who;
-    bool is_sticky;         /* api-version up to 2018-04-01 (dps-device.md 9) */
+    bool is_sticky; /* api-version up to 2018-04-01 (dps-device.md 9) */
+    const struct refusal_from *from;
     bool wants_certificate; /* a CSR came with it */
     struct span payload;    /* JSON text; empty: none */
     struct span leaf;       /* DER of the certificate presented; empty: none */

@@ -98,6 +98,8 @@ void verdict_fact_time(struct verdict *v, const char *name, int64_t wall_s)
         return;
     }
     time_iso7(wall_s * 1000000, iso);
+    iso[19] = 'Z'; /* whole seconds */
+    iso[20] = '\0';
     verdict_fact(v, name, span_str(iso));
 }
 
