@@ -264,7 +264,7 @@ void http_device_state_add(struct buf *b, const struct http_device_state *st)
     }
     buf_add_str(b, ",\"registration\":");
     if (st->has_record) {
-        registration_write_state(b, &st->reg);
+        registration_write_state(b, &st->reg, NULL);
     } else {
         buf_add_str(b, "null");
     }
