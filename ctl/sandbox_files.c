@@ -308,6 +308,9 @@ enum err sandbox_write_conf(const struct sandbox *sb, unsigned i, struct err_inf
              "../server.pem\nkey = ../server.key\n"
              "[egress]\nca = ../ca.pem\n[metrics]\nlisten = 127.0.0.1:0\n",
              s->address, i == 0 ? ", localhost" : "", s->address, sb->https_port, sb->mqtts_port);
+    if (i > 0) {
+        buf_add_str(&text, "[streams]\nenabled = yes\n");
+    }
     if (fs_exists(path)) {
         return OK;
     }

@@ -235,6 +235,7 @@ static enum err fill_env(struct sandbox *sb, struct json *env, struct err_info *
         json_set_str(env, "idScope", json_str(json_get(names, "idScope"))),
         json_set_str(env, "dpsServiceConnectionString", buf_span(&cs)),
         json_set(env, "hubs", hubs),
+        json_set(env, "streams", json_new_bool(true)),
         json_set_str(env, "caFile", SPAN_LIT("ca.pem")),
         json_set(env, "httpsPort", json_new_int(sb->https_port)),
         json_set(env, "mqttsPort", json_new_int(sb->mqtts_port)),

@@ -39,6 +39,7 @@ static const struct {
     { 500001, "ServerError" },
     { 503001, "ServiceUnavailable" },
     { 503005, "ServerBusy" },
+    { 504101, "GatewayTimeout" },
 };
 /* clang-format on */
 
@@ -279,12 +280,17 @@ void hub_answer_json(struct http_rq *rq, unsigned status, struct span etag, stru
     http_answer(rq, status, HUB_JSON, json);
 }
 
-void hub_answer_none(struct http_rq *rq)
+void hub_answer_empty(struct http_rq *rq, unsigned status)
 {
     char guid[GUID_SIZE];
     guid_new(guid);
     add_common_headers(rq, guid);
-    http_answer(rq, 204, NULL, SPAN_NONE);
+    http_answer(rq, status, NULL, SPAN_NONE);
+}
+
+void hub_answer_none(struct http_rq *rq)
+{
+    hub_answer_empty(rq, 204);
 }
 
 unsigned hub_mqtt_error(enum err e, const struct err_info *info, struct buf *body)

@@ -31,8 +31,15 @@ enum err hub_service_admit(struct http_rq *rq, struct err_info *info)
     if (!is_known_version(v)) {
         return err_set(info, E_VERSION, "api-version \"%.*s\"", SPAN_ARG(span_sub(v, 0, 32)));
     }
-    struct caller caller;
-    return authn_service(worker_of_rq(rq), rq, http_rq_route(rq)->right, &caller, info);
+    struct caller *c = arena_new(http_rq_arena(rq), struct caller);
+    if (c == NULL) {
+        return E_NOMEM;
+    }
+    enum err e = authn_service(worker_of_rq(rq), rq, http_rq_route(rq)->right, c, info);
+    if (e == OK) {
+        http_rq_set_user(rq, c);
+    }
+    return e;
 }
 
 /* Dates and their previews sort as text. */
@@ -310,8 +317,6 @@ const struct http_route hub_service_routes[] = {
     LATER(HTTP_PUT,    "/twins/{id}/modules/{mid}",                    R_SERVICE_CONNECT),
     LATER(HTTP_POST,   "/twins/{id}/methods",                          R_SERVICE_CONNECT),
     LATER(HTTP_POST,   "/twins/{id}/modules/{mid}/methods",            R_SERVICE_CONNECT),
-    LATER(HTTP_POST,   "/twins/{id}/streams/{name}",                   R_SERVICE_CONNECT),
-    LATER(HTTP_POST,   "/twins/{id}/modules/{mid}/streams/{name}",     R_SERVICE_CONNECT),
     LATER(HTTP_GET,    "/digitaltwins/{id}",                           R_SERVICE_CONNECT),
     LATER(HTTP_PATCH,  "/digitaltwins/{id}",                           R_SERVICE_CONNECT),
     LATER(HTTP_POST,   "/digitaltwins/{id}/commands/{name}",           R_SERVICE_CONNECT),

@@ -3,9 +3,9 @@
  * One hub: what all its files share. Everything hangs off struct hub, which is server_user() of the frame; each worker has a
  * struct hub_worker, worker_user().
  *
- *   endpoints  hub/mqtt.c  hub/http_device.c  hub/http_service.c  hub/http_provision.c  hub/http_monitor.c   parse, authenticate, one
+ *   endpoints  hub/mqtt.c  hub/http_device.c  hub/http_service.c  hub/http_provision.c  hub/http_monitor.c  hub/http_streams.c   parse, authenticate, one
  *              call into the domain, encode
- *   domain     hub/registry.c  hub/twin.c  hub/telemetry.c  hub/session.c  hub/directory.c  hub/provision.c
+ *   domain     hub/registry.c  hub/twin.c  hub/telemetry.c  hub/session.c  hub/directory.c  hub/provision.c  hub/streams.c
  *   sql        hub/sql.def, hub/hub_sql.c       main  hub/main.c
  */
 #ifndef HUB_HUB_H
@@ -24,14 +24,24 @@ enum {
     R_PROVISION = 32,
 };
 
+struct streams_conf {
+    bool is_on, is_strict;
+    char *gateway_host;    /* told in URLs; NULL: the first name of the instance */
+    uint64_t gateway_port; /* 0: the HTTPS port */
+    uint64_t new_per_s, max, max_per_device;
+    uint64_t bytes_per_s, device_bytes_per_s; /* 0: no bound */
+};
+
 struct hub_conf {
     struct server_conf base;
+    struct streams_conf streams;
     uint64_t partitions; /* fixed when the log is made */
     uint64_t retention_s, retention_bytes, segment_bytes;
 };
 
 struct directory;
 struct registry;
+struct streams;
 /* A desired change for a connected device: called on the owner's worker, in version order. patch: JSON object text as applied, with
  * null for deletions, or the whole new content after a replacement, and "$version" (hub-mqtt.md 7.4); borrowed for the call. */
 typedef void (*hub_desired_fn)(struct loop *l, handle link, int64_t identity, uint64_t version,
@@ -41,6 +51,7 @@ struct hub {
     struct seglog *log;
     struct directory *directory;
     struct registry *registry; /* hub/registry.h: registry_new */
+    struct streams *streams;   /* hub/streams.h; NULL in tests without */
     hub_desired_fn on_desired; /* twin_set_desired_hook */
     unsigned partitions;       /* of the log; the configuration itself is replaced by a reload */
     uint64_t retention_s, retention_bytes, segment_bytes; /* as it was opened with */
@@ -62,6 +73,7 @@ void hub_refuse(struct http_rq *rq, enum err e, const struct err_info *info);
 void hub_refuse_code(struct http_rq *rq, uint32_t code, const char *text);
 /* 200 and the like with the headers of hub-service-rest.md 1. etag_json: the ETag header's value without quotes, or empty. */
 void hub_answer_json(struct http_rq *rq, unsigned status, struct span etag, struct span json);
+void hub_answer_empty(struct http_rq *rq, unsigned status);
 void hub_answer_none(struct http_rq *rq); /* 204 */
 /* Error body of MQTT responses (numeric errorCode, hub-mqtt.md 7.2). Returns the status to put in the topic. */
 unsigned hub_mqtt_error(enum err e, const struct err_info *info, struct buf *body);

@@ -43,6 +43,17 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/http_device.c \
 	%D%/http_monitor.h \
 	%D%/http_monitor.c \
+	%D%/streams.h \
+	%D%/streams_int.h \
+	%D%/streams.c \
+	%D%/stream_ask.c \
+	%D%/stream_audit.c \
+	%D%/stream_bridge.c \
+	%D%/stream_init.c \
+	%D%/stream_token.h \
+	%D%/stream_token.c \
+	%D%/mqtt_stream.c \
+	%D%/http_streams.c \
 	%D%/telemetry.c \
 	%D%/telemetry.h
 
@@ -86,3 +97,6 @@ check_PROGRAMS += %D%/monitor_test
 check_PROGRAMS += %D%/http_device_test
 %C%_http_device_test_SOURCES = %D%/http_device_test.c $(hub_test_bed) $(hub_link_bed)
 %C%_http_device_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/stream_token_test
+%C%_stream_token_test_SOURCES = %D%/stream_token_test.c
+%C%_stream_token_test_LDADD = $(hub_test_libs)

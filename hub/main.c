@@ -11,6 +11,7 @@
 #include "hub/http_service.h"
 #include "hub/metrics.h"
 #include "hub/mqtt.h"
+#include "hub/streams.h"
 #include "hub/twin.h"
 
 #define CONF(m) offsetof(struct hub_conf, m)
@@ -21,6 +22,15 @@ static const struct conf_row conf_rows[] = {
     { "log", "retention-s",     CONF_U64, CONF(retention_s),     60, 31536000,    "604800", "Messages older than this many seconds may go." },
     { "log", "retention-bytes", CONF_U64, CONF(retention_bytes), 1 << 20, 0,      "16G",    "Above this size of the log its oldest segment goes." },
     { "log", "segment-bytes",   CONF_U64, CONF(segment_bytes),   1 << 20, 0,      "256M",   "A new segment file begins after this many bytes." },
+    { "streams", "enabled",            CONF_BOOL, CONF(streams.is_on),              0, 0,      "no",   "Device streams: TCP to devices through this hub." },
+    { "streams", "gateway-host",       CONF_STR,  CONF(streams.gateway_host),       0, 253,    NULL,   "Host told to both ends; empty: the first of names." },
+    { "streams", "gateway-port",       CONF_U64,  CONF(streams.gateway_port),       0, 65535,  "0",    "Port told to both ends; 0: https-port." },
+    { "streams", "strict",             CONF_BOOL, CONF(streams.is_strict),          0, 0,      "no",   "Text messages end a stream (1003), instead of passing as bytes." },
+    { "streams", "new-per-second",     CONF_U64,  CONF(streams.new_per_s),          0, 100000, "5",    "New streams of the whole hub in a second; 0: no bound." },
+    { "streams", "max",                CONF_U64,  CONF(streams.max),                0, 1000000, "1000", "Streams of the whole hub at a time; 0: no bound." },
+    { "streams", "max-per-device",     CONF_U64,  CONF(streams.max_per_device),     0, 1000000, "10",  "Streams of one device at a time; 0: no bound." },
+    { "streams", "bytes-per-second",   CONF_U64,  CONF(streams.bytes_per_s),        0, 0,      "0",    "Rate of one stream, both ways together; 0: no bound." },
+    { "streams", "device-bytes-per-second", CONF_U64, CONF(streams.device_bytes_per_s), 0, 0,  "0",    "Rate of all streams of one device together; 0: no bound." },
 };
 static const struct right_def rights[] = {
     { "RegistryRead",   R_REGISTRY_READ,   0,               false },
@@ -50,6 +60,13 @@ static const struct metric_def metric_defs[HUB_METRICS] = {
     [HUB_M_TWIN_GETS]      = { "berth_hub_twin_gets_total", NULL, METRIC_COUNTER, "Twins read by devices." },
     [HUB_M_TWIN_PATCHES]   = { "berth_hub_twin_patches_total", NULL, METRIC_COUNTER, "Reported patches on disk." },
     [HUB_M_MONITOR_ROWS]   = { "berth_hub_monitor_rows_total", NULL, METRIC_COUNTER, "Messages read by monitors." },
+    [HUB_M_STREAM_BEGUN]   = { "berth_hub_stream_requests_total", NULL, METRIC_COUNTER, "Streams asked for and taken on." },
+    [HUB_M_STREAM_REJECTED] = { "berth_hub_stream_rejected_total", NULL, METRIC_COUNTER, "Streams that the device rejected." },
+    [HUB_M_STREAM_FAILED]  = { "berth_hub_stream_failed_total", NULL, METRIC_COUNTER, "Streams whose device was not there or did not answer." },
+    [HUB_M_STREAM_OPENED]  = { "berth_hub_stream_opened_total", NULL, METRIC_COUNTER, "Streams with both ends connected." },
+    [HUB_M_STREAM_REVOKED] = { "berth_hub_stream_revoked_total", NULL, METRIC_COUNTER, "Streams ended because what admitted them is no longer good." },
+    [HUB_M_STREAM_BYTES_DEVICE]  = { "berth_hub_stream_bytes_total", "from=\"device\"", METRIC_COUNTER, "Payload of ended streams." },
+    [HUB_M_STREAM_BYTES_SERVICE] = { "berth_hub_stream_bytes_total", "from=\"service\"", METRIC_COUNTER, "Payload of ended streams." },
 };
 static const struct http_route own_routes[] = {
     { HTTP_GET, "/messages/events", HUB_AUTH_MONITOR, R_SERVICE_CONNECT, 0, hub_monitor_get },
@@ -97,7 +114,9 @@ static struct span pick_mqtt(struct span list)
 static enum err admit_ws(struct worker *w, struct http_rq *rq, struct span *ret_protocol,
                          void **ret_kind, struct err_info *info)
 {
-    (void)w;
+    if (span_starts(http_rq_raw_path(rq), SPAN_LIT("/bridges/"))) {
+        return stream_admit(w, rq, ret_protocol, ret_kind, info);
+    }
     if (!ws_is_mqtt_path(http_rq_raw_path(rq))) {
         return E_NO_ROUTE;
     }
@@ -112,8 +131,11 @@ static enum err admit_ws(struct worker *w, struct http_rq *rq, struct span *ret_
 
 static void on_ws(struct worker *w, struct stream *s, void *kind)
 {
-    (void)kind;
-    hub_mqtt_accept(w, s);
+    if (kind != NULL) {
+        stream_take(w, s, kind);
+    } else {
+        hub_mqtt_accept(w, s);
+    }
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------ */
@@ -131,6 +153,8 @@ static void extra_metrics(struct server *s, struct buf *text)
     seglog_stats(h->log, &st);
     metrics_addf(text, "berth_hub_connected_devices", METRIC_GAUGE, "Identities with a link.", NULL,
                  directory_count(h->directory));
+    metrics_addf(text, "berth_hub_streams", METRIC_GAUGE, "Streams, pending ones included.", NULL,
+                 streams_open(h));
     metrics_addf(text, "berth_hub_log_appended_total", METRIC_COUNTER,
                  "Messages appended to the log.", NULL, st.appended);
     metrics_addf(text, "berth_hub_log_commits_total", METRIC_COUNTER, "Commits of the log.", NULL,
@@ -174,7 +198,8 @@ static enum err init(struct server *s, struct err_info *info)
     enum err e = seglog_open(&log, &h->log, info);
     if (e != OK ||
         (e = directory_new(store_boot(server_store(s)), post_to_worker, h, &h->directory)) != OK ||
-        (e = registry_new(s, &h->registry)) != OK) {
+        (e = registry_new(s, &h->registry)) != OK ||
+        (e = streams_new(h, &conf->streams, &h->streams)) != OK) {
         return e;
     }
     directory_set_hook(h->directory, sessions_on_change, h);
@@ -194,6 +219,7 @@ static void done(struct server *s)
         seglog_drain(h->log);
         seglog_close(h->log);
     }
+    streams_free(h->streams);
     registry_free(h->registry);
     directory_free(h->directory);
     free(h);
@@ -209,12 +235,16 @@ static enum err worker_init(struct worker *w, struct err_info *info)
         worker_set_user(w, hw);
         e = registry_worker_start(w);
     }
+    if (e == OK) {
+        e = streams_worker_start(w);
+    }
     return e;
 }
 
 static void worker_drain(struct worker *w, uint64_t deadline_ms)
 {
     monitors_drain(w);
+    streams_drain(w);
     sessions_drain(w, deadline_ms);
 }
 
@@ -223,12 +253,13 @@ static bool worker_busy(struct worker *w)
     struct hub_worker *hw = hub_worker_of(w);
     registry_flush_notes(hub_of(w)); /* while the writer still takes work */
     return hw->n_sessions > 0 || hw->n_appends > 0 || !list_empty(&hw->monitors) ||
-           registry_pending(w) != 0;
+           registry_pending(w) != 0 || streams_busy(w);
 }
 
 static void worker_done(struct worker *w)
 {
     hub_links_end(w);
+    streams_worker_done(w);
     registry_worker_done(w);
     hub_worker_free(hub_worker_of(w));
     worker_set_user(w, NULL);
@@ -238,6 +269,13 @@ static void on_policy_change(struct worker *w)
 {
     sessions_rejudge_all(w);
     monitors_rejudge(w);
+    streams_rejudge(w);
+}
+
+static void on_trust_change(struct worker *w)
+{
+    sessions_rejudge_all(w);
+    streams_rejudge(w);
 }
 
 static bool is_healthy(struct server *s, struct err_info *info)
@@ -256,6 +294,7 @@ static void reload(struct server *s, const void *new_conf)
 {
     const struct hub_conf *now = new_conf;
     const struct hub *h = server_user(s);
+    streams_reload(h->streams, &now->streams);
     /* What the log was opened with stays until the next start. */
     if (now->partitions != h->partitions || now->retention_s != h->retention_s ||
         now->retention_bytes != h->retention_bytes || now->segment_bytes != h->segment_bytes) {
@@ -271,10 +310,9 @@ int main(int argc, char **argv)
         const struct http_route *r;
         size_t n;
     } parts[] = {
-        {own_routes, ARRAY_LEN(own_routes)},
-        {hub_service_routes, n_hub_service_routes},
-        {hub_device_routes, n_hub_device_routes},
-        {hub_provision_routes, n_hub_provision_routes},
+        {own_routes, ARRAY_LEN(own_routes)},      {hub_service_routes, n_hub_service_routes},
+        {hub_device_routes, n_hub_device_routes}, {hub_provision_routes, n_hub_provision_routes},
+        {hub_stream_routes, n_hub_stream_routes},
     };
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         ASSERT(n + parts[i].n <= ARRAY_LEN(routes));
@@ -308,7 +346,7 @@ int main(int argc, char **argv)
         .worker_done = worker_done,
         .done = done,
         .on_policy_change = on_policy_change,
-        .on_trust_change = sessions_rejudge_all,
+        .on_trust_change = on_trust_change,
         .is_healthy = is_healthy,
         .reload = reload,
     };

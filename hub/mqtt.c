@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "hub/metrics.h"
+#include "hub/streams.h"
 #include "hub/twin.h"
 #include "wire/http.h"
 
@@ -190,6 +191,9 @@ static void on_granted(struct session *s, enum err result, const struct err_info
               L_STR("peer", c != NULL ? conn_peer_text(c) : "-"), L_U64("epoch", s->epoch),
               L_BOOL("session_present", present));
     mlink_connack(l, MQTT_ACCEPTED, present);
+    if (session_listens(s) && streams_are_on(hub_of(s->w))) {
+        streams_listen(s);
+    }
 }
 
 /* --- PUBLISH -------------------------------------------------------------------------------------- */
@@ -214,8 +218,13 @@ static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish
         return hub_mqtt_twin_get(s, &t, slot, info);
     case HUB_PUB_TWIN_PATCH:
         return hub_mqtt_twin_patch(s, &t, p->payload, slot, info);
-    case HUB_PUB_METHOD_RES:
     case HUB_PUB_STREAM_RES:
+        hub_mqtt_stream_answer(s, &t);
+        if (slot != MLINK_NO_SLOT) {
+            mlink_ack(l, slot);
+        }
+        return OK;
+    case HUB_PUB_METHOD_RES:
         /* Nobody waits for it: dropped in silence, as any answer with an unknown request id. */
         if (slot != MLINK_NO_SLOT) {
             mlink_ack(l, slot);
@@ -232,15 +241,15 @@ static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish
 /* --- SUBSCRIBE ------------------------------------------------------------------------------------ */
 
 /* What each filter gets. Known but not offered yet: 0x80 and the link stays (hub-mqtt.md 4.2). */
-enum filter_rule { F_REFUSE, F_OWN, F_IOTHUB, F_LATER };
+enum filter_rule { F_REFUSE, F_OWN, F_IOTHUB, F_STREAMS, F_LATER };
 static const enum filter_rule filter_rules[HUB_FILTERS] = {
     [HUB_SUB_C2D] = F_OWN,
     [HUB_SUB_TWIN_RES] = F_IOTHUB,
     [HUB_SUB_TWIN_DESIRED] = F_IOTHUB,
     [HUB_SUB_METHODS] = F_IOTHUB,
     [HUB_SUB_CREDENTIALS] = F_LATER,
-    [HUB_SUB_STREAMS_POST] = F_LATER,
-    [HUB_SUB_STREAMS_RES] = F_LATER,
+    [HUB_SUB_STREAMS_POST] = F_STREAMS,
+    [HUB_SUB_STREAMS_RES] = F_STREAMS,
 };
 
 static unsigned count_bits(unsigned v)
@@ -284,6 +293,9 @@ static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uin
     if (topic_hub_filter_read(filter, &t) == OK) {
         rule = filter_rules[t.kind];
     }
+    if (rule == F_STREAMS) {
+        rule = streams_are_on(hub_of(s->w)) ? F_IOTHUB : F_LATER;
+    }
     if (rule == F_LATER) {
         LOG_INFO("hub.filter_not_offered", L_SPAN("device", s->device_id),
                  L_SPAN("filter", filter));
@@ -309,8 +321,19 @@ static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uin
     if (e != OK) {
         return err_set(info, e, "filters could not be stored");
     }
+    s->has_news = s->has_news || t.kind == HUB_SUB_STREAMS_POST;
     *ret_code = qos > 0 ? 1 : 0;
     return OK;
+}
+
+static void on_subscribed(struct mlink *l, void *arg)
+{
+    struct session *s = arg;
+    (void)l;
+    if (s->has_news) {
+        s->has_news = false;
+        streams_listen(s);
+    }
 }
 
 static void on_unsubscribe(struct mlink *l, void *arg, struct span filter)
@@ -322,6 +345,9 @@ static void on_unsubscribe(struct mlink *l, void *arg, struct span filter)
         return;
     }
     uint16_t bit = (uint16_t)(1u << t.kind);
+    if (t.kind == HUB_SUB_STREAMS_POST) {
+        streams_unlisten(s);
+    }
     s->subs = (uint16_t)(s->subs & ~bit);
     s->subs_q1 = (uint16_t)(s->subs_q1 & ~bit);
     enum err e = store_filters(s);
@@ -384,6 +410,7 @@ static const struct mlink_handler handler = {
     .on_connect = on_connect,
     .on_publish = on_publish,
     .on_subscribe = on_subscribe,
+    .on_subscribed = on_subscribed,
     .on_unsubscribe = on_unsubscribe,
     .on_puback = on_puback,
     .on_close = on_close,
@@ -393,6 +420,7 @@ static const struct session_ops ops = {
     .granted = on_granted,
     .desired = hub_mqtt_desired,
     .stored = filters_stored,
+    .stream = hub_mqtt_stream,
     .forget = hub_mqtt_forget,
     .drain = drain_link,
     .cut = cut_link,

@@ -25,6 +25,9 @@ MUST_USE enum err hub_mqtt_twin_get(struct session *s, const struct hub_publish_
 MUST_USE enum err hub_mqtt_twin_patch(struct session *s, const struct hub_publish_topic *t,
                                       struct span body, mlink_slot slot, struct err_info *info);
 void hub_mqtt_forget(struct session *s);
+/* hub/mqtt_stream.c */
+MUST_USE enum err hub_mqtt_stream(struct session *s, const struct stream_offer *o);
+void hub_mqtt_stream_answer(struct session *s, const struct hub_publish_topic *t);
 void hub_mqtt_desired(struct session *s, uint64_t version, struct span patch);
 static inline bool session_wants(const struct session *s, enum hub_filter kind)
 {

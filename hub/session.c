@@ -8,6 +8,7 @@
 #include "hub/http_monitor.h"
 #include "hub/metrics.h"
 #include "server/authn.h"
+#include "hub/streams.h"
 
 #define END_TURNS 8
 #define EXPIRY_STEP_MS                                                                             \
@@ -81,6 +82,7 @@ enum err session_new(struct worker *w, const struct session_ops *ops, void *endp
     s->ops = ops;
     s->endpoint = endpoint;
     s->refs = 1;
+    list_init(&s->asks);
     list_add_tail(&hub_worker_of(w)->links, &s->all);
     *ret = s;
     return OK;
@@ -284,6 +286,7 @@ void session_end(struct session *s, bool is_clean)
 {
     struct hub_worker *hw = hub_worker_of(s->w);
     s->endpoint = NULL;
+    streams_unlisten(s);
     list_del(&s->all);
     timer_stop(worker_loop(s->w), &s->expiry);
     timer_stop(worker_loop(s->w), &s->shape);

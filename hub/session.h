@@ -27,6 +27,7 @@
 #define SESSION_SLICE 256u
 
 struct session;
+struct stream_offer;
 struct session_ops {
     /* Ends the link with that reason; on_close of the endpoint follows from the loop. */
     void (*close)(struct session *s, enum err why, const char *reason);
@@ -36,6 +37,8 @@ struct session_ops {
     void (*desired)(struct session *s, uint64_t version, struct span patch);
     /* Its filters, as they are now, are on disk, or could not be stored. */
     void (*stored)(struct session *s, enum err result);
+    /* Asks the device for a stream (hub/streams.h); not OK: it cannot be told. */
+    enum err (*stream)(struct session *s, const struct stream_offer *o);
     /* The session is freed: what the endpoint hung on it goes too. */
     void (*forget)(struct session *s);
     /* Gently, within so many milliseconds. */
@@ -82,6 +85,8 @@ struct session {
     struct report *reports; /* reported patches in the order they came: hub/mqtt_twin.c */
     struct report **reports_tail;
     size_t n_reports, report_bytes;
+    struct list asks;               /* streams that it has not answered: hub/stream_ask.c */
+    bool has_news;                  /* the packet in work makes it listen for streams */
     size_t n_appends, append_bytes; /* telemetry not home yet: hub/mqtt.c */
     bool is_held;                   /* so much of it that the link is not read */
     bool is_shaped;     /* the log took no more: the link is not read until shape ends */
@@ -117,6 +122,11 @@ MUST_USE enum err session_new(struct worker *w, const struct session_ops *ops, v
                               struct session **ret);
 void session_ref(struct session *s);
 void session_unref(struct session *s);
+/* For streams; a link of any protocol sets the bit. */
+static inline bool session_listens(const struct session *s)
+{
+    return (s->subs & (1u << HUB_SUB_STREAMS_POST)) != 0;
+}
 /* Judged good: copies what admitted it and claims the directory entry; ops->granted follows from the loop. */
 MUST_USE enum err session_claim(struct session *s, struct span device_id,
                                 const struct admitted *ad);

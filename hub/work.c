@@ -5,6 +5,7 @@
 
 #include "hub/directory.h"
 #include "hub/registry_int.h"
+#include "hub/streams.h"
 
 void *work_new(struct worker *w, size_t size)
 {
@@ -105,6 +106,7 @@ static void run_change(struct store_notice *n)
 {
     struct change_notice *c = CONTAINER_OF(n, struct change_notice, notice);
     directory_notify(c->hub->directory, c->identity, (enum dir_change)c->change);
+    streams_device_changed(c->hub, c->identity);
 }
 
 static void drop_change(struct store_notice *n)

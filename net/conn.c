@@ -19,6 +19,7 @@ struct conns *conns_get(struct loop *l)
     if (cs == NULL && (cs = NEW(struct conns)) != NULL) {
         cs->loop = l;
         list_init(&cs->all);
+        list_init(&cs->lent);
         list_init(&cs->handshakes);
         loop_set_shared(l, cs, free);
     }
@@ -35,7 +36,8 @@ struct conn *conn_make(struct loop *l, int fd, bool is_server)
         return NULL;
     }
     list_add_tail(&cs->all, &c->all);
-    c->s = (struct stream){.ops = &conn_ops, .loop = l, .want = LIMIT_CONN_IN};
+    c->s = (struct stream){
+        .ops = &conn_ops, .loop = l, .want = LIMIT_CONN_IN, .high = LIMIT_CONN_OUT_HIGH};
     c->w.fd = fd;
     c->is_server = is_server;
     c->state = CONN_HANDSHAKE;
@@ -73,6 +75,7 @@ void conns_end(struct loop *l)
     if (cs == NULL) {
         return;
     }
+    conns_settle_lent(cs, true);
     LIST_EACH_SAFE (n, tmp, &cs->all) {
         struct conn *c = LIST_OF(n, struct conn, all);
         /* No handler and no origin: in a handshake for a listener, or lingering. */
@@ -107,7 +110,7 @@ void conn_linger(struct conn *c)
 
 static void linger_event(struct conn *c)
 {
-    uint8_t *trash = conns_get(c->s.loop)->scratch;
+    uint8_t *trash = conns_scratch(conns_get(c->s.loop));
     for (int i = 0; i < 4; i++) {
         ssize_t n = recv(c->w.fd, trash, LIMIT_CONN_IN, MSG_DONTWAIT);
         if (n <= 0) {
@@ -165,6 +168,10 @@ static void finish_closing(struct conn *c)
 static void end_of_turn(struct deferred *d)
 {
     struct conn *c = CONTAINER_OF(d, struct conn, end);
+    if (c->state == CONN_MOVING) {
+        conn_depart(c);
+        return;
+    }
     if (c->again && c->state == CONN_OPEN) {
         c->again = false;
         conn_show_kept(c);

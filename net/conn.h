@@ -40,6 +40,13 @@ bool conn_peer_thumbprint(const struct conn *c, uint8_t ret_sha256[CERT_SHA256])
 uint64_t conn_bytes_in(const struct conn *c);
 uint64_t conn_bytes_out(const struct conn *c);
 
+/* Gives an open connection to another loop, with the bytes that its handler has not used: what the call of
+ * on_bytes on the stack leaves unused is among them. The handler hears nothing more, on_close included; at
+ * the end of the turn the connection leaves, and arrived() runs on the other loop, where a handler is set as
+ * in on_open. Its listener counts it no longer: listener_take. Both loops run until conns_end of this one. */
+typedef void (*conn_arrived_fn)(struct conn *c, void *arg);
+void conn_move(struct conn *c, struct loop *to, conn_arrived_fn arrived, void *arg);
+
 /* --- listeners ----------------------------------------------------------------------------- */
 /* on_open runs once the handshake is done; it must set a handler (stream_handle). */
 typedef void (*conn_open_fn)(struct conn *c, void *arg);
@@ -63,6 +70,8 @@ void listener_free(struct listener *ls);
 /* Before the loop ends, on its thread: ends the connections that nobody owns, those still in the handshake of a
  * listener and those that linger after their close. */
 void conns_end(struct loop *l);
+/* Counts a connection that has arrived from another loop among the authenticated ones of ls. */
+void listener_take(struct listener *ls, struct conn *c);
 uint16_t listener_port(const struct listener *ls);
 void listener_set_tls(struct listener *ls, struct tls_ctx *tls); /* reload */
 /* Ends the budget of work before authentication for this connection. */

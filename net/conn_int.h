@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside of net/conn: shared by conn.c (life), conn_io.c (bytes), conn_open.c (handshakes, clients) and
- * listener.c only.
+ * conn_move.c, listener.c only.
  *
  * Every entry from the loop ends in conn_settle() or in conn_defer(); the end-of-turn pass shows kept
  * bytes again, flushes once, and takes the dead away. A conn is freed in that pass only (or when
@@ -21,6 +21,7 @@ enum conn_state {
     CONN_OPEN,
     CONN_CLOSING, /* flushing what was written before stream_close */
     CONN_LINGER,  /* handler gone, FIN sent: the peer reads our last bytes */
+    CONN_MOVING,  /* leaves for another loop at the end of the turn: conn_move.c */
     CONN_DYING,   /* on_close at the end of the turn */
 };
 
@@ -84,12 +85,18 @@ struct conn {
 /* Once per loop. */
 struct conns {
     struct loop *loop;
-    struct list all;        /* so that those nobody owns yet, or any more, can be ended */
+    struct list lent; /* TLS contexts that moved connections use on other loops: conn_move.c */
+    struct list all;  /* so that those nobody owns yet, or any more, can be ended */
     struct list handshakes; /* server steps due, first come first served */
     size_t n_handshakes;
     struct deferred run;
-    uint8_t scratch[LIMIT_CONN_IN];
+    uint8_t room[STREAM_FRONT + LIMIT_CONN_IN]; /* conns_scratch */
 };
+
+static inline uint8_t *conns_scratch(struct conns *cs)
+{
+    return cs->room + STREAM_FRONT;
+}
 
 #define conn_of(stream) CONTAINER_OF((stream), struct conn, s)
 
@@ -132,6 +139,11 @@ void conns_run_handshakes(struct deferred *d);
 /* Tells the origin that it failed; frees it. */
 void conn_origin_failed(struct conn *c, enum err why);
 void conn_origin_free(struct conn_origin *o);
+
+/* conn_move.c */
+void conn_depart(struct conn *c); /* the end of the turn of conn_move */
+/* Gives up what was lent, as far as it has come back; at_end: all of it, the thread uses none of it again. */
+void conns_settle_lent(struct conns *cs, bool at_end);
 
 /* listener.c */
 enum listener_event { LISTENER_HS_OK, LISTENER_HS_FAILED, LISTENER_HS_TIMEOUT };

@@ -76,7 +76,7 @@ static uint8_t *input_room(struct conn *c, size_t *ret_n)
 {
     if (c->in_n == 0) {
         *ret_n = LIMIT_CONN_IN;
-        return conns_get(c->s.loop)->scratch;
+        return conns_scratch(conns_get(c->s.loop));
     }
     size_t want = MIN(c->s.want, UINT32_MAX);
     if (c->in_cap < want && c->in_cap - c->in_n < c->in_cap / 2 &&
@@ -89,7 +89,7 @@ static uint8_t *input_room(struct conn *c, size_t *ret_n)
 
 static void keep_rest(struct conn *c, struct span rest)
 {
-    if (rest.n == 0 || c->state != CONN_OPEN) {
+    if (rest.n == 0 || (c->state != CONN_OPEN && c->state != CONN_MOVING)) {
         return;
     }
     if (!grow_input(c, MAX(rest.n, 64u))) {
@@ -106,7 +106,7 @@ static size_t give(struct conn *c, struct span in)
     size_t used = c->s.h->on_bytes(&c->s, c->s.arg, in);
     c->giving = false;
     ASSERT(used <= in.n);
-    if (c->state != CONN_OPEN) {
+    if (c->state != CONN_OPEN && c->state != CONN_MOVING) {
         conn_drop_input(c);
     }
     return used;
@@ -117,8 +117,9 @@ void conn_show_kept(struct conn *c)
     if (c->in_n == 0 || c->paused || c->state != CONN_OPEN) {
         return;
     }
+    c->s.front = 0;
     size_t used = give(c, span_of(c->in, c->in_n));
-    if (c->state != CONN_OPEN) {
+    if (c->state != CONN_OPEN && c->state != CONN_MOVING) {
         return; /* dropped meanwhile */
     }
     c->in_n -= (uint32_t)used;
@@ -137,6 +138,7 @@ static void take(struct conn *c, const uint8_t *p, size_t n)
         conn_show_kept(c);
         return;
     }
+    c->s.front = STREAM_FRONT; /* p is the scratch */
     size_t used = give(c, span_of(p, n));
     keep_rest(c, span_from(span_of(p, n), used));
 }
@@ -270,7 +272,7 @@ void conn_io_write(struct stream *s, struct span b)
         conn_die(c, E_NOMEM);
         return;
     }
-    if (conn_out_pending(c) > LIMIT_CONN_OUT_HIGH) {
+    if (conn_out_pending(c) > c->s.high) {
         c->is_full = true;
     }
     conn_defer(c);
@@ -291,7 +293,7 @@ void conn_flush(struct conn *c)
         c->out = NULL;
         c->out_at = c->out_n = c->out_cap = 0;
     }
-    if (c->is_full && conn_out_pending(c) < LIMIT_CONN_OUT_LOW) {
+    if (c->is_full && conn_out_pending(c) < c->s.high / 4) {
         c->is_full = false;
         if (c->state == CONN_OPEN && c->s.h != NULL && c->s.h->on_drained != NULL) {
             c->s.h->on_drained(&c->s, c->s.arg);

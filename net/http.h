@@ -114,6 +114,14 @@ void *http_rq_server_arg(struct http_rq *rq); /* hooks.arg */
 /* Per-request slot for what admit found out (caller, rights); freed never, put it in the arena. */
 void http_rq_set_user(struct http_rq *rq, void *user);
 void *http_rq_user(struct http_rq *rq);
+/* The client left, or the request was answered from elsewhere (drain): called once, before the request is freed;
+ * never after http_answer. From the loop. fn NULL: no more. */
+void http_rq_set_gone(struct http_rq *rq, void (*fn)(void *arg), void *arg);
+/* In admit_ws only: on_ws gets the carrier itself, the 101 written, and reads the frames on its own. */
+void http_rq_take_carrier(struct http_rq *rq);
+/* In admit_ws only, which then returns E_AGAIN: the connection goes to another loop with the request unread; arrived attaches it
+ * to the HTTP server there (conn_move). */
+void http_rq_move(struct http_rq *rq, struct loop *to, conn_arrived_fn arrived, void *arg);
 handle http_rq_handle(struct http_rq *rq); /* 0 once it is answered */
 /* NULL: the client has gone, or it is answered. */
 struct http_rq *http_rq_of(struct loop *l, handle h);

@@ -150,6 +150,10 @@ void http_rq_settle(struct http_rq *rq, unsigned status)
         handle_free(s->loop, rq->handle);
         rq->handle = 0;
     }
+    void (*gone)(void *arg) = TAKE(rq->gone);
+    if (gone != NULL) {
+        gone(rq->gone_arg); /* answered over the head of who was to answer */
+    }
 }
 
 void http_answer(struct http_rq *rq, unsigned status, const char *content_type, struct span body)

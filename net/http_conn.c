@@ -272,8 +272,19 @@ static size_t take_head(struct http_conn *c, struct span in, bool *ret_alive)
     }
     c->has_head_bytes = true;
     size_t used = 0;
-    *ret_alive = http_conn_take_head(c, span_sub(in, 0, n), span_from(in, n), &used);
-    return *ret_alive ? n + used : in.n;
+    enum http_taken taken = http_conn_take_head(c, span_sub(in, 0, n), span_from(in, n), &used);
+    *ret_alive = taken == HTTP_STAYS;
+    switch (taken) {
+    case HTTP_STAYS:
+        return n + used;
+    case HTTP_TAKEN:
+        return in.n;
+    case HTTP_TAKEN_BARE:
+        return n;
+    case HTTP_MOVED:
+        break;
+    }
+    return 0;
 }
 
 static size_t on_bytes(struct stream *st UNUSED, void *arg, struct span in)
@@ -289,7 +300,7 @@ static size_t on_bytes(struct stream *st UNUSED, void *arg, struct span in)
         case HTTP_S_HEAD:
             n = take_head(c, rest, &is_alive);
             if (!is_alive) {
-                return in.n;
+                return used + n;
             }
             break;
         case HTTP_S_BODY:

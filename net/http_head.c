@@ -125,8 +125,7 @@ static enum err check_upgrade(const struct http_rq *rq, struct err_info *info)
     return ws_upgrade_check(&u, NULL, &protocol, info);
 }
 
-static enum err accept_upgrade(struct http_rq *rq, struct span protocol, struct span early,
-                               struct ws **ret)
+static enum err accept_upgrade(struct http_rq *rq, struct span protocol)
 {
     char accept[WS_ACCEPT_SIZE];
     enum err e = ws_accept(http_rq_header(rq, "Sec-WebSocket-Key"), accept);
@@ -145,13 +144,22 @@ static enum err accept_upgrade(struct http_rq *rq, struct span protocol, struct 
     if ((e = buf_err(&b)) != OK) {
         return e;
     }
-    struct stream *st = rq->conn->stream;
-    stream_write(st, buf_span(&b));
-    return ws_new(st, true, early, ret);
+    stream_write(rq->conn->stream, buf_span(&b));
+    return OK;
 }
 
-/* OK: *ret_taken says whether the stream belongs to a WebSocket now (c is gone then). */
-static enum err upgrade(struct http_conn *c, struct span early, bool *ret_taken,
+/* The connection leaves this server with its request unread. */
+static void move_away(struct http_conn *c)
+{
+    struct http_rq *rq = c->rq;
+    struct conn *conn = stream_conn(c->stream);
+    conn_move(conn, rq->to, rq->arrived, rq->arrived_arg);
+    c->server->stats.requests--; /* it is counted where it is served */
+    http_conn_free(c);
+}
+
+/* OK: *ret_taken says whether the stream belongs to somebody else now (c is gone then). */
+static enum err upgrade(struct http_conn *c, struct span early, enum http_taken *ret_taken,
                         unsigned *ret_status, struct err_info *info)
 {
     const struct http_hooks hooks = c->server->conf.hooks;
@@ -167,19 +175,33 @@ static enum err upgrade(struct http_conn *c, struct span early, bool *ret_taken,
         }
         return e;
     }
-    if ((e = hooks.admit_ws(rq, &protocol, &user, info)) != OK) {
+    e = hooks.admit_ws(rq, &protocol, &user, info);
+    if (rq->to != NULL) {
+        *ret_taken = HTTP_MOVED;
+        move_away(c);
+        return OK;
+    }
+    if (e != OK) {
         return e;
     }
-    /* The ws replaces our handler; from here on the stream is its own. */
-    *ret_taken = true;
-    e = accept_upgrade(rq, protocol, early, &ws);
+    struct stream *st = c->stream;
+    bool wants_carrier = rq->wants_carrier;
+    /* The new handler replaces ours; from here on the stream is its own. */
+    *ret_taken = wants_carrier ? HTTP_TAKEN_BARE : HTTP_TAKEN;
+    e = accept_upgrade(rq, protocol);
+    if (e == OK && !wants_carrier && (e = ws_new(st, true, early, &ws)) == OK) {
+        st = ws_stream(ws);
+    }
     if (e != OK) {
         http_conn_abort(c, e);
         return OK;
     }
     c->server->stats.by_status[1]++;
     http_conn_free(c);
-    hooks.on_ws(ws_stream(ws), user, hooks.arg);
+    hooks.on_ws(st, user, hooks.arg);
+    if (wants_carrier && early.n > 0) {
+        stream_again(st);
+    }
     return OK;
 }
 
@@ -197,15 +219,15 @@ static void refuse(struct http_conn *c, enum err e, unsigned status, const struc
     http_rq_refuse(rq, e, status, info);
 }
 
-bool http_conn_take_head(struct http_conn *c, struct span head, struct span behind,
-                         size_t *ret_used)
+enum http_taken http_conn_take_head(struct http_conn *c, struct span head, struct span behind,
+                                    size_t *ret_used)
 {
     struct http_server *s = c->server;
     struct err_info info = {0};
     struct http_rq *rq = http_rq_new(c);
     if (rq == NULL) {
         http_conn_refuse_raw(c, E_NOMEM, 0, NULL);
-        return true;
+        return HTTP_STAYS;
     }
     s->stats.requests++;
     struct span copy = arena_span(&rq->arena, head);
@@ -214,18 +236,18 @@ bool http_conn_take_head(struct http_conn *c, struct span head, struct span behi
         s->stats.bad_heads++;
         rq->head = (struct http_head){0};
         http_conn_refuse_raw(c, e, e == E_NOMEM ? 0 : head_status(e), &info);
-        return true;
+        return HTTP_STAYS;
     }
     rq->method = http_method_of(rq->head.method);
     rq->keep_alive = !rq->head.wants_close && !rq->head.is_http10;
     http_body_init(&c->body, &rq->head);
     unsigned status = 0;
-    bool is_taken = false;
+    enum http_taken taken = HTTP_STAYS;
     bool is_ws = s->conf.hooks.admit_ws != NULL && rq->method == HTTP_GET &&
                  rq->head.wants_upgrade && ws_list_has(rq->head.upgrade, "websocket");
-    e = is_ws ? upgrade(c, behind, &is_taken, &status, &info) : judge(rq, &status, &info);
-    if (is_taken) {
-        return false;
+    e = is_ws ? upgrade(c, behind, &taken, &status, &info) : judge(rq, &status, &info);
+    if (taken != HTTP_STAYS) {
+        return taken;
     }
     if (e != OK) {
         refuse(c, e, status, &info);
@@ -233,5 +255,5 @@ bool http_conn_take_head(struct http_conn *c, struct span head, struct span behi
     if (c->state != HTTP_S_LINGER && !c->is_closing) {
         *ret_used = begin_body(c, behind);
     }
-    return true;
+    return HTTP_STAYS;
 }

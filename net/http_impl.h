@@ -104,6 +104,12 @@ struct http_rq {
     bool is_short;   /* memory was short for a header of the answer */
     bool is_answered;
     bool is_handled;
+    bool wants_carrier; /* http_rq_take_carrier */
+    struct loop *to;    /* http_rq_move; NULL: stays */
+    conn_arrived_fn arrived;
+    void *arrived_arg;
+    void (*gone)(void *arg); /* http_rq_set_gone */
+    void *gone_arg;
     struct MHD_Response *response; /* waits for libmicrohttpd to ask */
     unsigned status;
 };
@@ -158,10 +164,16 @@ size_t http_conn_begin_body(struct http_conn *c, struct span prefix, struct span
 void http_conn_progress(struct http_conn *c);
 
 /* --- http_head.c: what a head says about the rest ------------------------------------------------- */
-/* A whole head: request made, routed, admitted or refused, or upgraded. False: c is gone (its stream belongs to a
- * WebSocket now, early bytes included). *ret_used: bytes of behind that were used. */
-bool http_conn_take_head(struct http_conn *c, struct span head, struct span behind,
-                         size_t *ret_used);
+/* Who has the stream behind a head; all but STAYS: c is gone. */
+enum http_taken {
+    HTTP_STAYS,
+    HTTP_TAKEN,      /* a WebSocket, early bytes included */
+    HTTP_TAKEN_BARE, /* whoever reads the frames: bytes behind the head are still unused */
+    HTTP_MOVED,      /* another loop: the head too is unused */
+};
+/* A whole head: request made, routed, admitted or refused, or upgraded. *ret_used: bytes of behind that were used. */
+enum http_taken http_conn_take_head(struct http_conn *c, struct span head, struct span behind,
+                                    size_t *ret_used);
 /* Refuses without a readable head. */
 void http_conn_refuse_raw(struct http_conn *c, enum err e, unsigned status,
                           const struct err_info *info);

@@ -23,6 +23,10 @@ struct http_rq *http_rq_new(struct http_conn *c)
 void http_rq_end(struct http_rq *rq)
 {
     struct http_server *s = rq->server;
+    void (*gone)(void *arg) = TAKE(rq->gone);
+    if (gone != NULL) {
+        gone(rq->gone_arg);
+    }
     if (rq->handle != 0) {
         handle_free(s->loop, rq->handle);
         rq->handle = 0;
@@ -155,6 +159,25 @@ void http_rq_set_user(struct http_rq *rq, void *user)
 void *http_rq_user(struct http_rq *rq)
 {
     return rq->user;
+}
+
+void http_rq_set_gone(struct http_rq *rq, void (*fn)(void *arg), void *arg)
+{
+    rq->gone = fn;
+    rq->gone_arg = arg;
+}
+
+void http_rq_take_carrier(struct http_rq *rq)
+{
+    rq->wants_carrier = true;
+}
+
+void http_rq_move(struct http_rq *rq, struct loop *to, conn_arrived_fn arrived, void *arg)
+{
+    ASSERT(to != rq->server->loop && rq->conn != NULL && stream_conn(rq->conn->stream) != NULL);
+    rq->to = to;
+    rq->arrived = arrived;
+    rq->arrived_arg = arg;
 }
 
 handle http_rq_handle(struct http_rq *rq)

@@ -331,6 +331,13 @@ void listener_free(struct listener *ls)
     free_if_over(ls);
 }
 
+void listener_take(struct listener *ls, struct conn *c)
+{
+    ASSERT(c->ls == NULL && ls->loop == c->s.loop);
+    c->ls = ls;
+    ls->stats.open++;
+}
+
 uint16_t listener_port(const struct listener *ls)
 {
     return ls->port;
@@ -341,6 +348,10 @@ void listener_set_tls(struct listener *ls, struct tls_ctx *tls)
     struct tls_ctx *old = ls->tls;
     ls->tls = tls_ctx_ref(tls);
     tls_ctx_unref(old);
+    struct conns *cs = loop_shared(ls->loop);
+    if (cs != NULL) {
+        conns_settle_lent(cs, false);
+    }
 }
 
 void listener_stats(const struct listener *ls, struct listener_stats *ret)

@@ -6,6 +6,7 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/conn.c \
 	%D%/conn.h \
 	%D%/conn_int.h \
+	%D%/conn_move.c \
 	%D%/conn_io.c \
 	%D%/conn_open.c \
 	%D%/egress.c \
@@ -33,6 +34,9 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/mlink.h \
 	%D%/mlink_in.c \
 	%D%/mlink_int.h \
+	%D%/rate.h \
+	%D%/relay.c \
+	%D%/relay.h \
 	%D%/stream.h \
 	%D%/tls.c \
 	%D%/tls.h \

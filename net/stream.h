@@ -11,10 +11,11 @@
  *             the handler into the stream (write, close, abort): always from the loop.
  * Input       on_bytes gets what has arrived and returns how much it used; the rest is kept and shown
  *             again in front of what follows. The carrier stops reading at `want` kept bytes (default 16 KiB;
- *             set it to the size of the packet in work). in.p may be changed in place (unmasking).
- * Output      stream_write copies (or sends at once); what cannot leave is queued. Above
- *             LIMIT_CONN_OUT_HIGH stream_is_full() is true; on_drained comes when it fell below
- *             LIMIT_CONN_OUT_LOW again. Over LIMIT_CONN_OUT_MAX the stream is aborted (E_TOO_LARGE).
+ *             set it to the size of the packet in work). in.p may be changed in place (unmasking), and during the
+ *             call also the `front` bytes before it (a head of our own in front of what is passed on).
+ * Output      stream_write copies (or sends at once); what cannot leave is queued. Above `high`
+ *             (LIMIT_CONN_OUT_HIGH) stream_is_full() is true; on_drained comes when it fell below
+ *             a quarter of it again. Over LIMIT_CONN_OUT_MAX the stream is aborted (E_TOO_LARGE).
  *             Writes of one turn leave together at its end.
  * Half-close  where the carrier has it (plain TCP, a channel of client/mux): a handler with on_end hears that the peer will send no more,
  *             once all bytes were used, and may go on writing; without on_end that is the peer's close. stream_end says the same to
@@ -28,6 +29,8 @@
 #include "base/span.h"
 #include "certs/cert.h"
 #include "net/loop.h"
+
+#define STREAM_FRONT 16u
 
 struct stream;
 struct stream_handler {
@@ -57,7 +60,9 @@ struct stream {
     const struct stream_handler *h;
     void *arg;
     struct loop *loop;
-    size_t want; /* keep up to so many unread bytes */
+    size_t want;   /* keep up to so many unread bytes */
+    uint32_t high; /* full above so many unsent bytes */
+    uint8_t front; /* bytes before in.p that on_bytes may overwrite: 0 or STREAM_FRONT */
 };
 
 static inline void stream_handle(struct stream *s, const struct stream_handler *h, void *arg)

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/list.h"
 #include "net/tls.h"
 
 struct tls_ctx {
@@ -16,6 +17,8 @@ struct tls_ctx {
     EVP_MD *sha256;
     bool is_server;
     int64_t not_after_us;
+    const struct list *home; /* tls_lend: the list of the thread that made it; NULL: never lent */
+    struct list lent;        /* in it */
 };
 
 /* The oldest entry of OpenSSL's queue as the reason; clears the queue. */

@@ -231,3 +231,31 @@ enum err tls_take_peer(struct tls *t, struct tls_peer **ret, struct err_info *in
     drop_leaf(t->ssl);
     return OK;
 }
+
+/* --- lent to other threads ----------------------------------------------------------------- */
+
+void tls_lend(struct tls *t, struct list *lent)
+{
+    struct tls_ctx *ctx = t->ctx;
+    if (ctx == NULL || (ctx->home != NULL && ctx->home != lent)) {
+        return; /* on its second journey: its maker holds it */
+    }
+    ctx->home = lent;
+    if (!list_linked(&ctx->lent)) {
+        list_add_tail(lent, &tls_ctx_ref(ctx)->lent);
+    }
+}
+
+void tls_settle_lent(struct list *lent, bool at_end)
+{
+    LIST_EACH_SAFE (n, tmp, lent) {
+        struct tls_ctx *t = LIST_OF(n, struct tls_ctx, lent);
+        if (at_end) {
+            OPENSSL_thread_stop_ex(t->lib);
+        } else if (atomic_load(&t->refs) > 1) {
+            continue;
+        }
+        list_del(&t->lent);
+        tls_ctx_unref(t);
+    }
+}

@@ -48,6 +48,16 @@ enum tls_io tls_write(struct tls *t, const uint8_t *p, size_t n, size_t *ret_n,
 /* Sends close_notify, as far as the socket takes it. */
 void tls_shut(struct tls *t);
 
+/* --- sessions that move to another thread ---------------------------------------------------
+ * A library context keeps data of each thread that used it, and forgets only the freeing thread's when it
+ * ends: so the thread that made a context must be the one that ends it, unless it has left it for good. The
+ * records of an established session use no thread data (no randomness), and what they count is atomic. */
+struct list;
+/* The context of t gets one more reference, held in `lent`, unless it is there already. Its own thread. */
+void tls_lend(struct tls *t, struct list *lent);
+/* Ends those that nobody else holds any more. at_end: this thread's data in all of them goes, and the references. */
+void tls_settle_lent(struct list *lent, bool at_end);
+
 /* What the peer presented, copied out once. */
 struct tls_peer {
     uint8_t leaf_sha256[CERT_SHA256];

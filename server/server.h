@@ -156,6 +156,9 @@ struct db *worker_db(struct worker *w); /* reader; this thread only */
 void worker_set_user(struct worker *w, void *user);
 void *worker_user(struct worker *w);
 struct worker *worker_of_rq(struct http_rq *rq);
+/* In admit_ws only, which then returns E_AGAIN: the connection goes to another worker with its request unread and is served
+ * there as if it had come there. */
+void worker_move_rq(struct worker *w, struct http_rq *rq, unsigned to);
 /* Of the loop running on this thread. */
 struct worker *worker_of_loop(struct loop *l);
 

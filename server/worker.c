@@ -158,6 +158,24 @@ static void on_https(struct conn *c, void *arg)
     }
 }
 
+static void on_moved(struct conn *c, void *arg)
+{
+    struct worker *w = arg;
+    if (w->n_listeners == 0) {
+        server_refuse_stream(conn_stream(c), E_DRAINING);
+        return;
+    }
+    listener_take(w->listeners[0], c); /* the HTTPS one of its first address */
+    on_https(c, w);
+}
+
+void worker_move_rq(struct worker *w, struct http_rq *rq, unsigned to)
+{
+    struct worker *home = server_worker(w->s, to);
+    ASSERT(home != w);
+    http_rq_move(rq, home->loop, on_moved, home);
+}
+
 static void on_mqtts(struct conn *c, void *arg)
 {
     struct worker *w = arg;

@@ -88,6 +88,9 @@ static enum err head_finish(struct ws_reader *r, struct err_info *info)
     if ((len == 126 && r->left < 126) || (len == 127 && (r->left < 65536 || r->left >> 63 != 0))) {
         return die(r, WS_CLOSE_PROTOCOL, info, "length not in its shortest form (5.2)");
     }
+    if (r->frame_max != 0 && r->left > r->frame_max) {
+        return die(r, WS_CLOSE_TOO_BIG, info, "frame is too long");
+    }
     r->opcode = r->head[0] & 0x0fu;
     r->fin = (r->head[0] & B0_FIN) != 0;
     if (r->is_server) {
@@ -283,6 +286,16 @@ void ws_close_write(struct buf *b, uint16_t code, const uint8_t *mask)
 {
     const uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
     ws_control_write(b, WS_CLOSE, span_of(payload, code == WS_CLOSE_NONE ? 0 : 2), mask);
+}
+
+void ws_close_reason_write(struct buf *b, uint16_t code, struct span reason, const uint8_t *mask)
+{
+    uint8_t payload[WS_CONTROL_MAX] = {(uint8_t)(code >> 8), (uint8_t)code};
+    reason = span_sub(reason, 0, sizeof(payload) - 2);
+    if (reason.n > 0) {
+        memcpy(payload + 2, reason.p, reason.n);
+    }
+    ws_control_write(b, WS_CLOSE, span_of(payload, 2 + reason.n), mask);
 }
 
 /* --- handshake ---------------------------------------------------------------------------- */

@@ -7,7 +7,7 @@
  *
  * Ownership   struct ws_reader is the caller's, plain memory.
  * Threads     one owner at a time.
- * Errors      E_MALFORMED; ws_reader.close_code says what to tell the peer (1002, 1007), info why.
+ * Errors      E_MALFORMED; ws_reader.close_code says what to tell the peer (1002, 1007, 1009), info why.
  * Limits      nothing is collected but control payloads (125 bytes).
  * Spec        RFC 6455 4, 5, 7; docs/protocol/hub-mqtt.md 1.
  */
@@ -34,6 +34,7 @@ enum ws_opcode {
 #define WS_CLOSE_UTF8 1007u
 #define WS_CLOSE_POLICY 1008u
 #define WS_CLOSE_TOO_BIG 1009u
+#define WS_CLOSE_FAILED 1011u /* the server met something that keeps it from going on */
 #define WS_CONTROL_MAX 125u
 #define WS_HEAD_MAX 14u
 
@@ -54,6 +55,7 @@ struct ws_reader {
     uint8_t control[WS_CONTROL_MAX];
     uint8_t control_n;
     uint16_t close_code; /* after an error: what to send */
+    uint64_t frame_max;  /* set after init: longer frames end it with 1009; 0: no bound */
 };
 void ws_reader_init(struct ws_reader *r, bool is_server);
 
@@ -88,6 +90,8 @@ void ws_control_write(struct buf *b, enum ws_opcode opcode, struct span payload,
                       const uint8_t *mask);
 /* Close frame with a code (WS_CLOSE_NONE: empty payload). */
 void ws_close_write(struct buf *b, uint16_t code, const uint8_t *mask);
+/* With a reason behind the code: UTF-8, cut at 123 bytes. */
+void ws_close_reason_write(struct buf *b, uint16_t code, struct span reason, const uint8_t *mask);
 
 /* --- handshake ---------------------------------------------------------------------------- */
 #define WS_ACCEPT_SIZE 29u /* 28 characters and a zero */
