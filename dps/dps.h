@@ -32,6 +32,7 @@ struct dps_conf {
     uint64_t register_burst; /* registrations of one device at once; one more each second */
     uint64_t poll_burst;     /* polls of one device in ten seconds */
     uint64_t hub_timeout_ms; /* one call to a hub */
+    uint64_t move_timeout_s; /* then a move that cannot begin is given up */
     char *pkcs11_module, *pkcs11_pin_file; /* of issuing CAs; NULL: none */
     uint64_t issuer_threads;               /* that sign, for each worker */
 };
@@ -53,6 +54,7 @@ struct signer_pool;
 struct issuers;
 struct throttle;
 struct driver;
+struct leftover;
 struct refusals;
 struct dps_worker {
     struct dps_worker *next;
@@ -63,6 +65,7 @@ struct dps_worker {
     struct driver *driver;       /* dps/driver.h */
     struct signer_pool *signers; /* dps/issuer.h; NULL until something is to be signed */
     struct refusals *refusals;   /* dps/refusal.h */
+    struct leftover *leftover;   /* dps/leftover.h */
     struct list links;           /* dps/mqtt.c */
     size_t n_links;
     unsigned n_pending; /* store operations of this worker that have not come home */
@@ -142,6 +145,8 @@ enum dps_metric {
     DPS_M_THROTTLED,
     DPS_M_HUB_CALLS,
     DPS_M_HUB_RETRIES,
+    DPS_M_MOVES,
+    DPS_M_LEFTOVERS,
     DPS_M_MQTT_CONNECTS,
     DPS_M_MQTT_REFUSED,
     DPS_M_REFUSALS_NOT_KEPT,

@@ -444,6 +444,13 @@ enum err sql_reg_open_page(struct db *db, struct span after, uint64_t limit, sql
     return reg_rows(&q, fn, arg);
 }
 
+enum err sql_reg_moving(struct db *db, int64_t enrollment, sql_reg_fn fn, void *arg)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_REG_MOVING);
+    q_i64(&q, 1, enrollment);
+    return reg_rows(&q, fn, arg);
+}
+
 enum err sql_reg_put(struct db *db, const struct reg_row *row)
 {
     AUTO(q_end) struct q q = begin(db, SQL_REG_PUT);

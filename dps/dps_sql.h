@@ -162,6 +162,8 @@ MUST_USE enum err sql_reg_page(struct db *db, int64_t enrollment, struct span af
                                sql_reg_fn fn, void *arg);
 MUST_USE enum err sql_reg_open_page(struct db *db, struct span after, uint64_t limit, sql_reg_fn fn,
                                     void *arg);
+/* Those whose hub may hold the device frozen. */
+MUST_USE enum err sql_reg_moving(struct db *db, int64_t enrollment, sql_reg_fn fn, void *arg);
 MUST_USE enum err sql_reg_put(struct db *db, const struct reg_row *row);
 /* The members of the result; closes the intent. */
 MUST_USE enum err sql_reg_finish(struct db *db, const struct reg_row *row);

@@ -8,13 +8,18 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "dps/driver_int.h"
+#include "dps/leftover.h"
 #include "dps/refusal.h"
 #include "server/metrics.h"
 #include "server/server.h"
 
 /* clang-format off */
 static const struct step steps[] = {
+    { STEP_PROBE,  "probe",  step_probe },
+    { STEP_FREEZE, "freeze", step_freeze },
+    { STEP_TWIN,   "twin",   step_twin },
     { STEP_CREATE, "create", step_create },
+    { STEP_THAW,   "thaw",   step_thaw },
 };
 /* clang-format on */
 
@@ -205,6 +210,10 @@ static void log_end(const struct job *j)
                  L_SPAN("device", r->op_device_id), L_SPAN("operation", r->op_id),
                  L_SPAN("from", plan_moves(r) ? r->op_from : SPAN_LIT("")),
                  L_U64("elapsed_ms", loop_now_ms(loop_of(j->d)) - j->begun_ms));
+        if (plan_moves(r)) {
+            metric_add(w, DPS_M_MOVES, 1);
+            leftover_look(j->d->dw);
+        }
     } else if (r->status != REG_FAILED && j->now.status == REG_FAILED) {
         metric_add(w, DPS_M_REG_FAILED, 1);
         const struct refusal_from from = {.rid = r->rid, .transport = SPAN_LIT("hub")};
@@ -289,6 +298,25 @@ void job_fail(struct job *j, enum rule rule, const char *text)
 {
     const struct reg_outcome o = {.rule = rule, .text = span_str(text)};
     job_finish(j, &o);
+}
+
+void job_fail_now(struct job *j, enum rule rule, const char *text)
+{
+    const struct reg_outcome o = {.rule = rule, .text = span_str(text), .tells_now = true};
+    job_finish(j, &o);
+}
+
+void job_settled(struct job *j)
+{
+    const struct reg_outcome o = {.is_settled = true};
+    job_finish(j, &o);
+}
+
+void job_stuck(struct job *j, enum err e)
+{
+    LOG_WARN("dps.step_failed", L_SPAN("registration", j->row.rid), L_STR("step", j->step->name),
+             L_ERR(e));
+    job_wait(j);
 }
 
 void job_assigned(struct job *j, struct span owner)
@@ -407,7 +435,7 @@ static void job_arrive(struct msg *m)
     fill_calls(d);
 }
 
-static unsigned owner_of(const struct server *s, struct span fold)
+unsigned driver_owner(const struct server *s, struct span fold)
 {
     return (unsigned)(siphash(0, 0, fold) % server_n_workers(s));
 }
@@ -415,7 +443,7 @@ static unsigned owner_of(const struct server *s, struct span fold)
 void driver_post(struct dps_worker *dw, const struct reg_row *row)
 {
     struct server *s = dw->dps->server;
-    struct worker *w = server_worker(s, owner_of(s, row->fold));
+    struct worker *w = server_worker(s, driver_owner(s, row->fold));
     struct job *j = job_new(dps_worker_of(w)->driver, row);
     if (j == NULL) {
         LOG_WARN("dps.driver_no_memory", L_SPAN("registration", row->rid));
@@ -442,7 +470,7 @@ static enum err sweep_row(void *arg, const struct reg_row *row)
     if (!span_to_cstr(row->fold, d->cursor, sizeof(d->cursor))) {
         return E_CORRUPT;
     }
-    if (owner_of(d->dw->dps->server, row->fold) != worker_index(d->dw->w) ||
+    if (driver_owner(d->dw->dps->server, row->fold) != worker_index(d->dw->w) ||
         map_get(&d->jobs, row->op_id) != NULL) {
         return OK;
     }

@@ -30,6 +30,8 @@
 MUST_USE enum err driver_new(struct dps_worker *dw, struct driver **ret);
 /* Takes up what the database holds, and looks again every DRIVER_SWEEP_MS. */
 void driver_start(struct driver *d);
+/* The worker whose registration of that folded id is. */
+unsigned driver_owner(const struct server *s, struct span fold);
 /* The intent was committed. Without memory for it the owner finds it at its next look. */
 void driver_post(struct dps_worker *dw, const struct reg_row *row);
 /* Nothing new is begun. */

@@ -69,6 +69,12 @@ void job_skip(struct job *j);
 void job_wait(struct job *j);
 /* The operation failed for good. */
 void job_fail(struct job *j, enum rule rule, const char *text);
+/* Same, and the device hears it though its hub may hold it frozen still. RULE_OK: for the reason that stands. */
+void job_fail_now(struct job *j, enum rule rule, const char *text);
+/* STEP_THAW is done. */
+void job_settled(struct job *j);
+/* Our own failure: logged, and begun again. */
+void job_stuck(struct job *j, enum err e);
 void job_assigned(struct job *j, struct span owner);
 /* The enrollment is gone, and the record with it. */
 void job_drop(struct job *j);
@@ -84,6 +90,12 @@ struct loop *job_loop(const struct job *j);
 MUST_USE enum err job_enrollment(struct job *j, struct arena *a, struct enr_row *ret);
 
 /* --- steps: dps/step_*.c --------------------------------------------------------------------------- */
+void step_probe(struct job *j);
+void step_freeze(struct job *j);
+void step_twin(struct job *j);
 void step_create(struct job *j);
+void step_thaw(struct job *j);
+/* Will the same request, later, find another answer? */
+bool step_is_transient(const struct egress_rq *rq);
 
 #endif

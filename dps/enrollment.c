@@ -203,6 +203,9 @@ enum err enrollment_tx_delete(struct store_tx *tx, struct dps *d, enum enr_kind 
     if (is_stale(match, old.etag)) {
         return E_ETAG;
     }
+    if ((e = registration_tx_release(tx, d, &old, NULL)) != OK) {
+        return e;
+    }
     if (kind == ENR_INDIVIDUAL) {
         e = sql_reg_get(tx->db, &a, fold, &reg);
         if (e == OK && reg.enrollment == old.id) {

@@ -124,7 +124,8 @@ static enum err service_tx(struct store_tx *tx, struct store_op *op)
     case ACT_DELETE_REGISTRATION:
         break;
     }
-    return registration_tx_delete(tx, o->fold, o->match.kind == ENR_MATCH_ETAG, o->match.etag);
+    return registration_tx_delete(tx, o->dw->dps, o->fold, o->match.kind == ENR_MATCH_ETAG,
+                                  o->match.etag);
 }
 
 static enum dps_subject subject_of(const struct service_op *o)

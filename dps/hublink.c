@@ -97,25 +97,49 @@ static void add_thumb(struct span thumb, struct buf *b)
     buf_add_str(b, "\",\"secondaryThumbprint\":null}}");
 }
 
+void hublink_add_owner(struct buf *b, const char *id_scope, const struct enr_row *enr,
+                       bool is_query)
+{
+    const char *slash = is_query ? "%2F" : "/";
+    buf_addf(b, "%s%s%s%s", id_scope, slash, enr->kind == ENR_GROUP ? "group" : "individual",
+             slash);
+    if (is_query) {
+        percent_add(b, enr->fold);
+    } else {
+        buf_add(b, enr->fold); /* letters, digits, -._: alone */
+    }
+}
+
+/* Of the webhook's answer, of the hub that the device leaves, of the enrollment. */
+static struct span initial_twin(const struct enr_row *enr, const struct reg_more *more)
+{
+    return more != NULL && more->initial_twin.n != 0 ? more->initial_twin
+           : more != NULL && more->twin.n != 0       ? more->twin
+                                                     : enr->initial_twin;
+}
+
 enum err hublink_add_body(const struct keyring *k, const char *id_scope, const struct enr_row *enr,
-                          const struct reg_row *reg, const struct reg_more *more UNUSED,
-                          struct buf *b)
+                          const struct reg_row *reg, const struct reg_more *more, struct buf *b)
 {
     enum err e = OK;
     bool is_group = enr->kind == ENR_GROUP;
-    buf_addf(
-        b, "{\"operationId\":\"%.*s\",\"owner\":\"%s/%s/%.*s\",\"mayAdopt\":%s,\"authentication\":",
-        SPAN_ARG(reg->op_id), id_scope, is_group ? "group" : "individual", SPAN_ARG(enr->fold),
-        is_group ? "false" : "true");
+    struct span twin = initial_twin(enr, more);
+    buf_addf(b, "{\"operationId\":\"%.*s\",\"sequence\":%lld,\"owner\":\"", SPAN_ARG(reg->op_id),
+             (long long)reg->updated_us);
+    hublink_add_owner(b, id_scope, enr, false);
+    buf_addf(b, "\",\"mayAdopt\":%s,\"authentication\":", is_group ? "false" : "true");
     if (reg->att != ATT_SYMMETRIC) {
         add_thumb(reg->op_cred, b);
     } else {
         e = add_keys(k, enr, reg->op_cred, b);
     }
     buf_addf(b, ",\"capabilities\":{\"iotEdge\":%s}", enr->is_edge ? "true" : "false");
-    if (enr->initial_twin.n != 0) {
+    if (twin.n != 0) {
         buf_add_str(b, ",\"initialTwin\":");
-        buf_add(b, enr->initial_twin);
+        buf_add(b, twin);
+    }
+    if ((reg->op_flags & REG_F_SUSPENDED) != 0) {
+        buf_add_str(b, ",\"status\":\"disabled\"");
     }
     buf_addf(b, ",\"resetTwin\":%s}", reg->op_reset ? "true" : "false");
     return e != OK ? e : buf_err(b);

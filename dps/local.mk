@@ -11,6 +11,8 @@ noinst_LIBRARIES += %D%/libdps.a
 	%D%/http_refusal.c %D%/refusal.c %D%/registration_tell.c %D%/rule.c %D%/snapshot.c %D%/step_hub.c \
 	%D%/throttle.c
 
+%C%_libdps_a_SOURCES += %D%/leftover.h %D%/leftover.c
+
 %C%_libdps_a_SOURCES += %D%/dps_sql_int.h %D%/issuance_sql.h %D%/issuance_sql.c %D%/issuer.h %D%/issuer.c \
 	%D%/issuance.h %D%/issuance.c %D%/http_issuers.h %D%/http_issuers.c %D%/http_issuer_put.c
 
@@ -37,6 +39,9 @@ check_PROGRAMS += %D%/tests/device_test
 check_PROGRAMS += %D%/rules_test
 %C%_rules_test_SOURCES = %D%/rules_test.c
 %C%_rules_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/plan_test
+%C%_plan_test_SOURCES = %D%/plan_test.c
+%C%_plan_test_LDADD = $(dps_test_libs)
 check_PROGRAMS += %D%/tests/crash_test
 %C%_tests_crash_test_SOURCES = %D%/tests/crash_test.c $(dps_test_parts)
 %C%_tests_crash_test_LDADD = $(dps_test_libs)

@@ -9,6 +9,7 @@
 #include "dps/http.h"
 #include "dps/instance.h"
 #include "dps/issuer.h"
+#include "dps/leftover.h"
 #include "dps/mqtt.h"
 #include "dps/refusal.h"
 #include "dps/snapshot.h"
@@ -24,6 +25,8 @@ static const struct conf_row rows[] = {
       "Polls of one device in ten seconds. 0: no bound." },
     { "dps", "hub-timeout-ms", CONF_U64, D(hub_timeout_ms), 100, 120000, "10000",
       "How long one call to a linked hub may take." },
+    { "dps", "move-timeout-s", CONF_U64, D(move_timeout_s), 1, 86400, "60",
+      "How long a device's move to another hub waits for a hub that is away; then it stays where it is." },
     { "issuer", "pkcs11-module", CONF_PATH, D(pkcs11_module), 0, 0, NULL,
       "Library that speaks to the PKCS#11 token with keys of issuing CAs." },
     { "issuer", "pkcs11-pin-file", CONF_PATH, D(pkcs11_pin_file), 0, 0, NULL,
@@ -54,6 +57,8 @@ static const struct metric_def metrics[DPS_METRICS] = {
     [DPS_M_THROTTLED]      = { "berth_dps_throttled_total", NULL, METRIC_COUNTER, "Requests of devices that asked too often." },
     [DPS_M_HUB_CALLS]      = { "berth_dps_hub_calls_total", NULL, METRIC_COUNTER, "Calls to linked hubs." },
     [DPS_M_HUB_RETRIES]    = { "berth_dps_hub_call_failures_total", NULL, METRIC_COUNTER, "Calls to linked hubs that will be repeated." },
+    [DPS_M_MOVES]          = { "berth_dps_moves_total", NULL, METRIC_COUNTER, "Devices that were moved to another hub." },
+    [DPS_M_LEFTOVERS]      = { "berth_dps_leftovers_done_total", NULL, METRIC_COUNTER, "Devices deleted or enabled at a hub that they left." },
     [DPS_M_MQTT_CONNECTS]  = { "berth_dps_mqtt_connects_total", "result=\"accepted\"", METRIC_COUNTER, "MQTT CONNECTs." },
     [DPS_M_MQTT_REFUSED]   = { "berth_dps_mqtt_connects_total", "result=\"refused\"", METRIC_COUNTER, "MQTT CONNECTs." },
     [DPS_M_REFUSALS_NOT_KEPT] = { "berth_dps_refusals_not_kept_total", NULL, METRIC_COUNTER, "Refusals that are counted but not kept for berth dps explain." },
@@ -140,6 +145,9 @@ static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
     if ((e = throttle_new(&dw->throttle)) != OK || (e = refusals_new(dw, &dw->refusals)) != OK) {
         return e;
     }
+    if ((e = leftover_new(dw, &dw->leftover)) != OK) {
+        return e;
+    }
     return driver_new(dw, &dw->driver);
 }
 
@@ -147,6 +155,7 @@ static void worker_ready(struct worker *w)
 {
     struct dps_worker *dw = dps_worker_of(w);
     driver_start(dw->driver);
+    leftover_start(dw->leftover);
     if (worker_index(w) == 0) {
         enrollment_sweep(dw);
     }
@@ -157,6 +166,7 @@ static void worker_drain(struct worker *w, uint64_t deadline_ms)
     struct dps_worker *dw = dps_worker_of(w);
     dw->is_draining = true;
     driver_drain(dw->driver);
+    leftover_drain(dw->leftover);
     mqtt_drain(dw, deadline_ms);
     refusals_drain(dw->refusals);
 }
@@ -164,7 +174,8 @@ static void worker_drain(struct worker *w, uint64_t deadline_ms)
 static bool worker_busy(struct worker *w)
 {
     const struct dps_worker *dw = dps_worker_of(w);
-    return dw->n_links != 0 || dw->n_pending != 0 || driver_is_busy(dw->driver);
+    return dw->n_links != 0 || dw->n_pending != 0 || driver_is_busy(dw->driver) ||
+           leftover_is_busy(dw->leftover);
 }
 
 /* dw and what it holds stay until done(): what comes home in the last turns, or from other workers, still looks at it. */
@@ -172,6 +183,7 @@ static void worker_done(struct worker *w)
 {
     struct dps_worker *dw = dps_worker_of(w);
     driver_drain(dw->driver);
+    leftover_drain(dw->leftover);
     mqtt_drain(dw, 0);
     signer_pool_free(dw->signers); /* what it had not begun comes home refused */
     dw->signers = NULL;
@@ -187,6 +199,7 @@ static void done(struct server *s)
         struct dps_worker *dw = d->workers;
         d->workers = dw->next;
         driver_free(dw->driver);
+        leftover_free(dw->leftover);
         throttle_free(dw->throttle);
         refusals_free(dw->refusals);
         snapshot_free(dw->snap);

@@ -112,9 +112,12 @@ MUST_USE enum err registration_tx_finish(struct store_tx *tx, struct arena *out,
 /* plan_make, with what the database knows of the hub. */
 MUST_USE enum err registration_tx_plan(struct store_tx *tx, struct arena *a, struct reg_row *row,
                                        struct plan_in *in, enum rule *ret);
-/* E_NOT_FOUND, E_ETAG. has_etag false: whatever it is. */
-MUST_USE enum err registration_tx_delete(struct store_tx *tx, struct span fold, bool has_etag,
-                                         uint64_t etag);
+/* E_NOT_FOUND, E_ETAG, E_EXISTS (a move is under way). has_etag false: whatever it is. */
+MUST_USE enum err registration_tx_delete(struct store_tx *tx, const struct dps *d, struct span fold,
+                                         bool has_etag, uint64_t etag);
+/* The enrollment's records (row NULL), or this one of them, are about to go: what a move froze is owed its old hub. */
+MUST_USE enum err registration_tx_release(struct store_tx *tx, const struct dps *d,
+                                          const struct enr_row *enr, const struct reg_row *row);
 
 /* Etags of this plane: base64 of a quoted, GUID-like text (dps-service-rest.md A4). */
 #define DPS_ETAG_SIZE 57u

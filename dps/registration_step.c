@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "dps/hublink.h"
 #include "dps/registration.h"
 #include "server/admin.h"
 
@@ -25,11 +26,6 @@ enum err registration_tx_plan(struct store_tx *tx, struct arena *a, struct reg_r
                               struct plan_in *in, enum rule *ret)
 {
     enum err e = row->hub.n != 0 ? is_linked(tx, a, row->hub, &in->is_linked) : OK;
-    if (e == OK && in->is_linked && (in->rule == RULE_OK || in->may_stay)) {
-        in->pick = row->hub; /* a linked hub keeps its devices: moves are not offered yet */
-        in->rule = RULE_OK;
-        in->is_adopted = false;
-    }
     if (e == OK) {
         *ret = plan_make(row, in);
     }
@@ -109,7 +105,7 @@ static enum err trim_more(struct store_tx *tx, struct arena *a, struct reg_row *
 static enum err owe_deletion(struct store_tx *tx, const struct reg_row *row, struct span owner)
 {
     const struct left_row left = {.what = LEFT_DELETE,
-                                  .rid = row->rid,
+                                  .rid = row->fold,
                                   .hub = row->op_from,
                                   .device_id = row->device_id,
                                   .owner = owner,
@@ -174,13 +170,60 @@ enum err registration_tx_finish(struct store_tx *tx, struct arena *out, struct s
     return e;
 }
 
-enum err registration_tx_delete(struct store_tx *tx, struct span fold, bool has_etag, uint64_t etag)
+/* --- records that go -------------------------------------------------------------------------------- */
+
+struct release {
+    struct store_tx *tx;
+    struct span owner;
+};
+
+/* As long as create was not sent the device is nowhere else: it is enabled again where it was. */
+static enum err release_row(void *arg, const struct reg_row *row)
+{
+    const struct release *r = arg;
+    const struct left_row left = {.what = LEFT_ENABLE,
+                                  .rid = row->fold,
+                                  .hub = row->op_from,
+                                  .device_id = row->device_id,
+                                  .owner = r->owner,
+                                  .sequence = MAX(r->tx->now_us, row->updated_us + 1)};
+    return (row->op_todo & (STEP_FREEZE | STEP_TWIN | STEP_THAW)) != 0
+               ? sql_left_add(r->tx->db, &left)
+               : OK;
+}
+
+enum err registration_tx_release(struct store_tx *tx, const struct dps *d,
+                                 const struct enr_row *enr, const struct reg_row *row)
+{
+    AUTO(buf_done) struct buf owner = BUF_INIT(LIMIT_OWNER);
+    hublink_add_owner(&owner, d->id_scope, enr, false);
+    struct release r = {tx, buf_span(&owner)};
+    if (buf_err(&owner) != OK) {
+        return buf_err(&owner);
+    }
+    return row != NULL ? release_row(&r, row) : sql_reg_moving(tx->db, enr->id, release_row, &r);
+}
+
+enum err registration_tx_delete(struct store_tx *tx, const struct dps *d, struct span fold,
+                                bool has_etag, uint64_t etag)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(OP_ARENA);
     struct reg_row row;
+    struct enr_row enr;
     enum err e = sql_reg_get(tx->db, &a, fold, &row);
     if (e != OK) {
         return e;
     }
-    return has_etag && etag != row.etag ? E_ETAG : sql_reg_del(tx->db, fold);
+    if (has_etag && etag != row.etag) {
+        return E_ETAG;
+    }
+    if (row.op_open == OP_OPEN && plan_moves(&row)) {
+        return E_EXISTS; /* half at one hub, half at the other: it ends first */
+    }
+    if (row.op_open != OP_CLOSED && row.op_from.n != 0 &&
+        ((e = sql_enr_by_id(tx->db, &a, row.enrollment, &enr)) != OK ||
+         (e = registration_tx_release(tx, d, &enr, &row)) != OK)) {
+        return e;
+    }
+    return sql_reg_del(tx->db, fold);
 }

@@ -1,101 +1,376 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Steps that ask a linked hub: hub/http_provision.h. */
+/*
+ * Steps that ask a linked hub (hub/http_provision.h). Of a move:
+ *
+ *   probe   GET at the new hub: no device is frozen for the sake of a hub that is away
+ *   freeze  PATCH "frozen" at the old one   twin  GET there   create  PUT at the new one   (deleting at the old one: dps/leftover.h)
+ *   thaw    PATCH "thawed" at the old one, when the move failed
+ *
+ * Until create is sent the move gives up after dps.move-timeout-s and the device stays where it was; from then on only the new hub's
+ * word ends it, since two hubs would have the device otherwise.
+ */
 #include "base/log.h"
 #include "base/text.h"
 #include "dps/driver_int.h"
 #include "dps/hublink.h"
 #include "server/metrics.h"
+#include "wire/json.h"
+
+/* --- answers ------------------------------------------------------------------------------------- */
+
+static bool is_no_device(const struct egress_rq *rq)
+{
+    static const char word[] = "DeviceNotFound";
+    return rq->result == OK && rq->status == 404 && rq->answer.n != 0 &&
+           memmem(rq->answer.p, rq->answer.n, word, sizeof(word) - 1) != NULL;
+}
 
 /* 401 and 404 too: the linked hub's connection string is wrong or its policy lacks the right, which an administrator repairs; the
  * device must not be told a lie meanwhile. */
-static bool is_transient(const struct egress_rq *rq)
+bool step_is_transient(const struct egress_rq *rq)
 {
     unsigned s = rq->status;
-    return rq->result != OK || s == 401 || s == 403 || s == 404 || s == 408 || s == 429 || s >= 500;
+    return rq->result != OK || s == 401 || s == 403 || (s == 404 && !is_no_device(rq)) ||
+           s == 408 || s == 429 || s >= 500;
+}
+
+static struct span hub_of_step(const struct job *j)
+{
+    return (j->step->bit & (STEP_FREEZE | STEP_TWIN | STEP_THAW)) != 0 ? j->row.op_from
+                                                                       : j->row.op_hub;
 }
 
 static void call_failed(struct job *j)
 {
     struct err_info *info = &j->rq.info;
     metric_add(job_worker(j)->w, DPS_M_HUB_RETRIES, 1);
-    LOG_WARN("dps.hub_call_failed", L_SPAN("hub", j->row.op_hub),
+    LOG_WARN("dps.hub_call_failed", L_SPAN("hub", hub_of_step(j)),
              L_SPAN("registration", j->row.rid), L_STR("step", j->step->name),
              L_U64("status", j->rq.status), L_U64("attempt", j->attempts + 1),
              L_WHY(info, j->rq.result));
-    job_wait(j);
 }
 
-static void created(struct job *j)
+static void refused(struct job *j)
 {
-    if (is_transient(&j->rq)) {
-        call_failed(j);
-    } else if (j->rq.status == 200) {
-        job_assigned(j, SPAN_NONE);
-    } else if (j->rq.status == 409) {
+    LOG_WARN("dps.hub_refused", L_SPAN("hub", hub_of_step(j)), L_SPAN("registration", j->row.rid),
+             L_STR("step", j->step->name), L_U64("status", j->rq.status),
+             L_SPAN("answer", span_sub(buf_span(&j->rq.answer), 0, 300)));
+    if (j->rq.status == 409) {
         job_fail(j, RULE_HUB_OWNED,
                  "the hub has a device of this id that belongs to another owner");
+    } else if (j->rq.status == 412) {
+        job_fail(j, RULE_HUB_LATER, "the hub knows of a later operation on the device");
     } else {
-        LOG_WARN("dps.hub_refused", L_SPAN("hub", j->row.op_hub),
-                 L_SPAN("registration", j->row.rid), L_U64("status", j->rq.status),
-                 L_SPAN("answer", span_sub(buf_span(&j->rq.answer), 0, 300)));
         job_fail(j, RULE_HUB_REFUSED, "the hub refused the device");
     }
 }
 
-static enum err create_fill(struct job *j, struct linked_hub *hub, const struct enr_row *enr,
-                            const struct reg_more *more)
+static bool is_late(const struct job *j)
+{
+    int64_t most_us = (int64_t)dps_conf_of(job_worker(j))->move_timeout_s * 1000000;
+    return loop_wall_us(job_loop(j)) - j->row.updated_us > most_us;
+}
+
+/* Of a step of a move before create. */
+static void wait_or_give_up(struct job *j)
+{
+    call_failed(j);
+    if (!is_late(j)) {
+        job_wait(j);
+    } else if (j->step->bit == STEP_PROBE) {
+        job_fail(j, RULE_HUB_AWAY, "the new hub cannot be reached: the device stays at its hub");
+    } else {
+        job_fail_now(j, RULE_HUB_AWAY,
+                     "the hub that the device leaves cannot be reached: it stays");
+    }
+}
+
+/* --- asking ---------------------------------------------------------------------------------------- */
+
+/* E_NOT_FOUND: the hub is not linked (any more). */
+static enum err open_call(struct job *j, struct span host, struct span device_id)
 {
     struct dps_worker *dw = job_worker(j);
-    const struct keyring *k = server_keyring(dw->dps->server);
+    struct snapshot *s = NULL;
     const char *token = NULL;
-    enum err e = hublink_token(k, hub, loop_wall_us(job_loop(j)) / 1000000, &token);
+    enum err e = snapshot_get(dw, &s, NULL);
+    struct linked_hub *hub = e == OK ? snapshot_hub(s, host) : NULL;
+    if (e != OK || hub == NULL) {
+        return e != OK ? e : E_NOT_FOUND;
+    }
+    e = hublink_token(server_keyring(dw->dps->server), hub, loop_wall_us(job_loop(j)) / 1000000,
+                      &token);
     if (e != OK) {
         return e;
     }
     j->token = span_dup(span_str(token)); /* the snapshot may change before the call is over */
     hublink_add_url(&j->url, &hub->row, "/provision/devices/");
-    percent_add(&j->url, j->row.op_device_id);
+    percent_add(&j->url, device_id);
     buf_add_str(&j->url, "?api-version=" SERVER_ADMIN_VERSION);
+    return j->token != NULL ? OK : E_NOMEM;
+}
+
+static void send_call(struct job *j, const char *method, job_fn on_answer)
+{
+    struct dps_worker *dw = job_worker(j);
     buf_add_u8(&j->url, 0);
-    /* At once: a growing buffer would leave copies of the keys behind. */
-    (void)buf_reserve(&j->body, 2048 + enr->initial_twin.n);
-    e = hublink_add_body(k, dw->dps->id_scope, enr, &j->row, more, &j->body);
-    if (e == OK) {
-        e = j->token == NULL         ? E_NOMEM
-            : buf_err(&j->url) != OK ? buf_err(&j->url)
-                                     : buf_err(&j->body);
+    enum err e = buf_err(&j->url) != OK ? buf_err(&j->url) : buf_err(&j->body);
+    if (e != OK) {
+        job_stuck(j, e);
+        return;
+    }
+    metric_add(dw->w, DPS_M_HUB_CALLS, 1);
+    job_send(j, POOL_HUBS, method, dps_conf_of(dw)->hub_timeout_ms, on_answer);
+}
+
+static enum err read_enrollment(struct job *j, struct arena *a, struct enr_row *ret)
+{
+    enum err e = job_enrollment(j, a, ret);
+    if (e == E_NOT_FOUND) {
+        job_drop(j); /* and with it its record */
+    } else if (e != OK) {
+        job_stuck(j, e);
     }
     return e;
+}
+
+/* --- probe ------------------------------------------------------------------------------------------ */
+
+/* Whose device it is, create finds out; that it could not be made at all is better known before the other is frozen. */
+static void probed(struct job *j)
+{
+    if (j->rq.status == 200 || is_no_device(&j->rq)) {
+        job_skip(j);
+    } else if (step_is_transient(&j->rq)) {
+        wait_or_give_up(j);
+    } else if (j->rq.status == 409 && j->row.group_id.n == 0) {
+        job_skip(j); /* an individual enrollment may adopt it */
+    } else {
+        refused(j);
+    }
+}
+
+void step_probe(struct job *j)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(JOB_ARENA);
+    struct enr_row enr;
+    if (read_enrollment(j, &a, &enr) != OK) {
+        return;
+    }
+    enum err e = open_call(j, j->row.op_hub, j->row.op_device_id);
+    if (e == E_NOT_FOUND) {
+        job_fail(j, RULE_HUB_GONE, "the hub is no longer linked");
+    } else if (e != OK) {
+        job_stuck(j, e);
+    } else {
+        if (j->row.group_id.n != 0) {
+            buf_add_str(&j->url, "&owner=");
+            hublink_add_owner(&j->url, job_worker(j)->dps->id_scope, &enr, true);
+        }
+        send_call(j, "GET", probed);
+    }
+}
+
+/* --- freeze, thaw ------------------------------------------------------------------------------------- */
+
+/* The old hub has no such device, or is none of ours any more: nothing to take along, nothing to delete. */
+static enum err left_nothing(struct store_tx *tx UNUSED, struct arena *a UNUSED, void *arg UNUSED,
+                             struct reg_row *row, struct reg_more *more UNUSED)
+{
+    row->op_todo &= ~(unsigned)(STEP_FREEZE | STEP_TWIN);
+    row->op_from = SPAN_NONE;
+    row->op_substatus = row->op_substatus == SUB_MIGRATED ? SUB_RESET : row->op_substatus;
+    return OK;
+}
+
+static enum err was_suspended(struct store_tx *tx UNUSED, struct arena *a UNUSED, void *arg UNUSED,
+                              struct reg_row *row, struct reg_more *more UNUSED)
+{
+    row->op_flags |= REG_F_SUSPENDED;
+    return OK;
+}
+
+static void nothing_left(struct job *j, const char *why)
+{
+    LOG_WARN("dps.move_without_data", L_SPAN("registration", j->row.rid),
+             L_SPAN("hub", j->row.op_from), L_STR("why", why));
+    job_commit(j, left_nothing);
+}
+
+static void frozen(struct job *j)
+{
+    AUTO(json_free_p) struct json *body = NULL;
+    bool is_frozen = false;
+    if (is_no_device(&j->rq)) {
+        nothing_left(j, "the device is not there");
+    } else if (step_is_transient(&j->rq)) {
+        wait_or_give_up(j);
+    } else if (j->rq.status != 200) {
+        refused(j);
+    } else if (json_read_object(buf_span(&j->rq.answer), LIMIT_HTTP_BODY_REGISTRY, &body, NULL) !=
+                   OK ||
+               json_get_bool(body, "frozen", JSON_F_NEED, &is_frozen, NULL) != OK) {
+        refused(j);
+    } else {
+        job_commit(j, is_frozen ? NULL : was_suspended);
+    }
+}
+
+static void thawed(struct job *j)
+{
+    if (!step_is_transient(&j->rq)) {
+        job_settled(j); /* or refused: then it is not ours to enable */
+    } else if (j->row.op_open == OP_OPEN && is_late(j)) {
+        call_failed(j);
+        job_fail_now(j, RULE_OK, NULL);
+    } else {
+        call_failed(j);
+        job_wait(j);
+    }
+}
+
+static void set_status(struct job *j, const char *status, char mark, job_fn on_answer)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(JOB_ARENA);
+    struct enr_row enr;
+    if (read_enrollment(j, &a, &enr) != OK) {
+        return;
+    }
+    enum err e = open_call(j, j->row.op_from, j->row.device_id);
+    if (e == E_NOT_FOUND && j->step->bit == STEP_FREEZE) {
+        nothing_left(j, "the hub is no longer linked");
+        return;
+    }
+    if (e == E_NOT_FOUND) {
+        job_settled(j);
+        return;
+    }
+    if (e != OK) {
+        job_stuck(j, e);
+        return;
+    }
+    buf_addf(&j->body, "{\"operationId\":\"%.*s:%c\",\"owner\":\"", SPAN_ARG(j->row.op_id), mark);
+    hublink_add_owner(&j->body, job_worker(j)->dps->id_scope, &enr, false);
+    buf_addf(&j->body, "\",\"mayAdopt\":%s,\"sequence\":%lld,\"status\":\"%s\"}",
+             enr.kind == ENR_GROUP ? "false" : "true", (long long)j->row.updated_us, status);
+    send_call(j, "PATCH", on_answer);
+}
+
+void step_freeze(struct job *j)
+{
+    set_status(j, "frozen", 'f', frozen);
+}
+
+void step_thaw(struct job *j)
+{
+    set_status(j, "thawed", 't', thawed);
+}
+
+/* --- twin ------------------------------------------------------------------------------------------- */
+
+static enum err keep_twin(struct store_tx *tx UNUSED, struct arena *a UNUSED, void *arg,
+                          struct reg_row *row UNUSED, struct reg_more *more)
+{
+    more->twin = buf_span(&((struct job *)arg)->result);
+    return OK;
+}
+
+static void got_twin(struct job *j)
+{
+    AUTO(json_free_p) struct json *body = NULL;
+    struct json *twin = NULL;
+    if (is_no_device(&j->rq)) {
+        nothing_left(j, "the device is not there");
+        return;
+    }
+    if (step_is_transient(&j->rq)) {
+        wait_or_give_up(j);
+        return;
+    }
+    if (j->rq.status != 200 ||
+        json_read_object(buf_span(&j->rq.answer), LIMIT_HUB_WORK, &body, NULL) != OK ||
+        json_get_object(body, "twin", JSON_F_NEED, &twin, NULL) != OK) {
+        refused(j);
+        return;
+    }
+    json_write(&j->result, twin);
+    if (buf_err(&j->result) != OK) {
+        job_stuck(j, buf_err(&j->result));
+        return;
+    }
+    job_commit(j, keep_twin);
+}
+
+void step_twin(struct job *j)
+{
+    enum err e = open_call(j, j->row.op_from, j->row.device_id);
+    if (e == E_NOT_FOUND) {
+        nothing_left(j, "the hub is no longer linked");
+    } else if (e != OK) {
+        job_stuck(j, e);
+    } else {
+        send_call(j, "GET", got_twin);
+    }
+}
+
+/* --- create ----------------------------------------------------------------------------------------- */
+
+static void created(struct job *j)
+{
+    AUTO(buf_done) struct buf owner = BUF_INIT(LIMIT_OWNER);
+    AUTO(arena_done) struct arena a = ARENA_INIT(JOB_ARENA);
+    struct enr_row enr;
+    if (step_is_transient(&j->rq)) {
+        call_failed(j);
+        job_wait(j);
+        return;
+    }
+    if (j->rq.status != 200) {
+        refused(j);
+        return;
+    }
+    if (!plan_moves(&j->row)) {
+        job_assigned(j, SPAN_NONE);
+        return;
+    }
+    if (read_enrollment(j, &a, &enr) != OK) {
+        return;
+    }
+    hublink_add_owner(&owner, job_worker(j)->dps->id_scope, &enr, false);
+    struct span kept = arena_span(&j->arena, buf_span(&owner));
+    if (buf_err(&owner) != OK || kept.p == NULL) {
+        job_stuck(j, E_NOMEM);
+    } else {
+        job_assigned(j, kept);
+    }
 }
 
 void step_create(struct job *j)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(JOB_ARENA);
     struct dps_worker *dw = job_worker(j);
-    struct err_info info = {0};
     struct reg_more storage;
     const struct reg_more *more = NULL;
-    struct snapshot *s = NULL;
     struct enr_row enr;
-    enum err e = snapshot_get(dw, &s, &info);
-    struct linked_hub *hub = e == OK ? snapshot_hub(s, j->row.op_hub) : NULL;
-    if (e == OK && hub == NULL) {
+    enum err e = open_call(j, j->row.op_hub, j->row.op_device_id);
+    if (e == E_NOT_FOUND) {
         job_fail(j, RULE_HUB_GONE, "the hub is no longer linked");
         return;
     }
-    if (e == OK && (e = job_enrollment(j, &a, &enr)) == E_NOT_FOUND) {
-        job_drop(j); /* and with it its record */
+    if (e == OK && read_enrollment(j, &a, &enr) != OK) {
         return;
     }
-    if (e == OK) {
-        e = registration_read_more(worker_db(dw->w), &a, &j->row, &storage, &more);
+    if (e == OK &&
+        (e = registration_read_more(worker_db(dw->w), &a, &j->row, &storage, &more)) == OK) {
+        /* At once: a growing buffer would leave copies of the keys behind. */
+        (void)buf_reserve(&j->body, 2048 + enr.initial_twin.n +
+                                        (more != NULL ? more->twin.n + more->initial_twin.n : 0));
+        e = hublink_add_body(server_keyring(dw->dps->server), dw->dps->id_scope, &enr, &j->row,
+                             more, &j->body);
     }
-    if (e == OK && (e = create_fill(j, hub, &enr, more)) == OK) {
-        metric_add(dw->w, DPS_M_HUB_CALLS, 1);
-        job_send(j, POOL_HUBS, "PUT", dps_conf_of(dw)->hub_timeout_ms, created);
+    if (e != OK) {
+        job_stuck(j, e);
         return;
     }
-    LOG_WARN("dps.hub_call_failed", L_SPAN("hub", j->row.op_hub),
-             L_SPAN("registration", j->row.rid), L_ERR(e), L_WHY(&info, e));
-    job_wait(j);
+    send_call(j, "PUT", created);
 }

@@ -46,9 +46,11 @@ static void done(void *user, uint64_t tag, enum err result, const struct provisi
     registry_etag_text(r->etag, etag);
     buf_add_str(&b, "{\"deviceId\":");
     json_write_str(&b, r->id);
-    buf_addf(&b, ",\"generationId\":\"%.*s\",\"etag\":\"%s\",\"created\":%s,\"status\":\"%s\"}",
+    buf_addf(&b,
+             ",\"generationId\":\"%.*s\",\"etag\":\"%s\",\"created\":%s,\"status\":\"%s\","
+             "\"frozen\":%s}",
              SPAN_ARG(r->generation_id), etag, r->was_created ? "true" : "false",
-             r->is_enabled ? "enabled" : "disabled");
+             r->is_enabled ? "enabled" : "disabled", r->is_frozen ? "true" : "false");
     if (buf_err(&b) != OK) {
         hub_refuse(rq, buf_err(&b), NULL);
     } else {
@@ -97,9 +99,16 @@ static void delete (struct http_rq *rq)
 {
     struct err_info info = {0};
     bool found;
-    enum err e = provision_delete_begin(worker_of_rq(rq), http_rq_param(rq, 0),
-                                        http_rq_query(rq, "owner", &found), done, http_rq_loop(rq),
-                                        http_rq_handle(rq), &info);
+    int64_t sequence = 0;
+    struct span text = http_rq_query(rq, "sequence", &found);
+    enum err e = found && (!span_to_i64(text, &sequence) || sequence < 1)
+                     ? err_set(&info, E_ARG, "sequence is not a positive number")
+                     : OK;
+    if (e == OK) {
+        e = provision_delete_begin(worker_of_rq(rq), http_rq_param(rq, 0),
+                                   http_rq_query(rq, "owner", &found), sequence, done,
+                                   http_rq_loop(rq), http_rq_handle(rq), &info);
+    }
     if (e != OK) {
         hub_refuse(rq, e, &info);
     }

@@ -7,6 +7,10 @@
  *              the device, in one transaction. A device made by an administrator has none.
  * Operation    operationId (1..128 bytes of A-Z a-z 0-9 and -._:) names one intent. The device keeps the last one with its result:
  *              a repeated request with it changes nothing and gets the same answer, so it may be repeated after any failure.
+ * Sequence     optional, in a body or a query: a request whose number is smaller than one that the device has seen changes nothing and
+ *              is refused with 412001. So what was sent long ago and comes late never undoes what was decided since.
+ * Frozen       disabled because the device moves to another hub. It ends by "thawed", by a PUT (the device belongs here after all), or
+ *              when an administrator writes the status by hand; "thawed" enables no device that someone else disabled.
  *
  *   PUT /provision/devices/{deviceId}?api-version=2026-11-01-berth
  *     {"operationId": "...", "owner": "...",
@@ -16,26 +20,30 @@
  *      "initialTwin": {"tags": {}, "properties": {"desired": {}, "reported": {}}},   default: empty; each part may be absent
  *      "resetTwin": false,                                    default false
  *      "status": "enabled"}                                   for a device that is created; default enabled
- *     200 {"deviceId", "generationId", "etag", "created": true, "status": "enabled"}
+ *     200 {"deviceId", "generationId", "etag", "created": true, "status": "enabled", "frozen": false}
  *       no such device                    created with status, twin (initialTwin) and mark
  *       same mark                         authentication and capabilities are replaced (a replaced credential ends its sessions; an
- *                                         equal one ends nothing); status, generationId and twin stay; created is false
+ *                                         equal one ends nothing); status, generationId and twin stay; created is false. A frozen
+ *                                         device is enabled again
  *       no mark, or another of the same
  *       idScope, and mayAdopt             as same mark, and the mark becomes owner
  *       other mark or none, else          409001 DeviceAlreadyExists
  *       resetTwin and the device existed  tags, desired and reported become those of initialTwin; versions go on counting, a connected
  *                                         device is told
  *   GET /provision/devices/{deviceId}[?owner=...]
- *     200 {"deviceId", "generationId", "etag", "status", "owner", "twin": {"tags": {}, "properties": {"desired": {}, "reported": {}}}}
+ *     200 {"deviceId", "generationId", "etag", "status", "frozen", "owner",
+ *          "twin": {"tags": {}, "properties": {"desired": {}, "reported": {}}}}
  *       without metadata and versions: it can be sent as initialTwin to another hub. tags is absent when never written.
  *   PATCH /provision/devices/{deviceId}
- *     {"operationId": "...", "owner": "...", "status": "enabled" | "disabled"}
- *     200 {"deviceId", "generationId", "etag", "created": false, "status"}. Disabling ends the device's sessions and freezes its twin.
- *   DELETE /provision/devices/{deviceId}?owner=...
+ *     {"operationId": "...", "owner": "...", "mayAdopt": false, "status": "enabled" | "disabled" | "frozen" | "thawed"}
+ *     200 {"deviceId", "generationId", "etag", "created": false, "status", "frozen"}. Disabling ends the device's sessions and freezes
+ *     its twin.
+ *   DELETE /provision/devices/{deviceId}?owner=...[&sequence=...]
  *     204. Repeated: 404, which is as good.
  *
  * Errors       400001 api-version · 400004 400005 400006 the body · 401002 no right · 404001 no such device (GET, PATCH, DELETE)
- *              409001 the device has another mark or none · 503 not done or outcome unknown: repeat with the same operationId
+ *              409001 the device has another mark or none · 412001 a later operation was there
+ *              503 not done or outcome unknown: repeat with the same operationId
  * Limits       LIMIT_PROVISION_BODY, LIMIT_OWNER, LIMIT_OPERATION_ID; twins as wire/twin.h.
  */
 #ifndef HUB_HTTP_PROVISION_H

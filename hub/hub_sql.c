@@ -184,6 +184,7 @@ enum err hub_sql_device_op_get(struct db *db, struct arena *a, int64_t identity,
         .was_created = q_col_i64(&q, 1) != 0,
         .etag = (uint64_t)q_col_i64(&q, 2),
         .was_enabled = q_col_i64(&q, 3) != 0,
+        .sequence = q_col_i64(&q, 4),
     };
     if (!ok) {
         return E_NOMEM;
@@ -200,6 +201,7 @@ enum err hub_sql_device_op_set(struct db *db, int64_t identity, const struct dev
     q_i64(&q, 3, op->was_created);
     q_i64(&q, 4, (int64_t)op->etag);
     q_i64(&q, 5, op->was_enabled);
+    q_i64(&q, 6, op->sequence);
     return q_run(&q, NULL);
 }
 
@@ -225,6 +227,7 @@ enum err hub_sql_device_insert(struct db *db, struct device *d, const struct dev
     q_i64(&q, 15, op->was_created);
     q_i64(&q, 16, (int64_t)op->etag);
     q_i64(&q, 17, op->was_enabled);
+    q_i64(&q, 18, op->sequence);
     enum err e = q_run(&q, NULL);
     if (e == OK) {
         d->identity = q_last_id(db);

@@ -32,6 +32,7 @@ struct device_op {
     bool was_created;
     uint64_t etag;
     bool was_enabled;
+    int64_t sequence; /* the greatest that was told; 0: none */
 };
 MUST_USE enum err hub_sql_device_op_get(struct db *db, struct arena *a, int64_t identity,
                                         struct device_op *ret);

@@ -65,6 +65,10 @@ enum err provision_read_intent(const struct json *body, struct span id, struct i
         (e = json_get_str(body, "owner", JSON_F_NEED, &in.owner, info)) != OK) {
         return e;
     }
+    if ((e = json_get_bool(body, "mayAdopt", 0, &in.may_adopt, info)) != OK ||
+        (e = json_get_int(body, "sequence", 0, 1, INT64_MAX, &in.sequence, info)) != OK) {
+        return e;
+    }
     if (!is_operation_id(in.operation)) {
         return err_set(info, E_ARG, "operationId is not valid");
     }
@@ -75,34 +79,81 @@ enum err provision_read_intent(const struct json *body, struct span id, struct i
     return OK;
 }
 
+/* The mark of a move. Whoever changes the device's status by hand replaces it, and then it is theirs. */
+static const struct span frozen_reason = {
+    (const uint8_t *)"provisioning: the device moves to another hub",
+    sizeof("provisioning: the device moves to another hub") - 1};
+
+bool provision_is_frozen(const struct device *row)
+{
+    return !row->is_enabled && span_eq(row->status_reason, frozen_reason);
+}
+
+static void freeze(struct store_tx *tx, struct device *row)
+{
+    row->is_enabled = false;
+    row->status_reason = frozen_reason;
+    row->status_updated_us = tx->now_us;
+}
+
+void provision_thaw(struct store_tx *tx, struct device *row)
+{
+    row->is_enabled = true;
+    row->status_reason = SPAN_NONE;
+    row->status_updated_us = tx->now_us;
+}
+
+/* "<idScope>/individual/<id>": the part before the first slash. */
+static bool same_scope(struct span a, struct span b)
+{
+    return span_eq(span_cut(&a, '/'), span_cut(&b, '/'));
+}
+
+/* Adoption is for devices that nobody or the same provisioning service made: one service never takes another's (threat S7). */
+enum err provision_may_take(struct work *k, const struct device *row, const struct intent *in)
+{
+    bool is_ours = span_eq(row->owner, in->owner);
+    return is_ours || (in->may_adopt && (row->owner.n == 0 || same_scope(row->owner, in->owner)))
+               ? OK
+               : provision_not_ours(&k->info, in->id);
+}
+
 void provision_set_result(struct ticket *t, const struct device *d, const struct device_op *op)
 {
     t->result = (struct provision_result){.id = d->id,
                                           .generation_id = d->generation_id,
                                           .etag = op->etag,
                                           .was_created = op->was_created,
-                                          .is_enabled = op->was_enabled};
+                                          .is_enabled = op->was_enabled,
+                                          .is_frozen = provision_is_frozen(d)};
 }
 
 enum err provision_tx_repeat(struct store_tx *tx, struct work *k, const struct device *row,
-                             struct span operation, struct ticket *t, bool *ret)
+                             const struct intent *in, struct ticket *t, bool *ret)
 {
     struct device_op op;
     enum err e = hub_sql_device_op_get(tx->db, &k->left, row->identity, &op);
     if (e != OK) {
         return e;
     }
-    *ret = span_eq(op.id, operation);
+    if (in->sequence != 0 && op.sequence > in->sequence) {
+        return err_set(&k->info, E_ETAG, "a later operation is on device \"%.*s\"",
+                       SPAN_ARG(in->id));
+    }
+    *ret = span_eq(row->owner, in->owner) && span_eq(op.id, in->operation);
     if (*ret) {
         provision_set_result(t, row, &op);
     }
     return OK;
 }
 
-enum err provision_tx_keep(struct store_tx *tx, const struct device *row, struct span operation,
+enum err provision_tx_keep(struct store_tx *tx, const struct device *row, const struct intent *in,
                            struct ticket *t)
 {
-    struct device_op op = {.id = operation, .etag = row->etag, .was_enabled = row->is_enabled};
+    struct device_op op = {.id = in->operation,
+                           .etag = row->etag,
+                           .was_enabled = row->is_enabled,
+                           .sequence = in->sequence};
     provision_set_result(t, row, &op);
     return hub_sql_device_op_set(tx->db, row->identity, &op);
 }
@@ -113,7 +164,7 @@ struct status_work {
     struct work k; /* first */
     struct json *body;
     struct intent intent;
-    bool is_enabled;
+    enum { TO_ENABLED, TO_DISABLED, TO_FROZEN, TO_THAWED, TO_STATUSES } to;
     struct change_notice change;
     struct ticket ticket;
 };
@@ -131,27 +182,44 @@ static enum err owned_row(struct store_tx *tx, struct work *k, struct span id, s
     return e;
 }
 
+static bool set_status(struct store_tx *tx, const struct status_work *s, struct device *row)
+{
+    bool was_enabled = row->is_enabled;
+    if (s->to == TO_FROZEN && was_enabled) {
+        freeze(tx, row);
+    } else if (s->to == TO_THAWED && provision_is_frozen(row)) {
+        provision_thaw(tx, row);
+    } else if (s->to <= TO_DISABLED && was_enabled != (s->to == TO_ENABLED)) {
+        row->is_enabled = !was_enabled;
+        row->status_updated_us = tx->now_us;
+    }
+    return row->is_enabled != was_enabled;
+}
+
 static enum err status_tx(struct store_tx *tx, struct work *k)
 {
     struct status_work *s = CONTAINER_OF(k, struct status_work, k);
     struct device row;
     bool is_repeat;
-    enum err e = owned_row(tx, k, s->intent.id, s->intent.owner, &row);
-    if (e != OK ||
-        (e = provision_tx_repeat(tx, k, &row, s->intent.operation, &s->ticket, &is_repeat)) != OK ||
+    enum err e = hub_sql_device_by_id(tx->db, &k->left, s->intent.id, &row);
+    if (e == E_NOT_FOUND) {
+        return provision_not_there(&k->info, s->intent.id);
+    }
+    if (e != OK || (e = provision_may_take(k, &row, &s->intent)) != OK ||
+        (e = provision_tx_repeat(tx, k, &row, &s->intent, &s->ticket, &is_repeat)) != OK ||
         is_repeat) {
         return e;
     }
-    bool is_disabled = row.is_enabled && !s->is_enabled;
-    if (row.is_enabled != s->is_enabled) {
-        row.is_enabled = s->is_enabled;
-        row.status_updated_us = tx->now_us;
+    bool is_changed = set_status(tx, s, &row);
+    if (is_changed || !span_eq(row.owner, s->intent.owner)) {
+        row.owner = s->intent.owner;
         row.etag++;
         if ((e = hub_sql_device_update(tx->db, &row)) != OK) {
             return e;
         }
     }
-    if ((e = provision_tx_keep(tx, &row, s->intent.operation, &s->ticket)) == OK && is_disabled) {
+    if ((e = provision_tx_keep(tx, &row, &s->intent, &s->ticket)) == OK && is_changed &&
+        !row.is_enabled) {
         change_notify(tx, &s->change, hub_of(k->w), row.identity, DIR_GONE);
     }
     return e;
@@ -170,14 +238,18 @@ static void status_free(struct work *k)
 
 static enum err read_status(struct status_work *s, struct span id, struct err_info *info)
 {
-    static const char *const words[] = {"enabled", "disabled"};
+    static const char *const words[TO_STATUSES] = {[TO_ENABLED] = "enabled",
+                                                   [TO_DISABLED] = "disabled",
+                                                   [TO_FROZEN] = "frozen",
+                                                   [TO_THAWED] = "thawed"};
     size_t status = 0;
     enum err e = provision_read_intent(s->body, id, &s->intent, info);
     if (e == OK) {
         e = json_get_word(s->body, "status", JSON_F_NEED, words, ARRAY_LEN(words), &status, info);
     }
-    s->is_enabled = status == 0;
-    s->k.op.urgent = !s->is_enabled; /* disabling must work on a full disk too */
+    s->to = (unsigned)status;
+    s->k.op.urgent =
+        s->to == TO_DISABLED || s->to == TO_FROZEN; /* disabling must work on a full disk too */
     return e;
 }
 
@@ -209,6 +281,7 @@ enum err provision_patch_begin(struct worker *w, struct span id, struct json *bo
 struct gone_work {
     struct work k; /* first */
     struct span id, owner;
+    int64_t sequence;
     struct change_notice change;
     struct ticket ticket;
 };
@@ -217,7 +290,12 @@ static enum err gone_tx(struct store_tx *tx, struct work *k)
 {
     struct gone_work *g = CONTAINER_OF(k, struct gone_work, k);
     struct device row;
+    struct device_op op;
     enum err e = owned_row(tx, k, g->id, g->owner, &row);
+    if (e == OK && (e = hub_sql_device_op_get(tx->db, &k->left, row.identity, &op)) == OK &&
+        g->sequence != 0 && op.sequence > g->sequence) {
+        e = err_set(&k->info, E_ETAG, "a later operation is on device \"%.*s\"", SPAN_ARG(g->id));
+    }
     if (e == OK) {
         e = hub_sql_device_delete(tx->db, row.identity);
     }
@@ -233,7 +311,7 @@ static void gone_finish(struct work *k, enum err result)
 }
 
 enum err provision_delete_begin(struct worker *w, struct span id, struct span owner,
-                                provision_done_fn done, void *user, uint64_t tag,
+                                int64_t sequence, provision_done_fn done, void *user, uint64_t tag,
                                 struct err_info *info)
 {
     if (!id_device_ok(id)) {
@@ -255,6 +333,7 @@ enum err provision_delete_begin(struct worker *w, struct span id, struct span ow
     g->k.op.urgent = true;
     g->id = arena_span(&g->k.in, id);
     g->owner = arena_span(&g->k.in, owner);
+    g->sequence = sequence;
     g->ticket = (struct ticket){.done = done, .user = user, .tag = tag};
     if (g->id.p == NULL || g->owner.p == NULL) {
         work_drop(&g->k);
@@ -306,8 +385,10 @@ enum err provision_read(struct worker *w, struct span id, struct span owner, str
     registry_etag_text(d.etag, etag);
     buf_add_str(b, "{\"deviceId\":");
     json_write_str(b, d.id);
-    buf_addf(b, ",\"generationId\":\"%.*s\",\"etag\":\"%s\",\"status\":\"%s\",\"owner\":",
-             SPAN_ARG(d.generation_id), etag, d.is_enabled ? "enabled" : "disabled");
+    buf_addf(
+        b, ",\"generationId\":\"%.*s\",\"etag\":\"%s\",\"status\":\"%s\",\"frozen\":%s,\"owner\":",
+        SPAN_ARG(d.generation_id), etag, d.is_enabled ? "enabled" : "disabled",
+        provision_is_frozen(&d) ? "true" : "false");
     json_write_str(b, d.owner);
     buf_add_str(b, ",\"twin\":");
     add_twin(b, &t);

@@ -16,7 +16,7 @@ struct provision_result {
     struct span id, generation_id;
     uint64_t etag;
     bool was_created;
-    bool is_enabled;
+    bool is_enabled, is_frozen;
 };
 /* r: NULL unless OK. */
 typedef void (*provision_done_fn)(void *user, uint64_t tag, enum err result,
@@ -29,9 +29,10 @@ MUST_USE enum err provision_put_begin(struct worker *w, struct span id, struct j
 MUST_USE enum err provision_patch_begin(struct worker *w, struct span id, struct json *body,
                                         provision_done_fn done, void *user, uint64_t tag,
                                         struct err_info *info);
+/* sequence 0: none. */
 MUST_USE enum err provision_delete_begin(struct worker *w, struct span id, struct span owner,
-                                         provision_done_fn done, void *user, uint64_t tag,
-                                         struct err_info *info);
+                                         int64_t sequence, provision_done_fn done, void *user,
+                                         uint64_t tag, struct err_info *info);
 /* The GET's document. owner empty: any mark, but one there must be. */
 MUST_USE enum err provision_read(struct worker *w, struct span id, struct span owner,
                                  struct buf *ret, struct err_info *info);

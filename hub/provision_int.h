@@ -15,6 +15,8 @@ struct ticket {
 };
 struct intent {
     struct span id, operation, owner;
+    bool may_adopt;
+    int64_t sequence; /* 0: none */
 };
 
 void provision_tell(struct ticket *t, enum err e, const struct err_info *info);
@@ -28,10 +30,16 @@ bool provision_is_owner(struct span s);
 MUST_USE enum err provision_read_intent(const struct json *body, struct span id, struct intent *ret,
                                         struct err_info *info);
 void provision_set_result(struct ticket *t, const struct device *d, const struct device_op *op);
-/* Was this operation the last one on the device? Then its answer stands. */
+/* Owner mark and adoption: the rule of the PUT. E_OWNED. */
+MUST_USE enum err provision_may_take(struct work *k, const struct device *row,
+                                     const struct intent *in);
+/* Was this operation the last one on the device? Then its answer stands. E_ETAG: a later one was (sequence). */
 MUST_USE enum err provision_tx_repeat(struct store_tx *tx, struct work *k, const struct device *row,
-                                      struct span operation, struct ticket *t, bool *ret);
+                                      const struct intent *in, struct ticket *t, bool *ret);
 MUST_USE enum err provision_tx_keep(struct store_tx *tx, const struct device *row,
-                                    struct span operation, struct ticket *t);
+                                    const struct intent *in, struct ticket *t);
+/* Disabled by a provisioning service while the device moves, and by nobody since. */
+bool provision_is_frozen(const struct device *row);
+void provision_thaw(struct store_tx *tx, struct device *row);
 
 #endif

@@ -11,7 +11,7 @@ struct put_work {
     struct json *body; /* spans below point into it */
     struct intent intent;
     struct auth_spec auth;
-    bool may_adopt, is_edge, resets_twin, is_enabled;
+    bool is_edge, resets_twin, is_enabled;
     struct json *tags, *desired, *reported; /* in body; NULL: absent */
     bool has_twin;
     uint64_t first_etag;
@@ -64,7 +64,6 @@ static enum err read_put(struct put_work *p, struct span id, struct err_info *in
     size_t status = 0;
     enum err e;
     if ((e = provision_read_intent(p->body, id, &p->intent, info)) != OK ||
-        (e = json_get_bool(p->body, "mayAdopt", 0, &p->may_adopt, info)) != OK ||
         (e = json_get_bool(p->body, "resetTwin", 0, &p->resets_twin, info)) != OK ||
         (e = json_get_bool(p->body, "capabilities.iotEdge", 0, &p->is_edge, info)) != OK ||
         (e = json_get_word(p->body, "status", 0, words, ARRAY_LEN(words), &status, info)) != OK ||
@@ -161,7 +160,8 @@ static enum err put_create(struct store_tx *tx, struct put_work *p)
     struct device_op op = {.id = p->intent.operation,
                            .was_created = true,
                            .etag = d.etag,
-                           .was_enabled = d.is_enabled};
+                           .was_enabled = d.is_enabled,
+                           .sequence = p->intent.sequence};
     enum err e = hub_sql_device_insert(tx->db, &d, &op);
     if (e == OK && p->has_twin) {
         p->twin.identity = d.identity;
@@ -192,24 +192,21 @@ static enum err put_update(struct store_tx *tx, struct put_work *p, struct devic
     bool is_rekeyed = cred_tx_apply(&p->cred, row);
     row->is_edge = p->is_edge;
     row->owner = p->intent.owner;
+    if (provision_is_frozen(row)) {
+        provision_thaw(tx, row); /* the move ended here, or never began */
+    }
     row->etag++;
     enum err e = hub_sql_device_update(tx->db, row);
     if (e == OK && p->resets_twin) {
         e = put_reset_twin(tx, p, row);
     }
     if (e == OK) {
-        e = provision_tx_keep(tx, row, p->intent.operation, &p->ticket);
+        e = provision_tx_keep(tx, row, &p->intent, &p->ticket);
     }
     if (e == OK && is_rekeyed) {
         change_notify(tx, &p->change, hub_of(p->k.w), row->identity, DIR_CREDENTIAL);
     }
     return e;
-}
-
-/* "<idScope>/individual/<id>": the part before the first slash. */
-static bool same_scope(struct span a, struct span b)
-{
-    return span_eq(span_cut(&a, '/'), span_cut(&b, '/'));
 }
 
 static enum err put_tx(struct store_tx *tx, struct work *k)
@@ -225,15 +222,9 @@ static enum err put_tx(struct store_tx *tx, struct work *k)
     if (e != OK) {
         return e;
     }
-    bool is_ours = span_eq(row.owner, p->intent.owner);
-    /* Adoption is for devices that nobody or the same provisioning service made: one service never takes another's (threat S7). */
-    if (!is_ours &&
-        !(p->may_adopt && (row.owner.n == 0 || same_scope(row.owner, p->intent.owner)))) {
-        return provision_not_ours(&k->info, p->intent.id);
-    }
-    if (is_ours && ((e = provision_tx_repeat(tx, k, &row, p->intent.operation, &p->ticket,
-                                             &is_repeat)) != OK ||
-                    is_repeat)) {
+    if ((e = provision_may_take(k, &row, &p->intent)) != OK ||
+        (e = provision_tx_repeat(tx, k, &row, &p->intent, &p->ticket, &is_repeat)) != OK ||
+        is_repeat) {
         return e;
     }
     e = cred_tx_check(&p->cred, &row);

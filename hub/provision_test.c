@@ -361,12 +361,86 @@ static void status(void **state)
     reply_done(&again);
 }
 
+#define AT(op, seq, status)                                                                        \
+    "{\"operationId\":\"" op "\",\"owner\":\"" GROUP "\",\"sequence\":" #seq                       \
+    ",\"status\":\"" status "\"}"
+
+static void set_status(const char *name, const char *body, unsigned status, const char *code,
+                       const char *is_now, const char *is_frozen)
+{
+    struct reply r = bed_ask("dps", "PATCH", P "d1" V, NULL, body);
+    expect(&r, name, status, code);
+    if (status == 200 && (strcmp(member(r.body, "status"), is_now) != 0 ||
+                          strcmp(member(r.body, "frozen"), is_frozen) != 0)) {
+        fail_msg("%s: %s", name, r.body);
+    }
+    reply_done(&r);
+}
+
+/* A move: frozen, and thawed only if it was us who froze it. */
+static void freezes(void **state)
+{
+    (void)state;
+    struct reply r = put("d1", "op-1", GROUP, T64, "");
+    reply_done(&r);
+    set_status("freeze", AT("op-2", 2, "frozen"), 200, "", "\"disabled\"", "true");
+    set_status("again", AT("op-2", 2, "frozen"), 200, "", "\"disabled\"", "true");
+    set_status("thaw", AT("op-3", 3, "thawed"), 200, "", "\"enabled\"", "false");
+    set_status("freeze", AT("op-4", 4, "frozen"), 200, "", "\"disabled\"", "true");
+    r = put("d1", "op-5", GROUP, T64, "\"sequence\":5");
+    expect(&r, "put", 200, "");
+    assert_string_equal(member(r.body, "status"), "\"enabled\""); /* it belongs here after all */
+    reply_done(&r);
+    r = bed_ask("iothubowner", "PUT", "/devices/d1", "*",
+                "{\"deviceId\":\"d1\",\"status\":\"disabled\",\"authentication\":"
+                "{\"type\":\"selfSigned\",\"x509Thumbprint\":{\"primaryThumbprint\":\"" T64
+                "\"}}}");
+    expect(&r, "disable by hand", 200, "");
+    reply_done(&r);
+    set_status("freeze", AT("op-6", 6, "frozen"), 200, "", "\"disabled\"", "false");
+    set_status("thaw", AT("op-7", 7, "thawed"), 200, "", "\"disabled\"", "false");
+    r = put("d1", "op-8", GROUP, T64, "\"sequence\":8");
+    assert_string_equal(member(r.body, "status"), "\"disabled\"");
+    reply_done(&r);
+}
+
+/* What comes late changes nothing (threat C6). */
+static void sequences(void **state)
+{
+    (void)state;
+    struct reply r = put("d1", "op-1", GROUP, T64, "\"sequence\":10");
+    expect(&r, "put", 200, "");
+    reply_done(&r);
+    set_status("late freeze", AT("op-2", 9, "frozen"), 412, "PreconditionFailed", "", "");
+    set_status("same number", AT("op-3", 10, "frozen"), 200, "", "\"disabled\"", "true");
+    r = put("d1", "op-4", GROUP, U64, "\"sequence\":9");
+    expect(&r, "late put", 412, "PreconditionFailed");
+    reply_done(&r);
+    r = put("d1", "op-4", GROUP, U64, "\"sequence\":0");
+    expect(&r, "no number", 400, "ArgumentInvalid");
+    reply_done(&r);
+    static const struct {
+        const char *name, *path;
+        unsigned status;
+        const char *code;
+    } rows[] = {
+        {"late deletion", P "d1" V "&owner=" GROUP "&sequence=9", 412, "PreconditionFailed"},
+        {"no number", P "d1" V "&owner=" GROUP "&sequence=x", 400, "ArgumentInvalid"},
+        {"deletion", P "d1" V "&owner=" GROUP "&sequence=11", 204, ""},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        r = bed_ask("dps", "DELETE", rows[i].path, NULL, NULL);
+        expect(&r, rows[i].name, rows[i].status, rows[i].code);
+        reply_done(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)
-        T(creates),      T(no_keys),    T(repeats),    T(same_owner), T(ownership),
-        T(others_doors), T(bad_bodies), T(reset_twin), T(status),
+        T(creates),    T(no_keys),    T(repeats), T(same_owner), T(ownership), T(others_doors),
+        T(bad_bodies), T(reset_twin), T(status),  T(freezes),    T(sequences),
 #undef T
     };
     return cmocka_run_group_tests_name("provision", tests, NULL, NULL);
