@@ -18,7 +18,8 @@ struct entry {
     unsigned changes;          /* bits of enum dir_change not yet told */
     bool is_posted;            /* event is in a mailbox */
     unsigned posted_to;        /* of that worker */
-    bool is_dead;              /* released; to be freed when the event has come home */
+    struct rivals rivals;
+    bool is_dead; /* released; to be freed when the event has come home */
     struct msg event;
     struct directory *dir;
 };
@@ -227,14 +228,23 @@ enum err directory_claim(struct directory *d, struct dir_claim *c)
     pthread_mutex_lock(&s->lock);
     c->epoch = atomic_fetch_add(&d->next_epoch, 1);
     struct entry *e = find(s, c->identity);
+    c->alarms = 0;
     if (e == NULL) {
         *fresh =
             (struct entry){.identity = c->identity, .link = c->link, .epoch = c->epoch, .dir = d};
+        rivals_begin(&fresh->rivals, &c->from);
         insert(s, fresh);
         send_home(c, OK);
         pthread_mutex_unlock(&s->lock);
         return OK;
     }
+    c->wait_ms = c->has_waited ? 0 : rivals_wait_ms(&e->rivals, c->now_ms);
+    if (c->wait_ms > 0) {
+        pthread_mutex_unlock(&s->lock);
+        free(fresh);
+        return E_AGAIN;
+    }
+    c->alarms = rivals_note(&e->rivals, c->now_ms, &c->from);
     if (e->pending != NULL) {
         send_home(e->pending, E_FENCED);
     }

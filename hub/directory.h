@@ -5,6 +5,7 @@
  * Takeover    authenticate, then directory_claim: the entry gets epoch + 1 and the old owner is told by a message to its worker; it stops
  *             delivery, closes, says "released" (directory_release with its epoch); then the claimant gets `granted` on its own worker and
  *             sends CONNACK. A newer claim overtakes a waiting one (the overtaken one is told E_FENCED). A failed CONNECT never claims.
+ *             Takeovers that follow one another fast have to wait (hub/rivals.h).
  * Epochs      start at store_boot << 32, so they order connection events across restarts.
  * Changes     directory_notify posts {identity, change} to the owner, from the registry writer after commit.
  * Threads     any; results arrive on the claimant's loop.
@@ -12,6 +13,7 @@
 #ifndef HUB_DIRECTORY_H
 #define HUB_DIRECTORY_H
 
+#include "hub/rivals.h"
 #include "net/loop.h"
 
 struct directory;
@@ -29,8 +31,13 @@ struct dir_claim {
     handle link;    /* the session's */
     uint64_t epoch; /* given */
     enum err result;
+    uint64_t now_ms; /* of home */
+    struct rival_place from;
+    bool has_waited;  /* as it was told: it takes over now */
+    uint32_t wait_ms; /* with E_AGAIN */
+    unsigned alarms;  /* with OK: RIVALS_WAR, RIVALS_PLACES, for the claimant to tell */
 };
-/* The claim's memory belongs to the directory until msg.run. */
+/* The claim's memory belongs to the directory until msg.run. E_AGAIN: nothing happened, claim again after wait_ms. */
 MUST_USE enum err directory_claim(struct directory *d, struct dir_claim *c);
 /* By the owner when its link has ended (also when it ended while its claim was on the way home: after msg.run said OK). A claimant
  * that was told E_FENCED has nothing to release. */

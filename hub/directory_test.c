@@ -99,8 +99,8 @@ static struct owner *claim(struct place *p, int64_t identity)
     struct owner *o = calloc(1, sizeof *o);
     o->at = p;
     o->h = handle_new(p->loop, o);
-    o->claim =
-        (struct dir_claim){.msg.run = home, .home = p->loop, .identity = identity, .link = o->h};
+    o->claim = (struct dir_claim){
+        .msg.run = home, .home = p->loop, .identity = identity, .link = o->h, .has_waited = true};
     assert_ok(directory_claim(d, &o->claim));
     return o;
 }

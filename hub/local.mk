@@ -31,6 +31,8 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/http_provision.c \
 	%D%/directory.h \
 	%D%/directory.c \
+	%D%/rivals.h \
+	%D%/rivals.c \
 	%D%/session.h \
 	%D%/session.c \
 	%D%/session_filters.c \
@@ -88,6 +90,9 @@ check_PROGRAMS += %D%/session_test
 check_PROGRAMS += %D%/telemetry_test
 %C%_telemetry_test_SOURCES = %D%/telemetry_test.c $(hub_test_bed) $(hub_link_bed)
 %C%_telemetry_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/rivals_test
+%C%_rivals_test_SOURCES = %D%/rivals_test.c
+%C%_rivals_test_LDADD = $(hub_test_libs)
 check_PROGRAMS += %D%/directory_test
 %C%_directory_test_SOURCES = %D%/directory_test.c
 %C%_directory_test_LDADD = $(hub_test_libs)

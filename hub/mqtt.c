@@ -156,6 +156,7 @@ static void on_connect(struct mlink *l, void *arg, const struct mqtt_connect *c)
         twin_note_model(s->w, ad.identity, ad.model_id, user.model_id);
         ad.model_id = span_sub(user.model_id, 0, LIMIT_MODEL_ID); /* as it is stored */
         s->is_clean = c->clean_session;
+        session_set_peer(s, stream_conn(mlink_stream(l)));
         e = session_claim(s, user.device_id, &ad);
     }
     if (e != OK) {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hub/session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/limits.h"
 #include "base/log.h"
 #include "hub/http_monitor.h"
 #include "hub/metrics.h"
+#include "server/audit.h"
 #include "server/authn.h"
 #include "hub/streams.h"
 
@@ -194,30 +196,87 @@ static void claim_home(struct msg *m)
     session_unref(s);
 }
 
+void session_set_peer(struct session *s, const struct conn *c)
+{
+    if (c != NULL) {
+        s->from.n = (uint8_t)conn_source_key(c, s->from.key).n;
+        (void)span_to_cstr(span_str(conn_peer_text(c)), s->peer, sizeof(s->peer));
+    }
+}
+
+/* A copied key shows as two that take over from one another (threats D7, D10). */
+static void tell_rivals(struct session *s)
+{
+    char act[64 + LIMIT_ID];
+    static const struct {
+        unsigned bit;
+        enum hub_metric metric;
+        const char *what;
+    } rows[] = {
+        {RIVALS_WAR, HUB_M_TAKEOVER_WARS, "links take over from one another"},
+        {RIVALS_PLACES, HUB_M_TWO_PLACES, "used from two addresses in turn"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if ((s->claim.alarms & rows[i].bit) != 0) {
+            metric_add(s->w, rows[i].metric, 1);
+            LOG_WARN("hub.rivals", L_SPAN("device", s->device_id), L_STR("peer", s->peer),
+                     L_STR("why", rows[i].what));
+            (void)snprintf(act, sizeof(act), "ALARM /devices/%.*s: %s", SPAN_ARG(s->device_id),
+                           rows[i].what);
+            audit_note(worker_server(s->w), SPAN_LIT("(hub)"), span_str(s->peer), span_str(act),
+                       E_FENCED);
+        }
+    }
+}
+
+static void end_wait(struct timer *t);
+
+static enum err claim(struct session *s, bool has_waited)
+{
+    struct loop *l = worker_loop(s->w);
+    if ((s->h = handle_new(l, s)) == 0) {
+        return E_NOMEM;
+    }
+    s->claim = (struct dir_claim){.msg = {.run = claim_home},
+                                  .home = l,
+                                  .identity = s->ad.identity,
+                                  .link = s->h,
+                                  .now_ms = loop_now_ms(l),
+                                  .from = s->from,
+                                  .has_waited = has_waited};
+    session_ref(s);
+    s->is_claiming = true;
+    enum err e = directory_claim(hub_of(s->w)->directory, &s->claim);
+    if (e == OK) {
+        tell_rivals(s);
+        return OK;
+    }
+    s->is_claiming = false;
+    handle_free(l, s->h);
+    s->h = 0;
+    session_unref(s); /* the link holds one more */
+    if (e == E_AGAIN) {
+        metric_add(s->w, HUB_M_TAKEOVERS_DELAYED, 1);
+        timer_set(l, &s->expiry, s->claim.wait_ms, end_wait);
+        return OK;
+    }
+    return e;
+}
+
+static void end_wait(struct timer *t)
+{
+    struct session *s = CONTAINER_OF(t, struct session, expiry);
+    enum err e = claim(s, true);
+    if (e != OK) {
+        s->ops->granted(s, e, NULL);
+    }
+}
+
 enum err session_claim(struct session *s, struct span device_id, const struct admitted *ad)
 {
     ASSERT(!s->is_claiming && !s->is_ready && s->text == NULL);
     enum err e = copy_identity(s, device_id, ad);
-    if (e != OK) {
-        return e;
-    }
-    s->h = handle_new(worker_loop(s->w), s);
-    if (s->h == 0) {
-        return E_NOMEM;
-    }
-    s->claim = (struct dir_claim){.msg = {.run = claim_home},
-                                  .home = worker_loop(s->w),
-                                  .identity = ad->identity,
-                                  .link = s->h};
-    session_ref(s);
-    s->is_claiming = true;
-    if ((e = directory_claim(hub_of(s->w)->directory, &s->claim)) != OK) {
-        s->is_claiming = false;
-        handle_free(worker_loop(s->w), s->h);
-        s->h = 0;
-        session_unref(s);
-    }
-    return e;
+    return e != OK ? e : claim(s, false);
 }
 
 static uint64_t expiry_left_ms(const struct session *s)

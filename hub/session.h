@@ -80,7 +80,9 @@ struct session {
     uint64_t desired_told; /* version last sent or read */
     struct admitted ad;    /* spans point into text */
     struct dir_claim claim;
-    struct timer expiry;
+    struct timer expiry; /* READY; while CLAIMING the wait of a takeover */
+    struct rival_place from;
+    char peer[48]; /* address, for alarms */
     struct will *will;
     struct report *reports; /* reported patches in the order they came: hub/mqtt_twin.c */
     struct report **reports_tail;
@@ -130,6 +132,8 @@ static inline bool session_listens(const struct session *s)
 /* Judged good: copies what admitted it and claims the directory entry; ops->granted follows from the loop. */
 MUST_USE enum err session_claim(struct session *s, struct span device_id,
                                 const struct admitted *ad);
+/* Where it comes from, before session_claim. c NULL: unknown. */
+void session_set_peer(struct session *s, const struct conn *c);
 /* After granted(OK): may hear and send. */
 void session_ready(struct session *s);
 /* A write that the next link of this identity is to find has come home. */

@@ -29,6 +29,8 @@ const char *conn_peer_text(const struct conn *c);
 const char *conn_local_text(const struct conn *c);
 uint16_t conn_local_port(const struct conn *c);
 const struct sockaddr *conn_peer_addr(const struct conn *c, socklen_t *ret_len);
+/* What the peer counts as one source by: the IPv4 address, or the /64 of an IPv6 one, in key; empty: it has none. */
+struct span conn_source_key(const struct conn *c, uint8_t key[8]);
 bool conn_is_tls(const struct conn *c);
 /* Leaf and further certificates as DER; leaf_der empty when none was presented. Borrowed until
  * conn_forget_peer_cert or the end. The thumbprint stays readable afterwards. */

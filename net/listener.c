@@ -37,7 +37,7 @@ static void on_pause_over(struct timer *t);
 
 /* --- the budget of work before authentication (N1, N3) --------------------------------------- */
 
-static struct span source_key(const struct conn *c, uint8_t key[8])
+struct span conn_source_key(const struct conn *c, uint8_t key[8])
 {
     if (c->peer.any.sa_family == AF_INET) {
         memcpy(key, &c->peer.in4.sin_addr, 4);
@@ -59,7 +59,7 @@ static struct span source_key(const struct conn *c, uint8_t key[8])
 static bool source_enter(struct listener *ls, struct conn *c)
 {
     uint8_t key[8];
-    struct span k = source_key(c, key);
+    struct span k = conn_source_key(c, key);
     if (ls->max_per_source == 0 || k.n == 0) {
         return true;
     }

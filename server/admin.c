@@ -161,59 +161,7 @@ bool admin_body(struct http_rq *rq, const char *const *members, bool may_be_empt
     return true;
 }
 
-/* --- audit of what was refused --------------------------------------------------------------------- */
-
-struct audit_op {
-    struct store_op op;
-    enum err result;
-    char who[LIMIT_ADMIN_NAME + 1];
-    char from[64];
-    char act[ACT_MAX];
-};
-
-static enum err audit_op_tx(struct store_tx *tx, struct store_op *op)
-{
-    struct audit_op *a = CONTAINER_OF(op, struct audit_op, op);
-    const struct audit_entry entry = {span_str(a->who), span_str(a->from), span_str(a->act),
-                                      span_str(err_name(a->result))};
-    return audit_tx_add(tx, &entry);
-}
-
-static void audit_op_run(struct msg *m)
-{
-    struct audit_op *a = CONTAINER_OF(CONTAINER_OF(m, struct store_op, msg), struct audit_op, op);
-    if (a->op.result != OK) {
-        LOG_ERROR("admin.audit.failed", L_STR("who", a->who), L_STR("act", a->act),
-                  L_ERR(a->op.result));
-    }
-    free(a);
-}
-
-static void copy_text(char *dst, size_t n, struct span s)
-{
-    (void)span_to_cstr(span_sub(s, 0, n - 1), dst, n); /* cut; empty when it holds a zero */
-}
-
-static void audit_later(struct server *s, struct span who, struct span from, struct span act,
-                        enum err result)
-{
-    struct audit_op *a = NEW(struct audit_op);
-    enum err e = a != NULL ? OK : E_NOMEM;
-    if (e == OK) {
-        copy_text(a->who, sizeof(a->who), who);
-        copy_text(a->from, sizeof(a->from), from);
-        copy_text(a->act, sizeof(a->act), act);
-        a->result = result;
-        a->op.tx = audit_op_tx;
-        a->op.msg.run = audit_op_run; /* on the writer: only a log line and free */
-        a->op.bytes = sizeof(*a);
-        e = store_submit(s->store, &a->op);
-    }
-    if (e != OK) {
-        LOG_ERROR("admin.audit.failed", L_SPAN("who", who), L_SPAN("act", act), L_ERR(e));
-        free(a);
-    }
-}
+/* --- what is written down ------------------------------------------------------------------------- */
 
 static const char *const method_names[HTTP_METHODS] = {
     [HTTP_GET] = "GET",       [HTTP_PUT] = "PUT",     [HTTP_POST] = "POST",
@@ -246,7 +194,7 @@ void admin_refuse(struct http_rq *rq, enum err e, const struct err_info *info)
         const char *act = act_of(rq);
         LOG_INFO("admin.refused", L_SPAN("who", c->policy_name), L_STR("from", peer_of(rq)),
                  L_STR("act", act), L_ERR(e), L_WHY(info, e));
-        audit_later(s, c->policy_name, span_str(peer_of(rq)), span_str(act), e);
+        audit_note(s, c->policy_name, span_str(peer_of(rq)), span_str(act), e);
     }
     s->program->refuse(rq, e, info);
 }
@@ -418,7 +366,7 @@ static void admin_home(struct msg *m)
     enum err e = op->op.result;
     w->pending_ops--;
     if (e != OK) {
-        audit_later(w->s, span_str(op->who), span_str(op->from), span_str(op->act), e);
+        audit_note(w->s, span_str(op->who), span_str(op->from), span_str(op->act), e);
     } else {
         e = op->refusal;
     }

@@ -18,5 +18,8 @@ struct audit_entry {
 };
 /* On the writer, inside the change's own transaction. */
 MUST_USE enum err audit_tx_add(struct store_tx *tx, const struct audit_entry *e);
+/* A line of its own, for what was refused and for alarms: written soon, logged if it cannot be. Any thread. */
+void audit_note(struct server *s, struct span who, struct span from, struct span act,
+                enum err result);
 
 #endif
