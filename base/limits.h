@@ -110,6 +110,9 @@
 #define LIMIT_DPS_REFUSALS_STRANGERS 5000  /* of ids that nobody enrolled */
 #define LIMIT_QUERY_PAGE 1000u
 #define LIMIT_QUERY_PAGE_DEFAULT 100u
+#define LIMIT_DEPENDENTS_PAGE 1000u
+#define LIMIT_DEPENDENTS_COUNT 1000000u /* more are told as "not exact" */
+#define LIMIT_EXPIRY_ITEMS 512u         /* CA certificates, and two for each of 200 groups, fit */
 #define LIMIT_QUERY_TEXT 8192u /* docs/protocol/limits.md: query text */
 #define LIMIT_QUERY_DEPTH 64u
 #define LIMIT_QUERY_ROWS 50000u /* looked at for one page: 0.1 s */

@@ -160,6 +160,8 @@ REST("dps registration delete", "ID", "Forget an assignment; the next registrati
 REST("dps refusals", "", "List refused devices, by id and rule.", 0, CTL_DPS, "GET", "/admin/refusals", ADM, 0, "")
 REST("dps ca list", "", "List the CA certificates of the DPS.", 0, CTL_DPS, "GET", "/admin/certificates", ADM, 0, "")
 REST("dps ca show", "NAME", "Show one CA certificate.", 1, CTL_DPS, "GET", "/admin/certificates/%", ADM, 0, "")
+REST("dps ca dependents", "NAME", "Show whom a CA certificate admits: groups and registrations.", 1,
+     CTL_DPS, "GET", "/admin/certificates/%/dependents", ADM, 0, "")
 REST("dps ca code", "NAME", "Make a verification code for the proof of possession.", 1,
      CTL_DPS, "POST", "/admin/certificates/%/generateVerificationCode", ADM, MATCH, "")
 REST("dps ca delete", "NAME", "Delete a CA certificate.", 1, CTL_DPS, "DELETE", "/admin/certificates/%", ADM, MATCH, "deleted")

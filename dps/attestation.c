@@ -315,13 +315,12 @@ static enum rule group_of_path(struct dps_worker *dw, const struct snapshot *s,
 }
 
 static enum rule by_own_ca(struct dps_worker *dw, const struct enr_row *own,
-                           const struct cert_peer *peer, struct verdict *v)
+                           const struct cert_peer *peer, struct chain_path *path, struct verdict *v)
 {
-    struct chain_path path;
     bool fits = false;
-    enum rule r = verify_chain(dw, peer, &path, v);
-    for (size_t at = 1; r == RULE_OK && !fits && at < path.n; at++) {
-        r = verdict_fail(v, names_ca_at(dw, own, &path, at, &fits));
+    enum rule r = verify_chain(dw, peer, path, v);
+    for (size_t at = 1; r == RULE_OK && !fits && at < path->n; at++) {
+        r = verdict_fail(v, names_ca_at(dw, own, path, at, &fits));
     }
     if (r != RULE_OK) {
         return r;
@@ -336,12 +335,13 @@ static enum rule by_own_ca(struct dps_worker *dw, const struct enr_row *own,
 }
 
 static enum rule by_own_cert(struct dps_worker *dw, const struct enr_row *own,
-                             const struct cert_peer *peer, struct verdict *v)
+                             const struct cert_peer *peer, struct chain_path *path,
+                             struct verdict *v)
 {
     uint8_t digest[CERT_SHA256];
     bool fits = false;
     if (own->att == ATT_CA) {
-        return by_own_ca(dw, own, peer, v);
+        return by_own_ca(dw, own, peer, path, v);
     }
     for (unsigned i = 0; i < 2; i++) {
         /* Exact bytes: no chain, no issuer. */
@@ -369,10 +369,10 @@ static bool has_cert_groups(const struct snapshot *s)
 }
 
 static enum rule by_cert(struct dps_worker *dw, struct snapshot *s, const struct enr_row *own,
-                         struct span rid, const struct cert_peer *peer, struct enr_row *ret,
+                         struct span rid, const struct cert_peer *peer, struct attested *ret,
                          struct verdict *v)
 {
-    struct chain_path path;
+    struct chain_path path = {.n = 0}; /* stays so where no chain is asked for */
     const struct group *g = NULL;
     enum rule r = check_leaf(dw, peer, rid, v);
     if (r != RULE_OK) {
@@ -386,17 +386,16 @@ static enum rule by_cert(struct dps_worker *dw, struct snapshot *s, const struct
     verdict_keep(v, RULE_NO_ENROLLMENT);
     if (own != NULL) {
         verdict_keep(v, RULE_ATTESTATION_KIND);
-        if ((r = by_own_cert(dw, own, peer, v)) == RULE_OK) {
-            *ret = *own;
-        }
-        return r;
+        r = by_own_cert(dw, own, peer, &path, v);
+    } else if ((r = verify_chain(dw, peer, &path, v)) == RULE_OK) {
+        r = group_of_path(dw, s, &path, &g, v);
     }
-    if ((r = verify_chain(dw, peer, &path, v)) != RULE_OK ||
-        (r = group_of_path(dw, s, &path, &g, v)) != RULE_OK) {
-        return r;
+    if (r == RULE_OK) {
+        ret->enr = own != NULL ? *own : g->row;
+        ret->has_anchor = path.n != 0;
+        memcpy(ret->anchor, path.sha256[path.anchor], sizeof(ret->anchor));
     }
-    *ret = g->row;
-    return RULE_OK;
+    return r;
 }
 
 /* --- both ----------------------------------------------------------------------------------------------- */
@@ -438,7 +437,7 @@ enum rule attestation_check(struct dps_worker *dw, struct arena *a, struct span 
     /* Both may come: the enrollment says which counts, and of a group the token does (D28). */
     bool wants_cert = has_own ? own.att != ATT_SYMMETRIC : !c->has_token;
     if (wants_cert && c->peer.leaf_der.n != 0) {
-        r = by_cert(dw, s, has_own ? &own : NULL, rid, &c->peer, &at.enr, v);
+        r = by_cert(dw, s, has_own ? &own : NULL, rid, &c->peer, &at, v);
         memcpy(at.thumb, c->peer.leaf_sha256, sizeof(at.thumb));
         at.has_thumb = true;
     } else if (c->has_token) {

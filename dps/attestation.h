@@ -28,6 +28,8 @@ struct attested {
     struct enr_row enr; /* in the arena */
     uint8_t thumb[CERT_SHA256];
     bool has_thumb; /* X.509: of the leaf that was presented */
+    bool has_anchor;
+    uint8_t anchor[CERT_SHA256]; /* of the CA certificate at which the chain ended */
     struct span
         key_id; /* symmetric group: the form of the id from which the device derived its keys; borrowed from rid or fold */
 };

@@ -340,6 +340,46 @@ static enum err use_run(struct db *db, enum sql_id id, enum use_what what, struc
     return q_run(&q, NULL);
 }
 
+/* --- when certificates end ------------------------------------------------------------------------ */
+
+enum err sql_end_put(struct db *db, int64_t enrollment, int64_t until_us)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_END_PUT);
+    q_i64(&q, 1, enrollment);
+    q_i64(&q, 2, until_us);
+    return q_run(&q, NULL);
+}
+
+enum err sql_end_del(struct db *db, int64_t enrollment)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_END_DEL);
+    q_i64(&q, 1, enrollment);
+    return q_run(&q, NULL);
+}
+
+enum err sql_end_count(struct db *db, int64_t until_us, uint64_t limit, int64_t *ret)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_END_COUNT);
+    q_i64(&q, 1, until_us);
+    q_i64(&q, 2, (int64_t)limit);
+    return one_int(&q, ret);
+}
+
+enum err sql_end_next(struct db *db, int64_t after_us, char *ret_name, size_t n,
+                      int64_t *ret_until_us)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_END_NEXT);
+    q_i64(&q, 1, after_us);
+    enum err e = need_row(&q);
+    if (e == OK && !span_to_cstr(q_col(&q, 0), ret_name, n)) {
+        e = E_CORRUPT;
+    }
+    if (e == OK) {
+        *ret_until_us = q_col_i64(&q, 1);
+    }
+    return e;
+}
+
 enum err sql_use_add(struct db *db, enum use_what what, struct span fold, int64_t enrollment)
 {
     return use_run(db, SQL_USE_ADD, what, fold, enrollment);
@@ -605,6 +645,59 @@ enum err sql_left_page(struct db *db, int64_t after, uint64_t limit, sql_left_fn
 }
 
 /* --- operations that were replaced, groups that were deleted --------------------------------------- */
+
+/* --- through which CA ---------------------------------------------------------------------------- */
+
+enum err sql_anchor_put(struct db *db, struct span fold, struct span ca, int64_t enrollment)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_ANCHOR_PUT);
+    q_text(&q, 1, fold);
+    q_blob(&q, 2, ca);
+    q_i64(&q, 3, enrollment);
+    return q_run(&q, NULL);
+}
+
+enum err sql_anchor_del(struct db *db, struct span fold)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_ANCHOR_DEL);
+    q_text(&q, 1, fold);
+    return q_run(&q, NULL);
+}
+
+enum err sql_anchor_count(struct db *db, struct span ca, uint64_t limit, sql_anchor_count_fn fn,
+                          void *arg)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_ANCHOR_COUNT);
+    enum err e = OK;
+    q_blob(&q, 1, ca);
+    q_i64(&q, 2, (int64_t)limit);
+    while (e == OK && q_step(&q)) {
+        e = fn(arg, q_col_i64(&q, 0), (enum enr_kind)q_col_i64(&q, 1), q_col_i64(&q, 2));
+    }
+    return e != OK ? e : q_err(&q);
+}
+
+enum err sql_anchor_page(struct db *db, struct span ca, int64_t after_enrollment,
+                         struct span after_fold, uint64_t limit, sql_anchor_fn fn, void *arg)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_ANCHOR_PAGE);
+    enum err e = OK;
+    q_blob(&q, 1, ca);
+    q_i64(&q, 2, after_enrollment);
+    q_text(&q, 3, after_fold.n != 0 ? after_fold : SPAN_LIT(""));
+    q_i64(&q, 4, (int64_t)limit);
+    while (e == OK && q_step(&q)) {
+        const struct anchor_row row = {.enrollment = q_col_i64(&q, 0),
+                                       .fold = q_col(&q, 1),
+                                       .rid = q_col(&q, 2),
+                                       .group_id = q_col(&q, 3),
+                                       .device_id = q_col(&q, 4),
+                                       .hub = q_col(&q, 5),
+                                       .status = (enum reg_status)q_col_i64(&q, 6)};
+        e = fn(arg, &row);
+    }
+    return e != OK ? e : q_err(&q);
+}
 
 enum err sql_past_add(struct db *db, struct span id, struct span fold, struct span body,
                       int64_t until_us)

@@ -88,6 +88,14 @@ MUST_USE enum err sql_enr_count(struct db *db, enum enr_kind kind, bool is_symme
 MUST_USE enum err sql_enr_put(struct db *db, struct enr_row *row);
 MUST_USE enum err sql_enr_del(struct db *db, int64_t id);
 
+/* When the last certificate of an individual enrollment ends. */
+MUST_USE enum err sql_end_put(struct db *db, int64_t enrollment, int64_t until_us);
+MUST_USE enum err sql_end_del(struct db *db, int64_t enrollment);
+/* How many end until then, at most `limit` are counted; and the next behind a time: E_NOT_FOUND. */
+MUST_USE enum err sql_end_count(struct db *db, int64_t until_us, uint64_t limit, int64_t *ret);
+MUST_USE enum err sql_end_next(struct db *db, int64_t after_us, char *ret_name, size_t n,
+                               int64_t *ret_until_us);
+
 enum use_what { USE_HUB, USE_CA, USE_ISSUER };
 MUST_USE enum err sql_use_add(struct db *db, enum use_what what, struct span fold,
                               int64_t enrollment);
@@ -205,6 +213,26 @@ typedef enum err (*sql_left_fn)(void *arg, const struct left_row *row);
 MUST_USE enum err sql_left_page(struct db *db, int64_t after, uint64_t limit, sql_left_fn fn,
                                 void *arg);
 MUST_USE enum err sql_left_del(struct db *db, int64_t id);
+
+/* Through which CA certificate (SHA-256) a registration came. */
+MUST_USE enum err sql_anchor_put(struct db *db, struct span fold, struct span ca,
+                                 int64_t enrollment);
+MUST_USE enum err sql_anchor_del(struct db *db, struct span fold);
+/* One call for each enrollment; at most `limit` registrations are counted. */
+typedef enum err (*sql_anchor_count_fn)(void *arg, int64_t enrollment, enum enr_kind kind,
+                                        int64_t n);
+MUST_USE enum err sql_anchor_count(struct db *db, struct span ca, uint64_t limit,
+                                   sql_anchor_count_fn fn, void *arg);
+struct anchor_row {
+    int64_t enrollment;
+    struct span fold, rid, group_id, device_id, hub;
+    enum reg_status status;
+};
+/* In order of enrollment and fold; as sql_enr_page. */
+typedef enum err (*sql_anchor_fn)(void *arg, const struct anchor_row *row);
+MUST_USE enum err sql_anchor_page(struct db *db, struct span ca, int64_t after_enrollment,
+                                  struct span after_fold, uint64_t limit, sql_anchor_fn fn,
+                                  void *arg);
 
 MUST_USE enum err sql_past_add(struct db *db, struct span id, struct span fold, struct span body,
                                int64_t until_us);

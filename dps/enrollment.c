@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "dps/expiry.h"
 #include "dps/issuance.h"
 #include "dps/registration.h"
 #include "server/admin.h"
@@ -183,6 +184,7 @@ enum err enrollment_tx_put(struct store_tx *tx, struct dps *d, const struct enr_
     }
     if ((e = sql_enr_put(tx->db, &row)) != OK ||
         (e = each_name(tx, out, &row, use_add, &row.id)) != OK ||
+        (e = dps_expiry_tx_note(tx, &row, exists && old.att == ATT_CERT)) != OK ||
         (row.kind == ENR_GROUP && (e = dps_tx_changed(tx, d)) != OK)) {
         return e;
     }

@@ -47,6 +47,7 @@ bool http_any_id(struct span rid, char fold_text[LIMIT_ID + 1], struct span *ret
 /* --- the administration plane: dps/http_admin.c has the routes ------------------------------------- */
 /* The path parameter as a host name, folded; refuses rq itself and returns false when it is none. */
 bool http_hub_name(struct http_rq *rq, struct span *ret);
+void http_dependents(struct http_rq *rq);
 void http_link_test(struct http_rq *rq);
 void http_settings_get(struct http_rq *rq);
 void http_settings_put(struct http_rq *rq);

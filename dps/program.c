@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "dps/driver.h"
 #include "dps/enrollment.h"
+#include "dps/expiry.h"
 #include "dps/http.h"
 #include "dps/instance.h"
 #include "dps/issuer.h"
@@ -258,6 +259,7 @@ const struct server_program *dps_program(void)
         .done = done,
         .init_names = init_names,
         .cert_in_use = cert_in_use,
+        .expiries = dps_expiries,
     };
     const struct {
         const struct http_route *v;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "dps/assignment.h"
+#include "dps/dependents.h"
 #include "dps/driver.h"
 #include "server/admin.h"
 
@@ -31,6 +32,8 @@ struct start_op {
     struct span cred;
     struct reg_more more;
     bool has_more;
+    bool has_anchor;
+    uint8_t anchor[CERT_SHA256];
     char op_id[OPERATION_ID_SIZE];
     struct err_info info;
     /* result */
@@ -132,8 +135,11 @@ static enum err begin_row(struct store_tx *tx, struct start_op *o, struct reg_ro
     row->enrollment = o->enrollment;
     row->group_id = o->group_id;
     row->att = o->att;
-    e = admin_tx_next(tx, &row->etag);
-    return e != OK ? e : sql_reg_put(tx->db, row);
+    if ((e = admin_tx_next(tx, &row->etag)) != OK || (e = sql_reg_put(tx->db, row)) != OK) {
+        return e;
+    }
+    return dependents_tx_note(tx, row->fold, row->enrollment, row->att,
+                              o->has_anchor ? o->anchor : NULL);
 }
 
 static enum err start_tx(struct store_tx *tx, struct store_op *op)
@@ -278,6 +284,8 @@ static enum err start_fill(struct start_op *o, const struct registration_wish *w
     o->att = enr->att;
     o->flags = policy_flags(enr->reprovision, wish->is_sticky);
     o->is_disabled = !enr->is_enabled;
+    o->has_anchor = wish->who->has_anchor;
+    memcpy(o->anchor, wish->who->anchor, sizeof(o->anchor));
     new_operation_id(o->op_id);
     if (!keep(o, wish->from->peer, &o->from.peer) ||
         !keep(o, wish->from->transport, &o->from.transport) ||

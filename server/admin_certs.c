@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "certs/proof.h"
+#include "server/expiry.h"
 #include "server/server_int.h"
 #include "server/server_sql.h"
 #include "server/trust.h"
@@ -66,7 +67,8 @@ static void add_time(struct buf *b, const char *before, int64_t us)
     buf_addf(b, "%s\"%s\"", before, text);
 }
 
-static enum err add_cert_json(struct buf *b, const struct ca_row *row, bool with_code)
+static enum err add_cert_json(struct buf *b, const struct ca_row *row, int64_t now_us,
+                              bool with_code)
 {
     AUTO(cert_free_p) struct cert *c = NULL;
     AUTO(buf_done) struct buf subject = BUF_INIT(4096);
@@ -81,6 +83,8 @@ static enum err add_cert_json(struct buf *b, const struct ca_row *row, bool with
              row->name, etag);
     add_str(b, ",\"type\":\"Berth/Certificates\",\"properties\":{\"subject\":", buf_span(&subject));
     add_time(b, ",\"expiry\":", cert_not_after_us(c));
+    buf_addf(b, ",\"expiresInDays\":%lld",
+             (long long)expiry_days(cert_not_after_us(c), now_us)); /* Berth extension */
     buf_add_str(b, ",\"thumbprint\":\"");
     hex_add(b, span_of(cert_sha1(c), CERT_SHA1), true);
     buf_addf(b, "\",\"isVerified\":%s", row->is_verified ? "true" : "false");
@@ -99,7 +103,7 @@ static void answer_row(struct http_rq *rq, const struct ca_row *row, unsigned st
                        bool with_code)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(CERT_JSON_MAX);
-    enum err e = add_cert_json(&b, row, with_code);
+    enum err e = add_cert_json(&b, row, clock_wall_us(worker_of_rq(rq)->s->clock), with_code);
     if (e != OK) {
         worker_of_rq(rq)->s->program->refuse(rq, e, NULL);
         return;
@@ -146,7 +150,7 @@ static void cert_list(struct http_rq *rq)
     admin_list_begin(&list, &b, &page);
     for (size_t i = 0; i < n; i++) {
         if (e == OK && admin_list_next(&list)) {
-            e = add_cert_json(&b, &rows[i], false);
+            e = add_cert_json(&b, &rows[i], clock_wall_us(worker_of_rq(rq)->s->clock), false);
         }
         ca_row_done(&rows[i]);
     }
@@ -227,8 +231,9 @@ static enum err tx_put(struct store_tx *tx, struct admin_op *op)
 static enum err read_put(struct worker *w, const struct json *body, struct cert_op *o,
                          struct err_info *info)
 {
-    static const char *const known[] = {"certificate", "isVerified", "subject", "expiry",
-                                        "thumbprint",  "created",    "updated", NULL};
+    static const char *const known[] = {"certificate", "isVerified",    "subject",
+                                        "expiry",      "thumbprint",    "created",
+                                        "updated",     "expiresInDays", NULL};
     struct json *props = NULL;
     struct span text;
     enum err e;

@@ -159,6 +159,7 @@ static void answer_metrics(struct http_rq *rq)
     add_shared(s, &b);
     add_store(s, &b);
     add_program(s, &b);
+    expiry_metrics(s, &b);
     for (size_t i = 0; i < s->metrics->n_extra; i++) {
         s->metrics->extra[i](s, &b);
     }

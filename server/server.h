@@ -29,6 +29,7 @@
 
 struct server;
 struct worker;
+struct expiry_list;
 
 /* What every server configures; a program's own struct begins with it. */
 struct server_conf {
@@ -49,6 +50,7 @@ struct server_conf {
     uint64_t token_skew_s;
     bool
         allow_auto_verify; /* "isVerified": true in a PUT of a CA certificate skips the proof (C2 rule 6) */
+    uint64_t certificate_warning_days; /* server/expiry.h */
 };
 /* The rows of server_conf, for the program's table (offsets from its start). */
 extern const struct conf_row server_conf_rows[];
@@ -119,6 +121,8 @@ struct server_program {
     /* On the writer: does something of the program name this CA certificate (without case)? OK: free to go; E_CONFLICT: in
      * use (409). Asked before a delete. May be NULL. */
     enum err (*cert_in_use)(struct store_tx *tx, struct span name);
+    /* On a scan thread: adds what else ends some day (server/expiry.h). May be NULL. */
+    enum err (*expiries)(struct db *db, struct expiry_list *l);
     /* Stores and threads of the program's own accept work? False makes /readyz and /healthz say so. Main; may be NULL. */
     bool (*is_healthy)(struct server *s, struct err_info *info);
     /* Reload: the new configuration was checked; the program takes over what may change at run time. */

@@ -40,6 +40,8 @@ const struct conf_row server_conf_rows[] = {
       "How far a token may be past its expiry." },
     { "auth", "allow-auto-verify", CONF_BOOL, C(allow_auto_verify), 0, 0, "yes",
       "An administrator may mark an uploaded CA certificate as verified without proof of possession." },
+    { "auth", "certificate-warning-days", CONF_U64, C(certificate_warning_days), 0, 3650, "30",
+      "Days before its end from which the log warns of a certificate, at start and once a day; 0: only when it is over." },
     { "store", "disk-reserve", CONF_U64, C(disk_reserve), 0, UINT64_MAX, "64M",
       "Free disk space below which only revocations are written." },
     { "egress", "ca", CONF_PATH, C(egress_ca), 0, 0, NULL,

@@ -121,6 +121,7 @@ struct server {
     uint64_t drain_deadline_ms;
     struct metrics *metrics;
     struct clock_watch *clock_watch;
+    struct expiry_watch *expiry;
 };
 
 /* --- server.c ------------------------------------------------------------------------------- */
@@ -210,6 +211,12 @@ void clock_watch_stop(struct server *s);
 void clock_watch_free(struct server *s); /* the store is closed, main's mailbox was run */
 /* An administrator says that the clock is right. Any thread. */
 void clock_watch_accept(struct server *s);
+
+/* --- expiry.c ------------------------------------------------------------------------------- */
+MUST_USE enum err expiry_start(struct server *s);
+void expiry_stop(struct server *s);
+void expiry_free(struct server *s); /* as clock_watch_free */
+void expiry_metrics(struct server *s, struct buf *b);
 
 /* --- routes of the administration plane ------------------------------------------------------- */
 extern const struct http_route admin_cert_routes[];

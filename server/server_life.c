@@ -319,7 +319,8 @@ static enum err start(struct server *s, struct err_info *info)
 static enum err serve(struct server *s, struct err_info *info)
 {
     enum err e;
-    if ((e = workers_start(s, info)) != OK || (e = metrics_listen(s, info)) != OK) {
+    if ((e = workers_start(s, info)) != OK || (e = metrics_listen(s, info)) != OK ||
+        (e = expiry_start(s)) != OK) {
         return e;
     }
     workers_ready(s);
@@ -345,6 +346,7 @@ static void stop(struct server *s)
         s->egress = NULL;
     }
     clock_watch_stop(s);
+    expiry_stop(s);
     if (s->store != NULL) {
         store_drain(s->store);
     }
@@ -375,6 +377,7 @@ enum err server_life_run(struct server *s, struct err_info *info)
     if (s->loop != NULL) {
         loop_turn(s->loop, 0); /* results that came home meanwhile */
         clock_watch_free(s);
+        expiry_free(s);
         if (s->signal_watch.active) {
             loop_unwatch(s->loop, &s->signal_watch);
         }

@@ -175,6 +175,21 @@ enum err trust_get_verified(struct worker *w, struct span name, struct cert **re
     return err_set(info, E_NOT_FOUND, "no certificate \"%.*s\"", SPAN_ARG(span_sub(name, 0, 64)));
 }
 
+enum err trust_each(struct db *db, trust_each_fn fn, void *arg)
+{
+    struct ca_row rows[LIMIT_CA_CERTS];
+    size_t n = 0;
+    enum err e = sql_ca_all(db, rows, &n);
+    for (size_t i = 0; i < n; i++) {
+        AUTO(cert_free_p) struct cert *c = NULL;
+        if (e == OK && (e = cert_from_der(span_of(rows[i].der, rows[i].der_n), &c, NULL)) == OK) {
+            e = fn(arg, span_str(rows[i].name), rows[i].is_verified, c);
+        }
+        ca_row_done(&rows[i]);
+    }
+    return e;
+}
+
 enum err trust_tx_is_verified(struct store_tx *tx, struct span name)
 {
     return sql_ca_is_verified(tx->db, name);

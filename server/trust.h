@@ -26,6 +26,9 @@ bool trust_path_still_good(struct worker *w, const struct chain_path *path);
 /* A verified CA by its admin name (caReferences); E_NOT_FOUND, E_STATE not verified. Caller frees. */
 MUST_USE enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret,
                                      struct err_info *info);
+/* Each CA certificate of the instance, verified or not, in order of name, on the thread that owns db. */
+typedef enum err (*trust_each_fn)(void *arg, struct span name, bool is_verified, struct cert *c);
+MUST_USE enum err trust_each(struct db *db, trust_each_fn fn, void *arg);
 /* Same on the writer, inside a transaction: existence and verification for foreign keys of the program. */
 MUST_USE enum err trust_tx_is_verified(struct store_tx *tx, struct span name);
 

@@ -101,6 +101,39 @@ row("rotation by reference: the second is tried too", service("GET", "/enrollmen
 row("rotation by reference: and admits", result("rot-b", device("rot-b", "root-b")), "assigned")
 put_group("by-name", references("root-c"))
 
+# --- whom a change of trust would cut off (threat:S2) -----------------------------------------------------------------------------------
+
+
+def dependents(name, query=""):
+    r = admin("GET", f"certificates/{name}/dependents{query}")
+    return r.json if r.status == 200 else r.code
+
+
+d = dependents("root-a")
+row("dependents: the group below it, and the individuals by reference", ({g["enrollmentGroupId"]: (g["by"], g["registrations"]) for g in d["groups"]},
+    d["individualRegistrations"], d["registrations"], d["isExact"]),
+    ({"by-int": ("signingCertificates", 2), "rotating": ("signingCertificates", len(fleet) + len(after))}, 0, len(fleet) + len(after) + 2, True))
+row("dependents: each registration, with its hub", {x["registrationId"]: x["assignedHub"] in env.hubs for x in d["value"]},
+    {rid: True for rid in [f[0] for f in fleet + after] + ["several-a", "ref-2"]})
+row("dependents: nobody else would let them in", (d["name"], d["isVerified"], d["admittedStillBy"], d["nextLink"]), ("root-a", True, [], None))
+pages, link, path = [], "", "certificates/root-a/dependents?top=4"
+while path:
+    r = admin("GET", path).json
+    pages.append([x["registrationId"] for x in r["value"]])
+    path = r["nextLink"] and r["nextLink"].removeprefix("/admin/").replace(f"api-version={BERTH_VERSION}&", "")
+row("dependents: in pages", ([len(p) for p in pages[:2]], sorted(x for p in pages for x in p)), ([4, 4], sorted(x["registrationId"] for x in d["value"])))
+row("dependents: by reference", [(g["enrollmentGroupId"], g["by"]) for g in dependents("root-c")["groups"]], [("by-name", "caReferences")])
+row("dependents: an individual enrollment counts", (lambda d: (d["individualRegistrations"], [x["registrationId"] for x in d["value"] if "enrollmentGroupId" not in x]))(dependents("root-b")), (1, ["ref-1"]))
+row("dependents: unknown name, page of another list", (dependents("nobody"), dependents("root-a", "?after=x")), (404000, 400004))
+ca("cross", "root-a")
+trust("cross")
+row("dependents: a verified intermediate, below a root that would still admit its devices", (lambda d: (d["groups"], d["admittedStillBy"]))(dependents("cross")), ([], ["root-a"]))
+before = dependents("root-a")["registrations"]
+service("DELETE", "/registrations/ref-2")
+row("dependents: a record that is deleted counts no more", dependents("root-a")["registrations"], before - 1)
+enroll("enrollments", "several-a", key_att(new_key()))
+row("dependents: nor does one of another enrollment", (service("DELETE", "/enrollments/several-a").status, dependents("root-a")["registrations"]), (204, before - 1))
+
 # --- at the next byte --------------------------------------------------------------------------------------------------------------------
 
 
@@ -190,4 +223,40 @@ row("hub: the session ends within a second", m.ends(3) and time.monotonic() - t0
 row("hub: an HTTPS connection that is open is refused", twin_over_https(), 401)
 m, connack = hub_link(env, "ca-1", None, cert=pair[0][0], certkey=pair[0][1])
 row("hub: nobody of that CA comes in", connack, 5)
+
+# --- certificates that end soon, and that have ended --------------------------------------------------------------------------------------
+cert("soon", "/CN=soon", ext=CA.format(""), days=("-days", "5"))
+trust("soon")
+cert("weeks", "/CN=weeks", "root-b", CA.format(""), days=("-days", "20"))
+cert("ended", "/CN=ended", "root-b", CA.format(""), days=("-days", "-1"))
+put_group("ends", x509_att("weeks", "ended"))
+cert("two-days", "/CN=two-days", days=("-days", "2"))
+enroll("enrollments", "two-days", x509_att("two-days", member="clientCertificates"))
+cert("both-ends", "/CN=both-ends", days=("-days", "3"))
+cert("both-stay", "/CN=both-ends", days=("-days", "300"))
+enroll("enrollments", "both-ends", x509_att("both-ends", "both-stay", "clientCertificates"))
+days = {c["name"]: c["properties"]["expiresInDays"] for c in admin("GET", "certificates").json["value"]}
+row("expiry: the list of CA certificates says so", (days["soon"], days["root-a"]), (4, 9))
+r = admin("GET", "certificates/soon")
+row("expiry: what GET told may be put back", admin("PUT", "certificates/soon", {"properties": r.json["properties"]}, r.json["etag"]).status, 200)
+dps = Server(env, "dps").take()
+dps.start()
+lines = until(10, lambda: [x for x in env.log("dps").split("\n") if "event=server.certificate_e" in x])
+told = {(part["name"], part["kind"]): (part["event"].split(".")[1], int(part["days"])) for part in (dict(w.split("=", 1) for w in x.split(" ") if "=" in w) for x in lines)}
+row("expiry: the log at start", {k: v for k, v in told.items() if k[0] in ("soon", "ends/primary", "ends/secondary", "two-days")},
+    {("soon", "ca"): ("certificate_expires", 4), ("ends/primary", "group"): ("certificate_expires", 19), ("ends/secondary", "group"): ("certificate_expired", 1),
+     ("two-days", "enrollment"): ("certificate_expires", 1)})
+row("expiry: one good certificate is enough for a device", any(k[0] == "both-ends" for k in told), False)
+env.j["metrics"]["dps"] = dps.status()["metrics"]
+
+
+def seconds(kind, name):
+    return env.metrics(-1).get(f'berth_certificate_expires_seconds{{kind="{kind}",name="{name}"}}')
+
+
+row("expiry: gauges", [round(seconds(k, n) / 86400) for k, n in (("ca", "soon"), ("group", "ends/primary"), ("group", "ends/secondary"), ("enrollment", ""))], [5, 20, 0, 2])
+row("expiry: how many end within thirty days", [env.metrics(-1)[f'berth_certificates_expiring{{kind="{k}"}}'] for k in ("group", "enrollment")], [5, 2])
+admin("DELETE", "certificates/soon", None, "*")
+row("expiry: a CA that went is told no more", until(10, lambda: seconds("ca", "soon") is None))
+row("ends with success", dps.stop(), 0)
 done()
