@@ -9,6 +9,7 @@ noinst_LIBRARIES += %D%/libbase.a
 	%D%/arena.h %D%/arena.c \
 	%D%/rd.h %D%/rd.c \
 	%D%/secret.h %D%/secret.c \
+	%D%/crypto_lib.h %D%/crypto_lib.c \
 	%D%/clock.h %D%/cli.h %D%/cli.c %D%/clock.c \
 	%D%/text.h %D%/text.c \
 	%D%/mailbox.h %D%/mailbox.c \
@@ -19,7 +20,7 @@ noinst_LIBRARIES += %D%/libbase.a
 
 # Each test stands beside its module; buf_test also covers rd and arena, cdefs_test also list.
 check_PROGRAMS += \
-	%D%/cdefs_test %D%/err_test %D%/span_test %D%/buf_test %D%/secret_test %D%/clock_test \
+	%D%/cdefs_test %D%/err_test %D%/span_test %D%/buf_test %D%/secret_test %D%/crypto_lib_test %D%/clock_test \
 	%D%/text_test %D%/mailbox_test %D%/map_test %D%/log_test %D%/fs_test %D%/conf_test %D%/cli_test
 base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
 %C%_cdefs_test_SOURCES = %D%/cdefs_test.c
@@ -30,6 +31,8 @@ base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
 %C%_span_test_LDADD = $(base_test_libs)
 %C%_buf_test_SOURCES = %D%/buf_test.c
 %C%_buf_test_LDADD = $(base_test_libs)
+%C%_crypto_lib_test_SOURCES = %D%/crypto_lib_test.c
+%C%_crypto_lib_test_LDADD = $(base_test_libs)
 %C%_secret_test_SOURCES = %D%/secret_test.c
 %C%_secret_test_LDADD = $(base_test_libs)
 %C%_clock_test_SOURCES = %D%/clock_test.c

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/pem.h>
+
 #include "base/limits.h"
 #include "net/net_fixture.h"
 
@@ -258,6 +260,31 @@ static void old_versions_and_suites_are_refused(void **state)
         peer_tls(&p, rows[i].version, rows[i].version, NULL, NULL);
         assert_int_equal(SSL_set_cipher_list(p.ssl, rows[i].suites), 1);
         expect_refused(&p);
+    }
+}
+
+static void cheap_suite_first(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *offered; /* NULL: OpenSSL's own order, AES-256 first */
+        const char *want;
+    } rows[] = {
+        {NULL, "TLS_AES_128_GCM_SHA256"},
+        {"TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"},
+        {"TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"},
+    };
+    listen_with(server_tls, 100, 0);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct peer p;
+        peer_dial(&p, port);
+        peer_tls(&p, TLS1_3_VERSION, TLS1_3_VERSION, NULL, NULL);
+        if (rows[i].offered != NULL) {
+            assert_int_equal(SSL_set_ciphersuites(p.ssl, rows[i].offered), 1);
+        }
+        STEP_PEER_UNTIL(&p, p.is_up && n_opened == i + 1);
+        assert_string_equal(SSL_get_cipher_name(p.ssl), rows[i].want);
+        peer_done(&p);
     }
 }
 
@@ -768,6 +795,33 @@ static void bad_key_files(void **state)
     assert_true(left > 86400 - 60 && left <= 86400);
 }
 
+/* What "openssl ecparam -genkey" and "openssl genrsa -traditional" write; and a key with a password, which nobody is there to type. */
+static void formats_of_key_files(void **state)
+{
+    (void)state;
+    char path[128];
+    struct tls_ctx *t = NULL;
+    (void)snprintf(path, sizeof(path), "%s/other.key", certs.dir);
+    FILE *in = fopen(certs.server_key, "r");
+    EVP_PKEY *k = PEM_read_PrivateKey(in, NULL, NULL, NULL);
+    (void)fclose(in);
+    assert_non_null(k);
+    for (int locked = 0; locked < 2; locked++) {
+        BIO *out = BIO_new_file(path, "w");
+        assert_int_equal(
+            locked ? PEM_write_bio_PKCS8PrivateKey(out, k, EVP_aes_128_cbc(), "x", 1, NULL, NULL)
+                   : PEM_write_bio_PrivateKey_traditional(out, k, NULL, NULL, 0, NULL, NULL),
+            1);
+        BIO_free(out);
+        assert_int_equal(chmod(path, 0600), 0);
+        const struct tls_server_conf conf = {certs.server, path};
+        assert_err(tls_server_new(&conf, &t, NULL), locked ? E_CONFIG : OK);
+        assert_int_equal(unlink(path), 0);
+    }
+    tls_ctx_unref(t);
+    EVP_PKEY_free(k);
+}
+
 /* --- clients --------------------------------------------------------------------------------- */
 
 static struct note client;
@@ -911,6 +965,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(handshakes_with_and_without_certificate),
         T(old_versions_and_suites_are_refused),
+        T(cheap_suite_first),
         T(oversized_certificates_are_refused),
         T(chain_of_too_many_is_refused),
         T(alpn_is_answered_only_for_http),
@@ -932,6 +987,7 @@ int main(void)
         T(reuse_port_shares),
         T(reload_changes_new_connections_only),
         T(bad_key_files),
+        T(formats_of_key_files),
         T(client_talks),
         T(client_refuses_servers),
         T(client_cannot_connect),

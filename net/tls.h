@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TLS settings of a listener or of a client. One context per worker, each in an OSSL_LIB_CTX of its own
- * (shared library contexts do not scale). Reload builds a new context and swaps the pointer; live
+ * TLS settings of a listener or of a client. One context per worker, each in a library context of its own
+ * (base/crypto_lib.h: shared ones do not scale). Reload builds a new context and swaps the pointer; live
  * connections keep the old one.
  *
- * Server: TLS 1.2 or later, AEAD suites, no tickets, no renegotiation, no compression, no early data,
+ * Server: TLS 1.2 or later, AEAD suites, AES-128 first, no tickets, no renegotiation, no compression, no early data,
  * ALPN "http/1.1" when the client offers ALPN at all; a client certificate is requested (empty CA list),
  * never required, never judged: the handshake proves possession, the domain decides trust.
  * Client: verifies the server against the given CA file and the host (name or address).

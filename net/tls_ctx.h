@@ -7,12 +7,13 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/crypto_lib.h"
 #include "base/list.h"
 #include "net/tls.h"
 
 struct tls_ctx {
     atomic_uint refs;
-    OSSL_LIB_CTX *lib;
+    struct crypto_lib *lib;
     SSL_CTX *ctx;
     EVP_MD *sha256;
     bool is_server;

@@ -251,7 +251,7 @@ void tls_settle_lent(struct list *lent, bool at_end)
     LIST_EACH_SAFE (n, tmp, lent) {
         struct tls_ctx *t = LIST_OF(n, struct tls_ctx, lent);
         if (at_end) {
-            OPENSSL_thread_stop_ex(t->lib);
+            crypto_lib_thread_end(t->lib);
         } else if (atomic_load(&t->refs) > 1) {
             continue;
         }
