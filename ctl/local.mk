@@ -5,6 +5,7 @@ bin_PROGRAMS += %D%/berth
 	%D%/audit.h \
 	%D%/commands.c \
 	%D%/commands.def \
+	%D%/check_cmd.c \
 	%D%/connect.c \
 	%D%/ctl.h \
 	%D%/dps_cmd.c \

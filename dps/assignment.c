@@ -64,14 +64,16 @@ static struct pick pick_static(struct snapshot *s, struct span host)
                                      "the hub that the enrollment names is not linked"};
 }
 
+enum enr_alloc assignment_policy(const struct snapshot *s, const struct enr_row *e)
+{
+    return e->alloc != ALLOC_NONE ? e->alloc : e->hub_host.n != 0 ? ALLOC_STATIC : s->alloc;
+}
+
 struct pick assignment_pick(struct snapshot *s, const struct enr_row *e, struct span rid_fold)
 {
     struct span rest = e->hubs;
     struct span first = e->hubs.n != 0 ? span_cut(&rest, ',') : e->hub_host;
-    enum enr_alloc alloc = e->alloc != ALLOC_NONE ? e->alloc
-                           : e->hub_host.n != 0   ? ALLOC_STATIC
-                                                  : s->alloc;
-    switch (alloc) {
+    switch (assignment_policy(s, e)) {
     case ALLOC_STATIC:
         return pick_static(s, first);
     case ALLOC_CUSTOM:

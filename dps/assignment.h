@@ -20,6 +20,8 @@ struct pick {
     enum rule rule; /* RULE_OK: host is one */
     const char *text;
 };
+/* How: the enrollment's own policy, else that of the instance. */
+enum enr_alloc assignment_policy(const struct snapshot *s, const struct enr_row *e);
 struct pick assignment_pick(struct snapshot *s, const struct enr_row *e, struct span rid_fold);
 /* Is host among the comma separated names, without case? */
 bool assignment_names(struct span hubs, struct span host);

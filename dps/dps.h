@@ -132,6 +132,8 @@ extern const struct http_route dps_admin_routes[];
 extern const size_t n_dps_admin_routes;
 extern const struct http_route dps_issuer_routes[];
 extern const size_t n_dps_issuer_routes;
+extern const struct http_route dps_check_routes[];
+extern const size_t n_dps_check_routes;
 extern const struct http_route dps_refusal_routes[];
 extern const size_t n_dps_refusal_routes;
 

@@ -6,6 +6,7 @@
 #include "dps/dps.h"
 #include "dps/dps_sql.h"
 #include "dps/enrollment.h"
+#include "dps/rule.h"
 
 /* docs/protocol/dps-device.md 1, 3: scope, id and form of the credential. */
 MUST_USE enum err http_device_admit(struct http_rq *rq, struct err_info *info);
@@ -40,6 +41,9 @@ MUST_USE enum err http_device_state_read(struct dps_worker *dw, struct arena *a,
 /* Members: enrollment, registration, hub. */
 void http_device_state_add(struct buf *b, const struct http_device_state *st);
 void http_add_enrollment(struct buf *b, const struct enr_row *e);
+/* A rule's mending text with its facts (JSON members without braces) filled in. */
+void http_add_mend(struct buf *b, enum rule r, struct span rid, struct span facts,
+                   const char *scope);
 /* A registration id, or REFUSAL_NO_ID. False: E_ARG, info says so. */
 bool http_any_id(struct span rid, char fold_text[LIMIT_ID + 1], struct span *ret_fold,
                  struct err_info *info);

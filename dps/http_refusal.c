@@ -32,12 +32,12 @@ static void add_time(struct buf *b, const char *name, int64_t us)
 }
 
 /* A placeholder's value: {id}, {scope}, or a fact; "?" when it is none. */
-static struct span value_of(const struct refusal_row *row, const struct json *facts,
-                            const char *scope, struct span name)
+static struct span value_of(struct span rid, const struct json *facts, const char *scope,
+                            struct span name)
 {
     char text[32];
     if (span_is(name, "id")) {
-        return row->rid;
+        return rid;
     }
     if (span_is(name, "scope")) {
         return span_str(scope);
@@ -47,28 +47,27 @@ static struct span value_of(const struct refusal_row *row, const struct json *fa
     return v.p != NULL ? v : SPAN_LIT("?");
 }
 
-static void add_mend(struct buf *b, const struct refusal_row *row, const struct json *facts,
-                     const char *scope)
+void http_add_mend(struct buf *b, enum rule r, struct span rid, struct span facts_text,
+                   const char *scope)
 {
-    enum rule r = rule_of_word(row->rule);
-    struct span rest = r != RULE_OK ? span_str(rule_def(r)->mend) : SPAN_NONE;
+    AUTO(json_free_p) struct json *facts = NULL;
+    AUTO(buf_done) struct buf text = BUF_INIT(ONE_MAX);
+    struct span rest = span_str(rule_def(r)->mend);
+    buf_addf(&text, "{%.*s}", SPAN_ARG(facts_text));
+    if (json_read_object(buf_span(&text), ONE_MAX, &facts, NULL) != OK) {
+        facts = NULL; /* "?" stands for each */
+    }
     while (rest.n != 0) {
         buf_add(b, span_cut(&rest, '{'));
         if (rest.n != 0) {
-            buf_add(b, value_of(row, facts, scope, span_cut(&rest, '}')));
+            buf_add(b, value_of(rid, facts, scope, span_cut(&rest, '}')));
         }
     }
 }
 
 static void add_refusal(struct buf *b, const struct refusal_row *row, const char *scope)
 {
-    AUTO(json_free_p) struct json *facts = NULL;
-    AUTO(buf_done) struct buf text = BUF_INIT(ONE_MAX);
     enum rule r = rule_of_word(row->rule);
-    buf_addf(&text, "{%.*s}", SPAN_ARG(row->facts));
-    if (json_read_object(buf_span(&text), ONE_MAX, &facts, NULL) != OK) {
-        facts = NULL;
-    }
     buf_add_str(b, "{\"registrationId\":");
     json_write_str(b, row->rid);
     add_member(b, "rule", row->rule);
@@ -82,13 +81,11 @@ static void add_refusal(struct buf *b, const struct refusal_row *row, const char
     add_member(b, "why", row->why);
     if (r != RULE_OK) {
         AUTO(buf_done) struct buf mend = BUF_INIT(ONE_MAX);
-        add_mend(&mend, row, facts, scope);
+        http_add_mend(&mend, r, row->rid, row->facts, scope);
         add_member(b, "check", span_str(rule_def(r)->check));
         add_member(b, "mend", buf_span(&mend));
     }
-    buf_add_str(b, ",\"facts\":");
-    buf_add(b, facts != NULL ? buf_span(&text) : SPAN_LIT("{}"));
-    buf_add_u8(b, '}');
+    buf_addf(b, ",\"facts\":{%.*s}}", SPAN_ARG(row->facts));
 }
 
 /* --- the list ------------------------------------------------------------------------------------------ */

@@ -8,7 +8,7 @@ noinst_LIBRARIES += %D%/libdps.a
 	%D%/enrollment.c %D%/enrollment_attestation.c %D%/enrollment_read.c %D%/expiry.c %D%/face.c \
 	%D%/http_admin.c %D%/http_dependents.c %D%/http_link.c %D%/http_settings.c %D%/http_device.c %D%/http_query.c %D%/http_service.c %D%/hublink.c \
 	%D%/instance.c %D%/mqtt.c %D%/plan.c %D%/program.c %D%/registration.c %D%/registration_step.c \
-	%D%/http_refusal.c %D%/refusal.c %D%/registration_tell.c %D%/rule.c %D%/snapshot.c %D%/step_hub.c \
+	%D%/http_check.c %D%/http_refusal.c %D%/refusal.c %D%/registration_tell.c %D%/rule.c %D%/snapshot.c %D%/step_hub.c \
 	%D%/throttle.c
 
 %C%_libdps_a_SOURCES += %D%/leftover.h %D%/leftover.c

@@ -268,6 +268,7 @@ const struct server_program *dps_program(void)
         {dps_device_routes, n_dps_device_routes}, {dps_service_routes, n_dps_service_routes},
         {dps_query_routes, n_dps_query_routes},   {dps_admin_routes, n_dps_admin_routes},
         {dps_issuer_routes, n_dps_issuer_routes}, {dps_refusal_routes, n_dps_refusal_routes},
+        {dps_check_routes, n_dps_check_routes},
     };
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

@@ -18,6 +18,8 @@ struct start_op {
     struct store_op op;
     struct dps_worker *dw;
     registration_done_fn done;
+    registration_dry_fn dry; /* instead of done */
+    enum err dry_result;
     void *ctx;
     struct arena arena; /* what came with the request */
     struct span rid, fold;
@@ -299,8 +301,28 @@ static enum err start_fill(struct start_op *o, const struct registration_wish *w
     return e != OK ? e : fill_more(o, wish);
 }
 
-enum err registration_begin(struct dps_worker *dw, const struct registration_wish *wish,
-                            registration_done_fn done, void *ctx, struct err_info *info)
+/* The refusal that it returns undoes all that start_tx wrote. */
+static enum err dry_tx(struct store_tx *tx, struct store_op *op)
+{
+    struct start_op *o = CONTAINER_OF(op, struct start_op, op);
+    o->dry_result = start_tx(tx, op);
+    return E_AGAIN;
+}
+
+static void dry_home(struct msg *m)
+{
+    struct start_op *o = CONTAINER_OF(CONTAINER_OF(m, struct store_op, msg), struct start_op, op);
+    struct dps_worker *dw = o->dw;
+    enum err e = o->op.result == E_AGAIN ? o->dry_result : o->op.result;
+    const struct registration_plan plan = {o->row, o->rule, o->is_running};
+    dw->n_pending--;
+    o->dry(dw, o->ctx, e, e == OK ? &plan : NULL, &o->info);
+    start_free(o);
+}
+
+static enum err begin(struct dps_worker *dw, const struct registration_wish *wish,
+                      registration_done_fn done, registration_dry_fn dry, void *ctx,
+                      struct err_info *info)
 {
     struct snapshot *s = NULL;
     struct start_op *o = NULL;
@@ -315,12 +337,13 @@ enum err registration_begin(struct dps_worker *dw, const struct registration_wis
     o->out = (struct arena)ARENA_INIT(OP_ARENA);
     o->dw = dw;
     o->done = done;
+    o->dry = dry;
     o->ctx = ctx;
     struct pick pick = assignment_pick(s, &wish->who->enr, wish->fold);
     e = start_fill(o, wish, &pick);
-    o->op.tx = start_tx;
+    o->op.tx = dry != NULL ? dry_tx : start_tx;
     o->op.home = loop_mailbox(worker_loop(dw->w));
-    o->op.msg.run = start_home;
+    o->op.msg.run = dry != NULL ? dry_home : start_home;
     o->op.bytes = (uint32_t)(sizeof(*o) + o->arena.used);
     if (e != OK || (e = store_submit(server_store(dw->dps->server), &o->op)) != OK) {
         start_free(o);
@@ -328,6 +351,18 @@ enum err registration_begin(struct dps_worker *dw, const struct registration_wis
     }
     dw->n_pending++;
     return OK;
+}
+
+enum err registration_begin(struct dps_worker *dw, const struct registration_wish *wish,
+                            registration_done_fn done, void *ctx, struct err_info *info)
+{
+    return begin(dw, wish, done, NULL, ctx, info);
+}
+
+enum err registration_dry_run(struct dps_worker *dw, const struct registration_wish *wish,
+                              registration_dry_fn done, void *ctx, struct err_info *info)
+{
+    return begin(dw, wish, NULL, done, ctx, info);
 }
 
 enum rule registration_refused(enum err e, const struct err_info *info, struct verdict *v)

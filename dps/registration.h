@@ -50,6 +50,19 @@ typedef void (*registration_done_fn)(struct dps_worker *dw, void *ctx, enum err 
 MUST_USE enum err registration_begin(struct dps_worker *dw, const struct registration_wish *wish,
                                      registration_done_fn done, void *ctx, struct err_info *info);
 
+/* What registration_begin() would do now: the same transaction, rolled back. Nothing is stored, no hub and no webhook is asked. */
+struct registration_plan {
+    struct reg_row row; /* as it would be */
+    enum rule rule;     /* why it would fail; RULE_OK: it would not */
+    bool is_running;    /* one is under way already: row is that one */
+};
+/* plan is borrowed for the call, NULL unless e is OK. */
+typedef void (*registration_dry_fn)(struct dps_worker *dw, void *ctx, enum err e,
+                                    const struct registration_plan *plan,
+                                    const struct err_info *info);
+MUST_USE enum err registration_dry_run(struct dps_worker *dw, const struct registration_wish *wish,
+                                       registration_dry_fn done, void *ctx, struct err_info *info);
+
 /* The answer to a poll, JSON appended to b; *ret_final: 200, else 202. E_NOT_FOUND. Of a disabled enrollment a device hears `disabled`,
  * whatever came of the operation. */
 MUST_USE enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span fold,

@@ -187,6 +187,59 @@ row("berth dps explain --json", json.loads(out)["refusals"][0]["rule"], "leaf-cn
 row("mended: the device is assigned", until(20, lambda: final("eager", device_token("eager", key))[1] == "assigned"))
 row("and explain says so", "this is mended" in berth("explain", "eager")[1])
 
+# --- the dry run: the same verdicts, and nothing is changed by asking ---------------------------------------------------------------------------------------
+def check(**body):
+    r = rest(env, env.dps_cs, "POST", f"/admin/check?api-version={BERTH_VERSION}", body)
+    assert r.status == 200, r
+    return r.json
+
+
+def failed(j):
+    return [c["rule"] for c in j["checks"] if not c["ok"]]
+
+
+before = env.metrics(-1)
+j = check(token=device_token("fresh", derive(gk[0], "fresh")))
+row("check: a unit that was never here", (j["registrationId"], j["passes"], j["effect"], j["admittedBy"]["id"], j["deviceId"], j["assignedHub"], j["allocationPolicy"]),
+    ("fresh", True, "assign", "sym-grp0", "fresh", env.hubs[0], "hashed"))
+row("check: what was looked at", {"token-form", "token-expired", "token-scope", "token-signature", "record-owned", "enrollment-disabled", "hub-none"} <= {c["rule"] for c in j["checks"] if c["ok"]})
+row("check: nothing was stored", (explain("fresh").status, service("GET", "/registrations/fresh").status), (404, 404))
+row("check: a hundred of them are not slowed", {check(token=device_token("sym-1", new_key()))["passes"] for _ in range(100)}, {False})
+after = env.metrics(-1)
+row("check: nothing was counted", [k for k in after if k.startswith("berth_dps_") and after[k] != before[k]], [])
+for name, want, body in (
+        ("wrong key", "token-signature", {"token": device_token("sym-1", new_key())}),
+        ("expired", "token-expired", {"token": device_token("sym-1", key, ttl=-4000)}),
+        ("no enrollment", "no-enrollment", {"token": device_token("ghost", key)}),
+        ("disabled", "enrollment-disabled", {"token": device_token("off", key)}),
+        ("another group's record", "record-owned", {"token": device_token("moved", derive(gk[1], "moved"))}),
+        ("its hub is gone", "hub-static", {"token": device_token("static", key)}),
+        ("CN and id differ", "leaf-cn", {"certificateChain": read("dev-a.chain"), "registrationId": "dev-b"}),
+        ("not on the path of a group", "group-not-on-path", {"certificateChain": read("dev-a.chain")}),
+        ("no anchor", "chain-no-anchor", {"certificateChain": read("alone.chain")}),
+        ("out of its dates", "leaf-dates", {"certificateChain": read("old.chain")}),
+        ("neither", "no-credential", {"registrationId": "sym-1"})):
+    j = check(**body)
+    row(f"check: {name}", (j["passes"], failed(j)), (False, [want]))
+enroll("enrollmentGroups", "grp-a", x509_att("root-a"))
+j = check(certificateChain=read("dev-a.chain"), payload={"model": 1}, apiVersion="2019-03-31")
+row("check: a certificate, admitted by its group", (j["passes"], j["admittedBy"]["id"], j["effect"]), (True, "grp-a", "assign"))
+row("check: possession is not proved, and it says so", ["not proved" in n for n in j["notes"]], [True])
+row("check: and so it comes", final("dev-a", None, dev)[1], "assigned")
+row("check: the second time it would stay", check(certificateChain=read("dev-a.chain"))["effect"], "stay")
+never = admin("GET", "refusals/dev-a").json["registration"]
+row("check: the record as it was", never["lastUpdatedDateTimeUtc"] == service("GET", "/registrations/dev-a").json["lastUpdatedDateTimeUtc"])
+row("check: refused bodies", [rest(env, env.dps_cs, "POST", f"/admin/check?api-version={BERTH_VERSION}", b).code for b in
+    ({"x": 1}, {"certificateChain": "nonsense"}, {}, {"registrationId": "-"}, {"certificateChain": read("dev-a.pem") * 12}, [])], [400004] * 6)
+with open(os.path.join(T, "tok"), "w") as f:
+    f.write(device_token("sym-1", key))
+status, out, err = berth("check", "--token-file", os.path.join(T, "tok"))
+row("berth dps check: passes", (status, "goes to" in out, "FAILED" in out, err), (0, True, False, ""))
+status, out, err = berth("check", "--cert", os.path.join(T, "stray.chain"), "--registration-id", "other")
+row("berth dps check: fails", (status, "FAILED" in out, "leaf-cn" in out), (3, True, True))
+row("berth dps check --json", json.loads(berth("check", "--token-file", os.path.join(T, "tok"), "--json")[1])["passes"])
+row("berth dps check: nothing given", berth("check")[0], 2)
+
 # --- strangers do not push out devices ------------------------------------------------------------------------------------------------------------------
 c = Http(env.dps, env.ca)
 for i in range(1500):
