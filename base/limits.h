@@ -108,6 +108,8 @@
 #define LIMIT_DPS_LINKED_HUBS 50u
 #define LIMIT_DPS_REFUSALS 50000           /* Berth: rows kept for `berth dps explain` */
 #define LIMIT_DPS_REFUSALS_STRANGERS 5000  /* of ids that nobody enrolled */
+#define LIMIT_DPS_CHALLENGES 65536u /* Berth: TPMs that were sent a key and have not used it up; 400 bytes each */
+#define LIMIT_TPM_PUBLIC_TEXT 1024u /* dps-tpm.md 2.1: base64 of a public area */
 #define LIMIT_QUERY_PAGE 1000u
 #define LIMIT_QUERY_PAGE_DEFAULT 100u
 #define LIMIT_DEPENDENTS_PAGE 1000u

@@ -166,6 +166,16 @@ bool cert_is_self_issued(const struct cert *c)
     return (X509_get_extension_flags(c->x) & EXFLAG_SI) != 0;
 }
 
+void cert_add_spki(const struct cert *c, struct buf *b)
+{
+    uint8_t *der = NULL;
+    int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(c->x), &der);
+    if (n > 0) {
+        buf_add(b, span_of(der, (size_t)n));
+    }
+    OPENSSL_free(der);
+}
+
 bool cert_same_key(const struct cert *a, const struct cert *b)
 {
     const EVP_PKEY *ka = X509_get0_pubkey(a->x);

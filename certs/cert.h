@@ -55,6 +55,8 @@ void cert_der_add_pem(struct span der, struct buf *b);
 /* E_CERT with the reason: RSA below 2048 or above 4096 bits, explicit or unknown curve, MD5/SHA-1
  * signature. Part of every chain check and of uploads. */
 MUST_USE enum err cert_check_strength(const struct cert *c, struct err_info *info);
+/* SubjectPublicKeyInfo, DER; appended. */
+void cert_add_spki(const struct cert *c, struct buf *b);
 /* Same public key in both. */
 bool cert_same_key(const struct cert *a, const struct cert *b);
 /* child's signature verifies with issuer's key, and the issuer name equals issuer's subject. */

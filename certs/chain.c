@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: one verdict with all its rules, for clients and for keys of TPMs. */
 #include "certs/chain.h"
 
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 struct chain_anchors {
     X509_STORE *store;
+    bool is_ek;
     uint8_t digest[CERT_SHA256];
     size_t n_trusted;
     size_t n;
@@ -99,7 +101,8 @@ static enum err build_store(struct chain_anchors *a)
     }
     X509_VERIFY_PARAM *p = X509_STORE_get0_param(a->store);
     if (X509_VERIFY_PARAM_set_flags(p, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_X509_STRICT) != 1 ||
-        X509_VERIFY_PARAM_set_purpose(p, X509_PURPOSE_SSL_CLIENT) != 1) {
+        X509_VERIFY_PARAM_set_purpose(p, a->is_ek ? X509_PURPOSE_ANY : X509_PURPOSE_SSL_CLIENT) !=
+            1) {
         return E_CRYPTO;
     }
     X509_VERIFY_PARAM_set_depth(p, (int)LIMIT_CHAIN_CERTS);
@@ -121,9 +124,9 @@ static enum err add_digest(struct chain_anchors *a)
     return buf_err(&b);
 }
 
-enum err chain_anchors_new(struct cert *const *trusted, size_t n_trusted,
-                           struct cert *const *helping, size_t n_helping,
-                           struct chain_anchors **ret)
+static enum err anchors_new(struct cert *const *trusted, size_t n_trusted,
+                            struct cert *const *helping, size_t n_helping, bool is_ek,
+                            struct chain_anchors **ret)
 {
     if (n_trusted > LIMIT_CA_CERTS || n_helping > LIMIT_CA_CERTS) {
         return E_LIMIT;
@@ -132,6 +135,7 @@ enum err chain_anchors_new(struct cert *const *trusted, size_t n_trusted,
     if (a == NULL) {
         return E_NOMEM;
     }
+    a->is_ek = is_ek;
     for (size_t i = 0; i < n_trusted; i++) {
         a->cert[a->n++] = cert_ref(trusted[i]);
     }
@@ -147,6 +151,19 @@ enum err chain_anchors_new(struct cert *const *trusted, size_t n_trusted,
     }
     *ret = TAKE(a);
     return OK;
+}
+
+enum err chain_anchors_new(struct cert *const *trusted, size_t n_trusted,
+                           struct cert *const *helping, size_t n_helping,
+                           struct chain_anchors **ret)
+{
+    return anchors_new(trusted, n_trusted, helping, n_helping, false, ret);
+}
+
+enum err chain_anchors_new_ek(struct cert *const *trusted, size_t n_trusted,
+                              struct chain_anchors **ret)
+{
+    return anchors_new(trusted, n_trusted, NULL, 0, true, ret);
 }
 
 void chain_anchors_free(struct chain_anchors *a)
@@ -267,6 +284,42 @@ static enum chain_verdict refuse_code(X509_STORE_CTX *ctx, struct err_info *info
     return refuse(v, E_CHAIN, at, x, text, info);
 }
 
+/* --- endorsement keys: their purpose, of which OpenSSL has no table ---------------------------- */
+
+#define EKU_EK "2.23.133.8.1" /* tcg-kp-EKCertificate */
+#define EKU_ANY "2.5.29.37.0"
+
+static bool admits_ek(X509 *x, bool is_leaf)
+{
+    EXTENDED_KEY_USAGE *u = X509_get_ext_d2i(x, NID_ext_key_usage, NULL, NULL);
+    bool found = u == NULL && !is_leaf;
+    for (int i = 0; !found && i < sk_ASN1_OBJECT_num(u); i++) {
+        char oid[32];
+        int n = OBJ_obj2txt(oid, sizeof(oid), sk_ASN1_OBJECT_value(u, i), 1);
+        struct span s = span_of(oid, n > 0 && n < (int)sizeof(oid) ? (size_t)n : 0);
+        found = span_is(s, EKU_EK) || (!is_leaf && span_is(s, EKU_ANY));
+    }
+    EXTENDED_KEY_USAGE_free(u);
+    return found;
+}
+
+static enum chain_verdict check_ek_purpose(STACK_OF(X509) * chain, struct err_info *info)
+{
+    X509 *leaf = sk_X509_value(chain, 0);
+    if ((X509_get_extension_flags(leaf) & EXFLAG_CA) != 0) {
+        return refuse(CHAIN_OTHER, E_CHAIN, 0, leaf,
+                      "a CA's certificate is not that of a key in a TPM", info);
+    }
+    for (int i = 0; i < sk_X509_num(chain); i++) {
+        X509 *x = sk_X509_value(chain, i);
+        if (!admits_ek(x, i == 0)) {
+            return refuse(CHAIN_EKU, E_CHAIN, (size_t)i, x,
+                          "extended key usage without that of endorsement keys (" EKU_EK ")", info);
+        }
+    }
+    return CHAIN_OK;
+}
+
 /* --- the walk ------------------------------------------------------------------------------- */
 
 static int on_finding(int ok, X509_STORE_CTX *ctx)
@@ -371,6 +424,11 @@ static enum chain_verdict run(const struct chain_anchors *a, struct cert *const 
     X509_STORE_CTX_set_verify_cb(ctx, on_finding);
     int rc = X509_verify_cert(ctx);
     if (rc == 1) {
+        enum chain_verdict v =
+            a->is_ek ? check_ek_purpose(X509_STORE_CTX_get0_chain(ctx), info) : CHAIN_OK;
+        if (v != CHAIN_OK) {
+            return v;
+        }
         return fill_path(a, presented, n, ctx, now_us, ret_path, info);
     }
     return refuse_code(ctx, info);

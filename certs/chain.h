@@ -15,7 +15,7 @@
  * Threads     any; a chain_anchors set is immutable once built and may be shared.
  * Limits      LIMIT_CHAIN_CERTS presented and as many links between leaf and anchor; LIMIT_CERT_DER;
  *             keys and digests (cert_check_strength) before any signature is verified (N7).
- * Spec        RFC 5280 section 6; docs/protocol/dps-device.md 6 items 5 to 8; threat C2.
+ * Spec        RFC 5280 section 6; docs/protocol/dps-device.md 6 items 5 to 8; threat C2. TCG EK Credential Profile 3.
  */
 #ifndef CERTS_CHAIN_H
 #define CERTS_CHAIN_H
@@ -31,7 +31,7 @@ enum chain_verdict {
     CHAIN_BAD_SIGNATURE,
     CHAIN_NOT_CA, /* a link above the leaf may not sign */
     CHAIN_PATHLEN,
-    CHAIN_EKU,   /* leaf, or a CA above it, has an EKU without clientAuth */
+    CHAIN_EKU, /* leaf, or a CA above it, has an EKU without clientAuth; of an EK: without that of EKs */
     CHAIN_NAME,  /* name constraints */
     CHAIN_WEAK,  /* key or digest */
     CHAIN_OTHER, /* any other rule of OpenSSL; info has its text */
@@ -45,6 +45,10 @@ struct chain_anchors;
 MUST_USE enum err chain_anchors_new(struct cert *const *trusted, size_t n_trusted,
                                     struct cert *const *helping, size_t n_helping,
                                     struct chain_anchors **ret);
+/* The CAs that vouch for endorsement keys of TPMs, for their certificates alone: the leaf must say so (EKU tcg-kp-EKCertificate) and be no
+ * CA; a CA with an EKU must admit it. Not TLS clients'. */
+MUST_USE enum err chain_anchors_new_ek(struct cert *const *trusted, size_t n_trusted,
+                                       struct chain_anchors **ret);
 void chain_anchors_free(struct chain_anchors *a);
 AUTO_FREE_FN(struct chain_anchors, chain_anchors_free)
 

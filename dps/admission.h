@@ -10,6 +10,7 @@
 
 #include "dps/attestation.h"
 #include "dps/throttle.h"
+#include "dps/tpm_attestation.h"
 
 struct device_ask {
     enum throttle_what what; /* THROTTLE_REGISTER or THROTTLE_POLL */
@@ -20,6 +21,11 @@ struct device_ask {
 MUST_USE enum rule admission_check(struct dps_worker *dw, struct arena *a,
                                    const struct device_ask *ask, struct attested *ret,
                                    struct verdict *v);
+/* A register without a token that shows a TPM: *ret is the enrollment that admits it. ask->cred is not looked at. A TPM that is not
+ * admitted costs no work on keys, and one that is has a rate of its own (threat N12). */
+MUST_USE enum rule admission_challenge(struct dps_worker *dw, struct arena *a,
+                                       const struct device_ask *ask, const struct tpm_show *show,
+                                       struct enr_row *ret, struct verdict *v);
 /* The rate alone. */
 MUST_USE enum rule admission_rate(struct dps_worker *dw, enum throttle_what what, struct span fold,
                                   struct verdict *v);

@@ -2,6 +2,7 @@
 #include "dps/attestation.h"
 
 #include "certs/leaf.h"
+#include "dps/tpm_attestation.h"
 #include "server/authn.h"
 #include "server/trust.h"
 
@@ -120,7 +121,7 @@ static enum err check_own_keys(struct dps_worker *dw, const struct enr_row *e, s
         enr_key_place(&st[1], ENR_INDIVIDUAL, fold, 1), has ? e->key[1] : SPAN_NONE, &which, info);
 }
 
-static enum rule token_unwanted(const struct enr_row *own, struct verdict *v)
+static enum rule token_unwanted(const struct enr_row *own, bool takes_tpm, struct verdict *v)
 {
     if (own == NULL) {
         verdict_fact(v, "groups",
@@ -134,15 +135,44 @@ static enum rule token_unwanted(const struct enr_row *own, struct verdict *v)
         verdict_keep(v, RULE_ATTESTATION_KIND);
         return verdict_refuse(v, RULE_TOKEN_SIGNATURE, "signature fits neither key");
     }
-    verdict_fact(v, "wants", SPAN_LIT("a certificate"));
+    if (own->att == ATT_TPM && takes_tpm) {
+        verdict_keep(v, RULE_ATTESTATION_KIND);
+        return verdict_refuse(v, RULE_TPM_TOKEN,
+                              "the token is not signed by the key of a pending challenge");
+    }
+    verdict_fact(v, "wants",
+                 own->att == ATT_TPM ? SPAN_LIT("its TPM, over HTTPS") : SPAN_LIT("a certificate"));
     verdict_fact(v, "came", SPAN_LIT("a token"));
     return verdict_refuse(v, RULE_ATTESTATION_KIND, "the enrollment does not want a token");
 }
 
+/* The row that sent the challenge to which the token answers, if it still admits that TPM. */
+static const struct enr_row *row_of_challenge(struct dps_worker *dw, const struct snapshot *s,
+                                              const struct enr_row *own, struct span fold,
+                                              const struct sas_token *tok, struct attested *ret)
+{
+    struct challenge c = {.serial = 0};
+    const struct enr_row *row = NULL;
+    if (!tpm_signed(dw, fold, tok, &c)) {
+        return NULL;
+    }
+    if (own != NULL) {
+        row = own->att == ATT_TPM && tpm_is_of(&c, own) ? own : NULL;
+    } else {
+        const struct group *g = snapshot_group(s, c.enrollment);
+        row = g != NULL && g->row.att == ATT_TPM_CA ? &g->row : NULL;
+    }
+    ret->challenge = c.serial;
+    memcpy(ret->tpm_keys, c.keys, sizeof(c.keys));
+    return row;
+}
+
 static enum rule by_token(struct dps_worker *dw, struct snapshot *s, const struct enr_row *own,
-                          struct span rid, struct span fold, const struct sas_token *tok,
+                          struct span rid, struct span fold, const struct credential *cred,
                           struct attested *ret, struct verdict *v)
 {
+    const struct sas_token *tok = &cred->token;
+    const struct enr_row *row = own;
     struct span form = SPAN_NONE;
     enum err e = check_own_keys(dw, own, fold, tok, &v->info);
     if (e != OK && e != E_UNAUTHORIZED) {
@@ -150,13 +180,18 @@ static enum rule by_token(struct dps_worker *dw, struct snapshot *s, const struc
     }
     /* Whether or not there is an enrollment of its own, the groups' keys are tried: the same work for all (D12). */
     const struct group *g = e != OK ? group_of_token(dw, s, rid, fold, tok, &form) : NULL;
-    if (e != OK && (own != NULL || g == NULL)) {
-        return token_unwanted(own, v);
+    if (e != OK) {
+        row = own == NULL && g != NULL ? &g->row
+              : cred->takes_tpm        ? row_of_challenge(dw, s, own, fold, tok, ret)
+                                       : NULL;
+    }
+    if (row == NULL) {
+        return token_unwanted(own, cred->takes_tpm, v);
     }
     verdict_keep(v, RULE_NO_ENROLLMENT);
     verdict_keep(v, RULE_ATTESTATION_KIND);
     verdict_keep(v, RULE_TOKEN_SIGNATURE);
-    ret->enr = g != NULL ? g->row : *own;
+    ret->enr = *row;
     ret->key_id = form;
     return RULE_OK;
 }
@@ -361,7 +396,7 @@ static enum rule by_own_cert(struct dps_worker *dw, const struct enr_row *own,
 static bool has_cert_groups(const struct snapshot *s)
 {
     for (size_t i = 0; i < s->n_groups; i++) {
-        if (s->group[i].row.att != ATT_SYMMETRIC) {
+        if (s->group[i].row.att == ATT_CERT || s->group[i].row.att == ATT_CA) {
             return true;
         }
     }
@@ -413,7 +448,7 @@ static enum err keep_row(struct arena *a, struct enr_row *r)
             }
         }
     }
-    r->cert[0] = r->cert[1] = r->ca[0] = r->ca[1] = SPAN_NONE;
+    r->cert[0] = r->cert[1] = r->ca[0] = r->ca[1] = r->ek = r->srk = SPAN_NONE;
     return OK;
 }
 
@@ -435,15 +470,17 @@ enum rule attestation_check(struct dps_worker *dw, struct arena *a, struct span 
         return verdict_fail(v, e);
     }
     /* Both may come: the enrollment says which counts, and of a group the token does (D28). */
-    bool wants_cert = has_own ? own.att != ATT_SYMMETRIC : !c->has_token;
+    bool wants_cert = has_own ? own.att == ATT_CERT || own.att == ATT_CA : !c->has_token;
     if (wants_cert && c->peer.leaf_der.n != 0) {
         r = by_cert(dw, s, has_own ? &own : NULL, rid, &c->peer, &at, v);
         memcpy(at.thumb, c->peer.leaf_sha256, sizeof(at.thumb));
         at.has_thumb = true;
     } else if (c->has_token) {
-        r = by_token(dw, s, has_own ? &own : NULL, rid, fold, &c->token, &at, v);
+        r = by_token(dw, s, has_own ? &own : NULL, rid, fold, c, &at, v);
     } else {
-        verdict_fact(v, "wants", SPAN_LIT("a token"));
+        verdict_fact(v, "wants",
+                     has_own && own.att == ATT_TPM ? SPAN_LIT("its TPM, over HTTPS")
+                                                   : SPAN_LIT("a token"));
         verdict_fact(v, "came", SPAN_LIT("a certificate alone"));
         r = verdict_refuse(v, RULE_ATTESTATION_KIND, "neither a fitting token nor a certificate");
     }

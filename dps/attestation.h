@@ -9,18 +9,21 @@
  * Refusals    the rule that was broken (dps/rule.def), reason and facts in the verdict; RULE_FAILURE is our own.
  * Time        an unknown id and a wrong key cost the same work (dps-device.md D12).
  * Threads     the worker's.
- * Spec        docs/protocol/dps-device.md 6; docs/protocol/sas.md 4.2, 6.
+ * Spec        docs/protocol/dps-device.md 6; docs/protocol/sas.md 4.2, 6. TPMs: dps/tpm_attestation.h.
  */
 #ifndef DPS_ATTESTATION_H
 #define DPS_ATTESTATION_H
 
 #include "certs/cert.h"
+#include "dps/challenge.h"
 #include "dps/rule.h"
 #include "dps/snapshot.h"
 #include "wire/sas.h"
 
 struct credential {
     bool has_token;
+    bool
+        takes_tpm; /* the transport has the steps of a TPM's attestation: HTTPS (MQTT never, dps-tpm.md 1) */
     struct sas_token token; /* judged already but for its key: attestation_token() */
     struct cert_peer peer;
 };
@@ -32,6 +35,8 @@ struct attested {
     uint8_t anchor[CERT_SHA256]; /* of the CA certificate at which the chain ended */
     struct span
         key_id; /* symmetric group: the form of the id from which the device derived its keys; borrowed from rid or fold */
+    uint64_t challenge; /* TPM: serial of the one that was answered; else 0 */
+    uint8_t tpm_keys[CHALLENGE_KEYS];
 };
 
 /* Form, expiry and scope of a device's token, without looking at any enrollment. Spans of ret point into text. */

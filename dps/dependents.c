@@ -119,7 +119,7 @@ static const char *how(const struct known *k, const struct enr_row *row)
 {
     for (unsigned i = 0; i < 2; i++) {
         AUTO(cert_free_p) struct cert *c = NULL;
-        if (row->att == ATT_CA && span_is_nocase(row->ca[i], k->self->name)) {
+        if (row->ca[i].n != 0 && span_is_nocase(row->ca[i], k->self->name)) {
             return "caReferences";
         }
         if (row->att == ATT_CERT && row->cert[i].n != 0 &&

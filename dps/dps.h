@@ -39,10 +39,12 @@ struct dps_conf {
 
 #define DPS_SCOPE_SIZE 16u
 struct dps_worker;
+struct challenges;
 struct dps {
     struct server *server;
     char id_scope[DPS_SCOPE_SIZE]; /* made once, before the workers start */
     struct secret page_key;        /* MAC of continuation tokens; same */
+    struct challenges *challenges; /* dps/challenge.h: of all workers */
     /* Grows after each commit that changed groups, linked hubs or settings: workers read those again. */
     _Atomic uint64_t epoch;
     struct dps_worker *workers; /* a list; workers start one after the other */
@@ -68,7 +70,8 @@ struct dps_worker {
     struct leftover *leftover;   /* dps/leftover.h */
     struct list links;           /* dps/mqtt.c */
     size_t n_links;
-    unsigned n_pending; /* store operations of this worker that have not come home */
+    struct timer challenge_timer; /* worker 0: wipes what is over */
+    unsigned n_pending;           /* store operations of this worker that have not come home */
     bool is_draining;
 };
 
@@ -152,6 +155,7 @@ enum dps_metric {
     DPS_M_MQTT_CONNECTS,
     DPS_M_MQTT_REFUSED,
     DPS_M_REFUSALS_NOT_KEPT,
+    DPS_M_TPM_CHALLENGES,
     DPS_METRICS
 };
 

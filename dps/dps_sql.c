@@ -215,6 +215,8 @@ static enum err read_enr(struct q *q, struct arena *a, struct enr_row *ret)
         .created_us = q_col_i64(q, 21),
         .updated_us = q_col_i64(q, 22),
         .issuance = copy(&c, q_col(q, 23)),
+        .ek = copy(&c, q_col(q, 24)),
+        .srk = copy(&c, q_col(q, 25)),
     };
     if (c.err == OK) {
         *ret = r;
@@ -312,8 +314,10 @@ enum err sql_enr_put(struct db *db, struct enr_row *row)
     q_i64(&q, 21, row->created_us);
     q_i64(&q, 22, row->updated_us);
     put_text(&q, 23, row->issuance);
+    put_blob(&q, 24, row->ek);
+    put_blob(&q, 25, row->srk);
     if (row->id != 0) {
-        q_i64(&q, 24, row->id);
+        q_i64(&q, 26, row->id);
         return q_run(&q, NULL);
     }
     enum err e = q_run(&q, NULL);

@@ -43,7 +43,9 @@ enum enr_kind { ENR_INDIVIDUAL, ENR_GROUP };
 enum enr_att {
     ATT_SYMMETRIC,
     ATT_CERT /* client or signing certificates */,
-    ATT_CA /* caReferences */
+    ATT_CA /* caReferences */,
+    ATT_TPM,   /* individual: one endorsement key; ca: EK roots, one of which must stand above it */
+    ATT_TPM_CA /* group: ca: EK roots */
 };
 enum enr_alloc { ALLOC_NONE, ALLOC_HASHED, ALLOC_GEO, ALLOC_STATIC, ALLOC_CUSTOM };
 /* reprovision */
@@ -58,6 +60,7 @@ struct enr_row {
     struct span key[2];  /* sealed; empty: none */
     struct span cert[2]; /* DER */
     struct span ca[2];   /* names */
+    struct span ek, srk; /* public areas as they were written; empty: none */
     struct span device_id;
     bool is_edge;
     struct span initial_twin; /* JSON text; empty: none */

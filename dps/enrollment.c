@@ -47,6 +47,11 @@ static enum err check_group_limit(struct store_tx *tx, const struct enr_row *new
 
 typedef enum err (*name_fn)(struct store_tx *tx, struct arena *a, enum use_what what,
                             struct span fold, void *arg);
+/* check_name's */
+struct name_check {
+    bool is_tpm; /* CA certificates are EK roots */
+    struct err_info *info;
+};
 
 static enum err one_name(struct store_tx *tx, struct arena *a, enum use_what what, struct span name,
                          name_fn fn, void *arg)
@@ -89,7 +94,7 @@ static enum err check_name(struct store_tx *tx, struct arena *a, enum use_what w
         [USE_CA] = "a verified CA certificate",
         [USE_ISSUER] = "an issuing CA (" ISSUANCE_MEMBER ".certificateAuthorityName)",
     };
-    struct err_info *info = arg;
+    const struct name_check *c = arg;
     struct hub_row hub;
     struct issuer_row issuer;
     enum err e = OK;
@@ -98,14 +103,16 @@ static enum err check_name(struct store_tx *tx, struct arena *a, enum use_what w
         e = sql_hub_get(tx->db, a, fold, &hub);
         break;
     case USE_CA:
-        e = trust_tx_is_verified(tx, fold);
+        e = c->is_tpm ? trust_tx_is_ek_root(tx, fold) : trust_tx_is_verified(tx, fold);
         break;
     case USE_ISSUER:
         e = sql_issuer_get(tx->db, a, fold, &issuer);
         break;
     }
     if (e == E_NOT_FOUND || e == E_STATE) {
-        e = err_set(info, E_ARG, "\"%.*s\" is not %s", SPAN_ARG(fold), kinds[what]);
+        e = err_set(c->info, E_ARG, "\"%.*s\" is not %s", SPAN_ARG(fold),
+                    what == USE_CA && c->is_tpm ? "a CA certificate with usage endorsementKey"
+                                                : kinds[what]);
     }
     return e;
 }
@@ -169,9 +176,10 @@ enum err enrollment_tx_put(struct store_tx *tx, struct dps *d, const struct enr_
         return e;
     }
     const struct enr_row *before = exists ? &old : NULL;
+    struct name_check check = {row.att == ATT_TPM || row.att == ATT_TPM_CA, info};
     if ((e = match_put(match, may_create, exists, exists ? old.etag : 0)) != OK ||
         (e = check_group_limit(tx, &row, before, info)) != OK ||
-        (e = each_name(tx, out, &row, check_name, info)) != OK ||
+        (e = each_name(tx, out, &row, check_name, &check)) != OK ||
         (e = keep_secrets(in, before, &row, info)) != OK ||
         (e = admin_tx_next(tx, &row.etag)) != OK) {
         return e;

@@ -4,6 +4,7 @@
 #include "certs/cert.h"
 #include "dps/attestation.h"
 #include "dps/enrollment.h"
+#include "dps/tpm_attestation.h"
 
 #define NEW_KEY_BYTES 64u
 
@@ -111,7 +112,6 @@ static enum err read_references(const struct json *pair, struct enr_input *in,
     if (e == OK && in->row.ca[0].n == 0) {
         e = err_set(info, E_ARG, "caReferences: the primary name is missing");
     }
-    in->row.att = ATT_CA;
     return e;
 }
 
@@ -136,7 +136,40 @@ static enum err read_x509(const struct json *att, struct enr_input *in, struct e
     if ((certs != NULL) == (refs != NULL)) {
         return err_set(info, E_ARG, "x509: exactly one of %s and caReferences is wanted", own);
     }
+    in->row.att = ATT_CA;
     return certs != NULL ? read_certs(certs, in, info) : read_references(refs, in, info);
+}
+
+/* caReferences name EK roots (server/trust.h): Berth's own, the cloud's service knows no certificates of endorsement keys. */
+static enum err read_tpm(const struct json *att, struct enr_input *in, struct err_info *info)
+{
+    bool is_group = in->row.kind == ENR_GROUP;
+    struct json *o = NULL, *refs = NULL;
+    struct span ek = SPAN_NONE, srk = SPAN_NONE;
+    enum err e;
+    if ((e = json_get_object(att, "tpm", is_group ? JSON_F_OPT : JSON_F_NEED, &o, info)) != OK ||
+        (e = json_get_object(o, "caReferences", JSON_F_OPT, &refs, info)) != OK ||
+        (e = json_get_str(o, "endorsementKey", JSON_F_OPT, &ek, info)) != OK ||
+        (e = json_get_str(o, "storageRootKey", JSON_F_OPT, &srk, info)) != OK) {
+        return e;
+    }
+    in->row.att = is_group ? ATT_TPM_CA : ATT_TPM;
+    if (is_group && (refs == NULL || ek.p != NULL || srk.p != NULL)) {
+        return err_set(
+            info, E_ARG,
+            "a group cannot have attestation type tpm, but with tpm.caReferences: the CAs "
+            "of endorsement keys that it admits, and no key");
+    }
+    if (refs != NULL && (e = read_references(refs, in, info)) != OK) {
+        return e;
+    }
+    if (!is_group && ek.n == 0) {
+        return err_set(info, E_EK, "tpm.endorsementKey is missing");
+    }
+    if (ek.n != 0 && (e = tpm_read_key(&in->arena, ek, TPM_EK, &in->row.ek, info)) != OK) {
+        return e;
+    }
+    return srk.n == 0 ? OK : tpm_read_key(&in->arena, srk, TPM_SRK, &in->row.srk, info);
 }
 
 enum err enrollment_read_attestation(const struct json *body, struct enr_input *in,
@@ -159,10 +192,7 @@ enum err enrollment_read_attestation(const struct json *body, struct enr_input *
     }
     switch (type) {
     case T_TPM:
-        return in->row.kind == ENR_GROUP
-                   ? err_set(info, E_ARG, "a group cannot have attestation type tpm")
-                   : err_set(info, E_UNSUPPORTED,
-                             "attestation type tpm is not offered by this version");
+        return read_tpm(att, in, info);
     case T_X509:
         return read_x509(att, in, info);
     case T_SYMMETRIC:
@@ -193,6 +223,9 @@ const char *enrollment_att_word(enum enr_att att)
     switch (att) {
     case ATT_SYMMETRIC:
         return "symmetricKey";
+    case ATT_TPM:
+    case ATT_TPM_CA:
+        return "tpm";
     case ATT_CERT:
     case ATT_CA:
         break;
@@ -257,6 +290,13 @@ static enum err write_info(struct buf *b, struct span der)
     return OK;
 }
 
+static void add_key(struct buf *b, const char *name, struct span key)
+{
+    buf_addf(b, "\"%s\":\"", name);
+    base64_add(b, key);
+    buf_add_u8(b, '"');
+}
+
 static enum err write_pair(struct buf *b, const struct enr_row *row)
 {
     enum err e = OK;
@@ -277,6 +317,28 @@ static enum err write_pair(struct buf *b, const struct enr_row *row)
     return e;
 }
 
+static enum err write_tpm(struct buf *b, const struct enr_row *row)
+{
+    enum err e = OK;
+    const char *sep = "";
+    buf_add_str(b, "{\"type\":\"tpm\",\"tpm\":{");
+    if (row->ek.n != 0) {
+        add_key(b, "endorsementKey", row->ek);
+        sep = ",";
+    }
+    if (row->srk.n != 0) {
+        buf_add_str(b, sep);
+        add_key(b, "storageRootKey", row->srk);
+    }
+    if (row->ca[0].n != 0) {
+        buf_addf(b, "%s\"caReferences\":{", sep);
+        e = write_pair(b, row);
+        buf_add_u8(b, '}');
+    }
+    buf_add_u8(b, '}');
+    return e;
+}
+
 enum err enrollment_write_attestation(struct buf *b, const struct enr_row *row,
                                       const struct keyring *k)
 {
@@ -286,6 +348,8 @@ enum err enrollment_write_attestation(struct buf *b, const struct enr_row *row,
         if (k != NULL) {
             e = write_keys(b, row, k);
         }
+    } else if (row->att == ATT_TPM || row->att == ATT_TPM_CA) {
+        e = write_tpm(b, row);
     } else {
         const char *own = row->kind == ENR_GROUP ? "signingCertificates" : "clientCertificates";
         buf_addf(b, "{\"type\":\"x509\",\"x509\":{\"%s\":{",

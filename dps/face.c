@@ -48,6 +48,8 @@ struct dps_code dps_code_of(enum err e, enum dps_subject about)
     case E_LIMIT:
     case E_UNSUPPORTED:
         return said(400004, NULL);
+    case E_EK:
+        return said(400201, NULL);
     case E_STATE:
         return said(400003, NULL);
     case E_ARG_NULL:

@@ -39,6 +39,16 @@ void http_device_note(struct http_rq *rq, enum err e)
     }
 }
 
+static bool has_credential(const struct device_rq *d)
+{
+    return d->cred.has_token || d->cred.peer.leaf_der.n != 0;
+}
+
+static enum rule no_credential(struct verdict *v)
+{
+    return verdict_refuse(v, RULE_NO_CREDENTIAL, "neither a token nor a client certificate");
+}
+
 static enum rule admit(struct http_rq *rq, struct device_rq *d)
 {
     struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
@@ -61,15 +71,14 @@ static enum rule admit(struct http_rq *rq, struct device_rq *d)
         return verdict_fail(v, E_NOMEM);
     }
     d->fold = admission_fold(d->rid, fold);
+    d->cred.takes_tpm = true;
     d->cred.has_token = token.p != NULL;
     if (d->cred.has_token &&
         (r = attestation_token(dw, token, d->rid, &d->cred.token, v)) != RULE_OK) {
         return r;
     }
-    if (!d->cred.has_token && d->cred.peer.leaf_der.n == 0) {
-        return verdict_refuse(v, RULE_NO_CREDENTIAL, "neither a token nor a client certificate");
-    }
-    return RULE_OK;
+    /* A TPM shows itself in the body of its first register: device_register() looks. */
+    return has_credential(d) || http_rq_method(rq) == HTTP_PUT ? RULE_OK : no_credential(v);
 }
 
 enum err http_device_admit(struct http_rq *rq, struct err_info *info)
@@ -128,14 +137,65 @@ static void answer(struct http_rq *rq, unsigned status, struct buf *b)
     dps_answer_json(rq, status, buf_span(b));
 }
 
+/* --- the first register of a TPM ------------------------------------------------------------------ */
+
+static enum rule make_challenge(struct http_rq *rq, struct buf *blob)
+{
+    struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
+    struct device_rq *d = http_rq_user(rq);
+    const struct device_ask ask = {THROTTLE_CHALLENGE, d->rid, d->fold, &d->cred, d->peer};
+    struct registration_body body = {.has_tpm = false};
+    struct tpm_show show;
+    struct enr_row enr;
+    struct arena *a = http_rq_arena(rq);
+    enum rule r = registration_body_read(a, http_rq_body(rq), d->rid, &body, &d->v);
+    if (r != RULE_OK && r != RULE_BODY_JSON) {
+        return r;
+    }
+    if (r != RULE_OK || !body.has_tpm) {
+        return no_credential(&d->v);
+    }
+    if ((r = want_json(rq, &d->v)) != RULE_OK ||
+        (r = tpm_show_read(a, http_rq_body(rq), &show, &d->v)) != RULE_OK ||
+        (r = admission_challenge(dw, a, &ask, &show, &enr, &d->v)) != RULE_OK) {
+        return r;
+    }
+    return tpm_challenge(dw, d->fold, &enr, &show, blob, &d->v);
+}
+
+/* dps-tpm.md 5: members, and the absence of others, by which the SDKs know it. */
+static void device_challenge(struct http_rq *rq)
+{
+    AUTO(buf_done) struct buf blob = BUF_INIT(TPM_BLOB_MAX), b = BUF_INIT(DPS_ANSWER_MAX);
+    struct device_rq *d = http_rq_user(rq);
+    if (make_challenge(rq, &blob) != RULE_OK) {
+        refuse(rq, ABOUT_REGISTRATION, &d->v);
+        return;
+    }
+    buf_add_str(&b, "{\"message\":\"Authorization required.\",\"authenticationKey\":\"");
+    base64_add(&b, buf_span(&blob));
+    buf_add_str(&b, "\",\"keyName\":\"registration\"}");
+    answer(rq, 401, &b);
+}
+
 /* --- register ----------------------------------------------------------------------------------- */
+
+struct register_ctx {
+    handle rq;
+    uint64_t challenge; /* that the TPM used up; 0: none */
+    size_t n;
+    char fold[LIMIT_ID];
+};
 
 static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span op_id,
                        const struct err_info *info)
 {
-    AUTO(mem_free_p) handle *h = ctx;
+    AUTO(mem_free_p) struct register_ctx *c = ctx;
     AUTO(buf_done) struct buf b = BUF_INIT(DPS_ANSWER_MAX);
-    struct http_rq *rq = http_rq_of(worker_loop(dw->w), *h);
+    struct http_rq *rq = http_rq_of(worker_loop(dw->w), c->rq);
+    if (e != OK) {
+        tpm_give_back(dw, span_of(c->fold, c->n), c->challenge);
+    }
     if (rq == NULL) {
         return; /* the operation goes on */
     }
@@ -148,26 +208,52 @@ static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span
     answer(rq, 202, &b);
 }
 
+static bool is_tpm(const struct attested *who)
+{
+    return who->enr.att == ATT_TPM || who->enr.att == ATT_TPM_CA;
+}
+
+static enum rule use_challenge(struct http_rq *rq, const struct attested *who,
+                               struct tpm_show *show, struct tpm_grant *ret)
+{
+    struct device_rq *d = http_rq_user(rq);
+    struct arena *a = http_rq_arena(rq);
+    enum rule r = tpm_show_read(a, http_rq_body(rq), show, &d->v);
+    return r != RULE_OK
+               ? r
+               : tpm_begin(dps_worker_of(worker_of_rq(rq)), a, d->fold, who, show, ret, &d->v);
+}
+
 static void device_register(struct http_rq *rq)
 {
     struct dps_worker *dw = dps_worker_of(worker_of_rq(rq));
     struct device_rq *d = http_rq_user(rq);
     struct registration_body body = {.has_tpm = false};
+    struct tpm_show show = {.ek = SPAN_NONE};
+    struct tpm_grant grant = {SPAN_NONE, SPAN_NONE};
     struct attested who;
     bool found;
+    if (!has_credential(d)) {
+        device_challenge(rq);
+        return;
+    }
     if (want_json(rq, &d->v) != RULE_OK || check(rq, THROTTLE_REGISTER, &who) != RULE_OK ||
         registration_body_read(http_rq_arena(rq), http_rq_body(rq), d->rid, &body, &d->v) !=
             RULE_OK) {
         refuse(rq, ABOUT_REGISTRATION, &d->v);
         return;
     }
-    handle *h = NEW(handle);
-    if (h == NULL) {
+    struct register_ctx *c = NEW(struct register_ctx);
+    if (c == NULL) {
         (void)verdict_fail(&d->v, E_NOMEM);
+    }
+    if (c == NULL || (is_tpm(&who) && use_challenge(rq, &who, &show, &grant) != RULE_OK)) {
+        mem_free_p(&c);
         refuse(rq, ABOUT_REGISTRATION, &d->v);
         return;
     }
-    *h = http_rq_handle(rq);
+    *c = (struct register_ctx){http_rq_handle(rq), who.challenge, d->fold.n, {0}};
+    memcpy(c->fold, d->fold.p, d->fold.n);
     struct span api_version = http_rq_query(rq, "api-version", &found);
     const struct refusal_from from = {d->rid, d->peer, SPAN_LIT("https"), api_version};
     const struct registration_wish wish = {
@@ -180,11 +266,15 @@ static void device_register(struct http_rq *rq)
         .payload = body.payload,
         .leaf = d->cred.peer.leaf_der,
         .peer = d->peer,
+        .tpm_srk = show.srk,
+        .tpm_blob = grant.blob,
+        .tpm_key = grant.sealed_key,
     };
     metric_add(dw->w, DPS_M_REG_STARTED, 1);
-    enum err e = registration_begin(dw, &wish, registered, h, &d->v.info);
+    enum err e = registration_begin(dw, &wish, registered, c, &d->v.info);
     if (registration_refused(e, &d->v.info, &d->v) != RULE_OK) {
-        mem_free_p(&h);
+        tpm_give_back(dw, d->fold, who.challenge);
+        mem_free_p(&c);
         refuse(rq, ABOUT_REGISTRATION, &d->v);
     }
 }

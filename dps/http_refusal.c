@@ -205,24 +205,12 @@ static enum err device_row(void *arg, const struct refusal_row *row)
     return buf_err(d->b);
 }
 
-static const char *att_word(enum enr_att att)
-{
-    switch (att) {
-    case ATT_SYMMETRIC:
-        return "symmetricKey";
-    case ATT_CERT:
-    case ATT_CA:
-        return "x509";
-    }
-    return "none";
-}
-
 void http_add_enrollment(struct buf *b, const struct enr_row *e)
 {
     buf_addf(b, "{\"kind\":\"%s\",\"id\":", e->kind == ENR_GROUP ? "group" : "individual");
     json_write_str(b, e->name);
     buf_addf(b, ",\"provisioningStatus\":\"%s\",\"attestation\":\"%s\"}",
-             e->is_enabled ? "enabled" : "disabled", att_word(e->att));
+             e->is_enabled ? "enabled" : "disabled", enrollment_att_word(e->att));
 }
 
 enum err http_device_state_read(struct dps_worker *dw, struct arena *a, struct span fold,

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
-#include "dps/attestation.h"
+#include "dps/tpm_attestation.h"
 #include "wire/json.h"
 #include "wire/sas.h"
 
@@ -90,6 +90,24 @@ static enum err add_keys(const struct keyring *k, const struct enr_row *enr, str
     return e;
 }
 
+/* The pair made for that TPM: the first is what the device was sent, the other nobody has. */
+static enum err add_tpm_keys(const struct keyring *k, const struct reg_row *reg,
+                             const struct reg_more *more, struct buf *b)
+{
+    AUTO(secret_done) struct secret pair = {.n = 0};
+    enum err e = more == NULL ? E_CORRUPT
+                              : keyring_unseal(k, tpm_key_place(reg->fold), more->tpm_key, &pair);
+    if (e != OK || pair.n != TPM_PAIR) {
+        return e != OK ? e : E_CORRUPT;
+    }
+    buf_add_str(b, "{\"type\":\"sas\",\"symmetricKey\":{\"primaryKey\":\"");
+    base64_add(b, span_of(pair.b, TPM_KEY_SIZE));
+    buf_add_str(b, "\",\"secondaryKey\":\"");
+    base64_add(b, span_of(pair.b + TPM_KEY_SIZE, TPM_KEY_SIZE));
+    buf_add_str(b, "\"}}");
+    return OK;
+}
+
 static void add_thumb(struct span thumb, struct buf *b)
 {
     buf_add_str(b, "{\"type\":\"selfSigned\",\"x509Thumbprint\":{\"primaryThumbprint\":\"");
@@ -128,10 +146,12 @@ enum err hublink_add_body(const struct keyring *k, const char *id_scope, const s
              (long long)reg->updated_us);
     hublink_add_owner(b, id_scope, enr, false);
     buf_addf(b, "\",\"mayAdopt\":%s,\"authentication\":", is_group ? "false" : "true");
-    if (reg->att != ATT_SYMMETRIC) {
-        add_thumb(reg->op_cred, b);
-    } else {
+    if (reg->att == ATT_SYMMETRIC) {
         e = add_keys(k, enr, reg->op_cred, b);
+    } else if (reg->att == ATT_TPM || reg->att == ATT_TPM_CA) {
+        e = add_tpm_keys(k, reg, more, b);
+    } else {
+        add_thumb(reg->op_cred, b);
     }
     buf_addf(b, ",\"capabilities\":{\"iotEdge\":%s}", enr->is_edge ? "true" : "false");
     if (twin.n != 0) {

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 noinst_LIBRARIES += %D%/libdps.a
 %C%_libdps_a_SOURCES = %D%/dps.h %D%/dps_sql.h %D%/sql.def %D%/migrations.def \
-	%D%/admission.h %D%/assignment.h %D%/attestation.h %D%/dependents.h %D%/driver.h %D%/driver_int.h %D%/enrollment.h %D%/expiry.h \
+	%D%/admission.h %D%/assignment.h %D%/attestation.h %D%/challenge.h %D%/dependents.h %D%/driver.h %D%/driver_int.h %D%/enrollment.h %D%/expiry.h \
 	%D%/http.h %D%/hublink.h %D%/instance.h %D%/mqtt.h %D%/plan.h %D%/program.h \
-	%D%/refusal.h %D%/registration.h %D%/rule.h %D%/rule.def %D%/snapshot.h %D%/throttle.h \
-	%D%/admission.c %D%/assignment.c %D%/attestation.c %D%/dependents.c %D%/dps_sql.c %D%/driver.c \
+	%D%/refusal.h %D%/registration.h %D%/rule.h %D%/rule.def %D%/snapshot.h %D%/throttle.h %D%/tpm_attestation.h \
+	%D%/admission.c %D%/assignment.c %D%/attestation.c %D%/challenge.c %D%/tpm_attestation.c %D%/dependents.c %D%/dps_sql.c %D%/driver.c \
 	%D%/enrollment.c %D%/enrollment_attestation.c %D%/enrollment_read.c %D%/expiry.c %D%/face.c \
 	%D%/http_admin.c %D%/http_dependents.c %D%/http_link.c %D%/http_settings.c %D%/http_device.c %D%/http_query.c %D%/http_service.c %D%/hublink.c \
 	%D%/instance.c %D%/mqtt.c %D%/plan.c %D%/program.c %D%/registration.c %D%/registration_step.c \
@@ -16,7 +16,7 @@ noinst_LIBRARIES += %D%/libdps.a
 %C%_libdps_a_SOURCES += %D%/dps_sql_int.h %D%/issuance_sql.h %D%/issuance_sql.c %D%/issuer.h %D%/issuer.c \
 	%D%/issuance.h %D%/issuance.c %D%/http_issuers.h %D%/http_issuers.c %D%/http_issuer_put.c
 
-dps_libs = dps/libdps.a server/libserver.a net/libnet.a certs/libcerts.a store/libstore.a \
+dps_libs = dps/libdps.a server/libserver.a net/libnet.a certs/libcerts.a tpm/libtpm.a store/libstore.a \
 	wire/libwire.a base/libbase.a $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(MHD_LIBS) \
 	$(JANSSON_LIBS) $(INIH_LIBS) $(CURL_LIBS) $(SYSTEMD_LIBS) -lm
 
@@ -48,3 +48,9 @@ check_PROGRAMS += %D%/tests/crash_test
 check_PROGRAMS += %D%/refusal_test
 %C%_refusal_test_SOURCES = %D%/refusal_test.c
 %C%_refusal_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/tests/tpm_test
+%C%_tests_tpm_test_SOURCES = %D%/tests/tpm_test.c $(dps_test_parts) $(tpm_fixture)
+%C%_tests_tpm_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/challenge_test
+%C%_challenge_test_SOURCES = %D%/challenge_test.c
+%C%_challenge_test_LDADD = $(dps_test_libs)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "dps/challenge.h"
 #include "dps/driver.h"
 #include "dps/enrollment.h"
 #include "dps/expiry.h"
@@ -63,6 +64,7 @@ static const struct metric_def metrics[DPS_METRICS] = {
     [DPS_M_MQTT_CONNECTS]  = { "berth_dps_mqtt_connects_total", "result=\"accepted\"", METRIC_COUNTER, "MQTT CONNECTs." },
     [DPS_M_MQTT_REFUSED]   = { "berth_dps_mqtt_connects_total", "result=\"refused\"", METRIC_COUNTER, "MQTT CONNECTs." },
     [DPS_M_REFUSALS_NOT_KEPT] = { "berth_dps_refusals_not_kept_total", NULL, METRIC_COUNTER, "Refusals that are counted but not kept for berth dps explain." },
+    [DPS_M_TPM_CHALLENGES] = { "berth_dps_tpm_challenges_total", NULL, METRIC_COUNTER, "Keys sent to TPMs." },
 };
 /* clang-format on */
 
@@ -116,6 +118,7 @@ static enum err init(struct server *s, struct err_info *info)
     server_set_user(s, d);
     metrics_define(s, metrics, ARRAY_LEN(metrics));
     enum err e = issuers_new(d, &d->issuers);
+    e = e != OK ? e : challenges_new(&d->challenges);
     return e != OK ? e : instance_load(d, info);
 }
 
@@ -152,6 +155,13 @@ static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
     return driver_new(dw, &dw->driver);
 }
 
+static void sweep_challenges(struct timer *t)
+{
+    struct dps_worker *dw = CONTAINER_OF(t, struct dps_worker, challenge_timer);
+    challenges_sweep(dw->dps->challenges, loop_now_ms(worker_loop(dw->w)));
+    timer_set(worker_loop(dw->w), t, CHALLENGE_SWEEP_MS, sweep_challenges);
+}
+
 static void worker_ready(struct worker *w)
 {
     struct dps_worker *dw = dps_worker_of(w);
@@ -159,6 +169,7 @@ static void worker_ready(struct worker *w)
     leftover_start(dw->leftover);
     if (worker_index(w) == 0) {
         enrollment_sweep(dw);
+        timer_set(worker_loop(w), &dw->challenge_timer, CHALLENGE_SWEEP_MS, sweep_challenges);
     }
 }
 
@@ -166,6 +177,7 @@ static void worker_drain(struct worker *w, uint64_t deadline_ms)
 {
     struct dps_worker *dw = dps_worker_of(w);
     dw->is_draining = true;
+    timer_stop(worker_loop(w), &dw->challenge_timer);
     driver_drain(dw->driver);
     leftover_drain(dw->leftover);
     mqtt_drain(dw, deadline_ms);
@@ -207,6 +219,7 @@ static void done(struct server *s)
         free(dw);
     }
     issuers_free(d->issuers);
+    challenges_free(d->challenges);
     secret_done(&d->page_key);
     free(d);
 }
@@ -260,6 +273,7 @@ const struct server_program *dps_program(void)
         .init_names = init_names,
         .cert_in_use = cert_in_use,
         .expiries = dps_expiries,
+        .takes_ek_roots = true,
     };
     const struct {
         const struct http_route *v;

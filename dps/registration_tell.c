@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/text.h"
+#include "dps/enrollment.h"
 #include "dps/registration.h"
 #include "wire/json.h"
 
@@ -90,16 +91,29 @@ enum err registration_read_more(struct db *db, struct arena *a, const struct reg
     return e == E_NOT_FOUND ? OK : e;
 }
 
+/* A device with a TPM fails without its key: it stands in every answer that says assigned (dps-tpm.md 5). */
+static void write_attestation(struct buf *b, const struct reg_row *row, const struct reg_more *more)
+{
+    const char *sep = "";
+    buf_addf(b, "{\"%s\":{", enrollment_att_word(row->att));
+    if (row->group_id.n != 0) {
+        buf_add_str(b, "\"enrollmentGroupId\":");
+        json_write_str(b, row->group_id);
+        sep = ",";
+    }
+    if (row->status == REG_ASSIGNED && more != NULL && more->tpm_blob.n != 0) {
+        buf_addf(b, "%s\"authenticationKey\":\"", sep);
+        base64_add(b, more->tpm_blob);
+        buf_add_u8(b, '"');
+    }
+    buf_add_u8(b, '}');
+}
+
 void registration_write_state(struct buf *b, const struct reg_row *row, const struct reg_more *more)
 {
     char etag[DPS_ETAG_SIZE];
     dps_etag_text(row->etag, etag);
-    buf_addf(b, "{\"%s\":{", row->att == ATT_SYMMETRIC ? "symmetricKey" : "x509");
-    if (row->group_id.n != 0) {
-        buf_add_str(b, "\"enrollmentGroupId\":");
-        json_write_str(b, row->group_id);
-    }
-    buf_add_u8(b, '}');
+    write_attestation(b, row, more);
     add_str(b, "registrationId", row->rid);
     add_time(b, "createdDateTimeUtc", row->created_us);
     if (row->status == REG_ASSIGNED) {

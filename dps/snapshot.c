@@ -50,7 +50,7 @@ static enum err add_group(void *arg, const struct enr_row *row)
     }
     struct group *g = &s->group[s->n_groups];
     *g = (struct group){.row = *row};
-    g->row.doc = SPAN_NONE;
+    g->row.doc = g->row.ek = g->row.srk = SPAN_NONE;
     bool ok = keep(&s->arena, &g->row.name) && keep(&s->arena, &g->row.fold) &&
               keep(&s->arena, &g->row.device_id) && keep(&s->arena, &g->row.initial_twin) &&
               keep(&s->arena, &g->row.hubs) && keep(&s->arena, &g->row.hub_host);

@@ -15,7 +15,7 @@
 #define THROTTLE_SETS 4096u
 #define THROTTLE_WAYS 4u
 
-enum throttle_what { THROTTLE_REGISTER, THROTTLE_POLL, THROTTLE_FAILED };
+enum throttle_what { THROTTLE_REGISTER, THROTTLE_POLL, THROTTLE_FAILED, THROTTLE_CHALLENGE };
 struct throttle_rule {
     enum throttle_what what;
     uint64_t burst;   /* at once; 0: no bound */

@@ -68,6 +68,7 @@ static struct said say(enum err e)
     case E_ID:
     case E_CERT:
     case E_CHAIN:
+    case E_EK:
         return (struct said){400004, NULL};
     case E_UTF8:
     case E_JSON:

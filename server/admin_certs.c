@@ -12,6 +12,8 @@
 #include "server/trust.h"
 
 #define CERT_JSON_MAX (64u << 10)
+#define NO_PROOF                                                                                   \
+    "a certificate with usage endorsementKey is never verified: nobody here has its key"
 #define CERT_LIST_MAX (2u << 20)
 
 struct cert_op {
@@ -19,6 +21,8 @@ struct cert_op {
     char name[LIMIT_ADMIN_NAME + 1];
     struct cert *cert; /* PUT: the new one */
     bool is_verified;  /* PUT: as asked */
+    bool is_ek_root;   /* PUT: usage endorsementKey */
+    bool has_usage;
     char code[CA_CODE_SIZE];
     uint64_t read_etag; /* verify: the row that the proof was judged against */
     enum err verdict;
@@ -88,6 +92,9 @@ static enum err add_cert_json(struct buf *b, const struct ca_row *row, int64_t n
     buf_add_str(b, ",\"thumbprint\":\"");
     hex_add(b, span_of(cert_sha1(c), CERT_SHA1), true);
     buf_addf(b, "\",\"isVerified\":%s", row->is_verified ? "true" : "false");
+    if (row->is_ek_root) {
+        buf_add_str(b, ",\"usage\":\"endorsementKey\"");
+    }
     add_time(b, ",\"created\":", row->created_us);
     add_time(b, ",\"updated\":", row->updated_us);
     if (with_code && row->code[0] != '\0') {
@@ -189,8 +196,10 @@ static enum err tx_create(struct store_tx *tx, struct cert_op *o)
     if (e == OK && n >= (int64_t)LIMIT_CA_CERTS) {
         return err_set(&o->op.info, E_ARG, "Certificate limit reached");
     }
-    o->row = (struct ca_row){
-        .is_verified = o->is_verified, .created_us = tx->now_us, .updated_us = tx->now_us};
+    o->row = (struct ca_row){.is_verified = o->is_verified,
+                             .is_ek_root = o->is_ek_root,
+                             .created_us = tx->now_us,
+                             .updated_us = tx->now_us};
     memcpy(o->row.name, o->name, sizeof(o->name));
     if (e != OK || (e = put_der(o)) != OK || (e = admin_tx_next(tx, &o->row.etag)) != OK) {
         return e;
@@ -202,6 +211,14 @@ static enum err tx_create(struct store_tx *tx, struct cert_op *o)
 static enum err tx_update(struct store_tx *tx, struct cert_op *o)
 {
     bool is_same = span_eq(cert_der(o->cert), span_of(o->row.der, o->row.der_n));
+    /* Enrollments name it for what it is. */
+    if (o->has_usage && o->is_ek_root != o->row.is_ek_root) {
+        return err_set(&o->op.info, E_ARG,
+                       "usage: it cannot change; delete the certificate and put it anew");
+    }
+    if (o->is_verified && o->row.is_ek_root) {
+        return err_set(&o->op.info, E_ARG, NO_PROOF);
+    }
     enum err e = put_der(o);
     if (e != OK || (e = admin_tx_next(tx, &o->row.etag)) != OK) {
         return e;
@@ -231,19 +248,33 @@ static enum err tx_put(struct store_tx *tx, struct admin_op *op)
 static enum err read_put(struct worker *w, const struct json *body, struct cert_op *o,
                          struct err_info *info)
 {
-    static const char *const known[] = {"certificate", "isVerified",    "subject",
-                                        "expiry",      "thumbprint",    "created",
-                                        "updated",     "expiresInDays", NULL};
+    static const char *const known[] = {"certificate", "isVerified", "subject", "expiry",
+                                        "thumbprint",  "created",    "updated", "expiresInDays",
+                                        "usage",       NULL};
+    enum { USAGE_DEVICE, USAGE_EK };
+    static const char *const usages[] = {"device", "endorsementKey"};
     struct json *props = NULL;
     struct span text;
+    size_t usage = USAGE_DEVICE;
     enum err e;
     if ((e = json_get_object(body, "properties", JSON_F_NEED, &props, info)) != OK ||
         (e = admin_members(props, "properties", known, info)) != OK ||
         (e = json_get_str(props, "certificate", JSON_F_NEED, &text, info)) != OK ||
         (e = json_get_bool(props, "isVerified", JSON_F_OPT, &o->is_verified, info)) != OK ||
+        (e = json_get_word(props, "usage", JSON_F_OPT, usages, ARRAY_LEN(usages), &usage, info)) !=
+            OK ||
         (e = cert_from_text(text, &o->cert, info)) != OK ||
         (e = proof_check_upload(o->cert, clock_wall_us(w->s->clock), info)) != OK) {
         return e;
+    }
+    o->is_ek_root = usage == USAGE_EK;
+    o->has_usage = json_get(props, "usage") != NULL;
+    if (o->is_ek_root && !w->s->program->takes_ek_roots) {
+        return err_set(info, E_ARG,
+                       "usage: endorsement keys are a matter of the provisioning service");
+    }
+    if (o->is_ek_root && o->is_verified) {
+        return err_set(info, E_ARG, NO_PROOF);
     }
     if (o->is_verified && !server_base_conf(w->s)->allow_auto_verify) {
         return err_set(info, E_ARG, "isVerified: this instance wants the proof of possession");
@@ -312,6 +343,7 @@ static enum err tx_code(struct store_tx *tx, struct admin_op *op)
     enum err e;
     if ((e = read_row(tx, o, &exists)) != OK ||
         (e = admin_match_change(&op->match, exists, o->row.etag)) != OK ||
+        (o->row.is_ek_root && (e = err_set(&op->info, E_ARG, NO_PROOF)) != OK) ||
         (e = admin_tx_next(tx, &o->row.etag)) != OK) {
         return e;
     }

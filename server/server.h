@@ -123,6 +123,8 @@ struct server_program {
     enum err (*cert_in_use)(struct store_tx *tx, struct span name);
     /* On a scan thread: adds what else ends some day (server/expiry.h). May be NULL. */
     enum err (*expiries)(struct db *db, struct expiry_list *l);
+    /* May CA certificates of TPM makers be kept here (server/trust.h)? */
+    bool takes_ek_roots;
     /* Stores and threads of the program's own accept work? False makes /readyz and /healthz say so. Main; may be NULL. */
     bool (*is_healthy)(struct server *s, struct err_info *info);
     /* Reload: the new configuration was checked; the program takes over what may change at run time. */

@@ -48,6 +48,7 @@ static const char *const migrations[] = {
     " SELECT RAISE(ABORT, 'the audit trail is append-only'); END;"
     "CREATE TRIGGER audit_keeps_delete BEFORE DELETE ON audit BEGIN"
     " SELECT RAISE(ABORT, 'the audit trail is append-only'); END;",
+    "ALTER TABLE ca_certificate ADD COLUMN is_ek_root INTEGER NOT NULL DEFAULT 0;",
 };
 
 const struct store_module server_store_module = {
@@ -217,7 +218,8 @@ static enum err read_ca(struct q *q, struct ca_row *ret)
                        .created_us = q_col_i64(q, 5),
                        .updated_us = q_col_i64(q, 6),
                        .code_until_us = q_col_i64(q, 8),
-                       .code_failures = q_col_i64(q, 9)};
+                       .code_failures = q_col_i64(q, 9),
+                       .is_ek_root = q_col_i64(q, 10) == 1};
     struct span der = q_col(q, 3);
     if (!span_to_cstr(q_col(q, 1), r.name, sizeof(r.name)) ||
         !span_to_cstr(q_col(q, 7), r.code, sizeof(r.code)) || der.n == 0) {
@@ -281,6 +283,7 @@ enum err sql_ca_add(struct db *db, const struct ca_row *row)
     q_i64(&q, 4, row->is_verified);
     q_i64(&q, 5, row->created_us);
     q_i64(&q, 6, row->updated_us);
+    q_i64(&q, 7, row->is_ek_root);
     return q_run(&q, NULL);
 }
 
@@ -310,14 +313,24 @@ enum err sql_ca_del(struct db *db, int64_t id)
     return q_run(&q, NULL);
 }
 
-enum err sql_ca_is_verified(struct db *db, struct span name)
+static enum err ca_says(struct db *db, struct span name, int column)
 {
     AUTO(q_end) struct q q = begin(db, SQL_CA_VERIFIED);
     q_text(&q, 1, name);
     if (!q_step(&q)) {
         return q_err(&q) != OK ? q_err(&q) : E_NOT_FOUND;
     }
-    return q_col_i64(&q, 0) == 1 ? OK : E_STATE;
+    return q_col_i64(&q, column) == 1 ? OK : E_STATE;
+}
+
+enum err sql_ca_is_verified(struct db *db, struct span name)
+{
+    return ca_says(db, name, 0);
+}
+
+enum err sql_ca_is_ek_root(struct db *db, struct span name)
+{
+    return ca_says(db, name, 1);
 }
 
 /* --- audit ------------------------------------------------------------------------------------ */

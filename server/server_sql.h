@@ -55,6 +55,7 @@ struct ca_row {
     uint8_t *der;
     size_t der_n;
     bool is_verified;
+    bool is_ek_root; /* of endorsement keys of TPMs; then never verified */
     int64_t created_us, updated_us;
     char code[CA_CODE_SIZE]; /* empty: none */
     int64_t code_until_us;
@@ -70,6 +71,8 @@ MUST_USE enum err sql_ca_set(struct db *db, const struct ca_row *row);
 MUST_USE enum err sql_ca_del(struct db *db, int64_t id);
 /* E_NOT_FOUND; E_STATE when it is not verified. */
 MUST_USE enum err sql_ca_is_verified(struct db *db, struct span name);
+/* E_NOT_FOUND; E_STATE when it is for devices. */
+MUST_USE enum err sql_ca_is_ek_root(struct db *db, struct span name);
 
 #define AUDIT_HASH 32u
 /* seq 0 and zero bytes when there is none yet. */

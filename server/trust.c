@@ -13,10 +13,10 @@ struct trust_set {
     size_t n;
     struct {
         char name[LIMIT_ADMIN_NAME + 1];
-        bool is_verified;
+        bool is_verified, is_ek_root;
         struct cert *cert;
     } ca[LIMIT_CA_CERTS];
-    struct chain_anchors *anchors;
+    struct chain_anchors *anchors, *ek_anchors;
     struct chain_cache *cache;
 };
 
@@ -34,7 +34,8 @@ static void trust_set_clear(struct trust_set *t)
     }
     t->n = 0;
     chain_anchors_free(t->anchors);
-    t->anchors = NULL;
+    chain_anchors_free(t->ek_anchors);
+    t->anchors = t->ek_anchors = NULL;
     t->epoch = 0;
 }
 
@@ -54,7 +55,8 @@ static enum err add_row(struct trust_set *t, const struct ca_row *row, struct er
         return err_wrap(info, E_CORRUPT, "certificate \"%s\"", row->name);
     }
     memcpy(t->ca[t->n].name, row->name, sizeof(row->name));
-    t->ca[t->n].is_verified = row->is_verified;
+    t->ca[t->n].is_verified = row->is_verified && !row->is_ek_root;
+    t->ca[t->n].is_ek_root = row->is_ek_root;
     t->n++;
     return OK;
 }
@@ -62,8 +64,8 @@ static enum err add_row(struct trust_set *t, const struct ca_row *row, struct er
 static enum err read_rows(struct worker *w, struct trust_set *t, struct err_info *info)
 {
     struct ca_row rows[LIMIT_CA_CERTS];
-    struct cert *trusted[LIMIT_CA_CERTS];
-    size_t n = 0, n_trusted = 0;
+    struct cert *trusted[LIMIT_CA_CERTS], *ek_roots[LIMIT_CA_CERTS];
+    size_t n = 0, n_trusted = 0, n_ek_roots = 0;
     enum err e = sql_ca_all(w->db, rows, &n);
     for (size_t i = 0; i < n; i++) {
         e = e != OK ? e : add_row(t, &rows[i], info);
@@ -72,9 +74,14 @@ static enum err read_rows(struct worker *w, struct trust_set *t, struct err_info
     for (size_t i = 0; e == OK && i < t->n; i++) {
         if (t->ca[i].is_verified) {
             trusted[n_trusted++] = t->ca[i].cert;
+        } else if (t->ca[i].is_ek_root) {
+            ek_roots[n_ek_roots++] = t->ca[i].cert;
         }
     }
-    return e != OK ? e : chain_anchors_new(trusted, n_trusted, NULL, 0, &t->anchors);
+    if (e != OK || (e = chain_anchors_new(trusted, n_trusted, NULL, 0, &t->anchors)) != OK) {
+        return e;
+    }
+    return chain_anchors_new_ek(ek_roots, n_ek_roots, &t->ek_anchors);
 }
 
 static enum err snapshot(struct worker *w, struct trust_set **ret, struct err_info *info)
@@ -154,8 +161,8 @@ bool trust_path_still_good(struct worker *w, const struct chain_path *path)
     return false;
 }
 
-enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret,
-                            struct err_info *info)
+static enum err get(struct worker *w, struct span name, bool ek_root, struct cert **ret,
+                    struct err_info *info)
 {
     struct trust_set *t = NULL;
     enum err e = snapshot(w, &t, info);
@@ -166,8 +173,9 @@ enum err trust_get_verified(struct worker *w, struct span name, struct cert **re
         if (!span_is_nocase(name, t->ca[i].name)) {
             continue;
         }
-        if (!t->ca[i].is_verified) {
-            return err_set(info, E_STATE, "certificate \"%s\" is not verified", t->ca[i].name);
+        if (!(ek_root ? t->ca[i].is_ek_root : t->ca[i].is_verified)) {
+            return err_set(info, E_STATE, "certificate \"%s\" is not %s", t->ca[i].name,
+                           ek_root ? "for endorsement keys" : "verified");
         }
         *ret = cert_ref(t->ca[i].cert);
         return OK;
@@ -190,7 +198,36 @@ enum err trust_each(struct db *db, trust_each_fn fn, void *arg)
     return e;
 }
 
+enum err trust_get_verified(struct worker *w, struct span name, struct cert **ret,
+                            struct err_info *info)
+{
+    return get(w, name, false, ret, info);
+}
+
+enum err trust_get_ek_root(struct worker *w, struct span name, struct cert **ret,
+                           struct err_info *info)
+{
+    return get(w, name, true, ret, info);
+}
+
+enum chain_verdict trust_verify_ek(struct worker *w, const struct cert_peer *peer,
+                                   struct chain_path *ret_path, struct err_info *info)
+{
+    struct trust_set *t = NULL;
+    int64_t now_us = MAX(clock_wall_us(w->s->clock), server_token_now_s(w->s) * 1000000);
+    if (snapshot(w, &t, info) != OK) {
+        (void)err_wrap(info, E_DB, "cannot judge the chain");
+        return CHAIN_OTHER;
+    }
+    return chain_verify(t->ek_anchors, peer, now_us, ret_path, info);
+}
+
 enum err trust_tx_is_verified(struct store_tx *tx, struct span name)
 {
     return sql_ca_is_verified(tx->db, name);
+}
+
+enum err trust_tx_is_ek_root(struct store_tx *tx, struct span name)
+{
+    return sql_ca_is_ek_root(tx->db, name);
 }

@@ -6,6 +6,11 @@
  * trust_epoch() is read before authenticating and compared after a session was entered where a revocation would find it: a trust
  * change that raced the connect is seen by one of the two.
  * Unverified or expired CA certificates never authenticate a device.
+ *
+ * EK roots: the CA certificate of a TPM maker is kept among them with usage "endorsementKey". Nobody here can prove possession of its
+ * key, so nothing is proven: it never becomes verified, is in no set that judges a client certificate, and a verified CA is in none
+ * that judges the certificate of an endorsement key. What it vouches for is "this key is in a genuine TPM", not "this device is mine";
+ * who may say so here is the administration plane's right (ServiceConfig), and what follows from it the enrollment's that names it.
  * Spec        docs/protocol/dps-service-rest.md C2; docs/protocol/hub-mqtt.md 2.3; docs/protocol/dps-device.md 6.
  */
 #ifndef SERVER_TRUST_H
@@ -31,5 +36,13 @@ typedef enum err (*trust_each_fn)(void *arg, struct span name, bool is_verified,
 MUST_USE enum err trust_each(struct db *db, trust_each_fn fn, void *arg);
 /* Same on the writer, inside a transaction: existence and verification for foreign keys of the program. */
 MUST_USE enum err trust_tx_is_verified(struct store_tx *tx, struct span name);
+
+/* The certificate of a TPM's endorsement key, against all EK roots of the instance. No cache: one look at each registration. */
+MUST_USE enum chain_verdict trust_verify_ek(struct worker *w, const struct cert_peer *peer,
+                                            struct chain_path *ret_path, struct err_info *info);
+/* An EK root by its admin name; E_NOT_FOUND, E_STATE it is for devices. Caller frees. */
+MUST_USE enum err trust_get_ek_root(struct worker *w, struct span name, struct cert **ret,
+                                    struct err_info *info);
+MUST_USE enum err trust_tx_is_ek_root(struct store_tx *tx, struct span name);
 
 #endif

@@ -5,7 +5,7 @@
 #include <openssl/hmac.h>
 #include <openssl/kdf.h>
 #include <openssl/rsa.h>
-#include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include "base/rd.h"
 #include "base/text.h"
@@ -320,4 +320,93 @@ bool fix_open(const struct fix_key *ek, const struct fix_key *srk, struct span b
         return refuse("duplicate");
     }
     return open_private(inner, span_of(out, n), area, span_of(id, sizeof(id)), ret);
+}
+
+/* --- certificates -------------------------------------------------------------------------------------- */
+
+static void add_ext(X509 *x, X509 *issuer, int nid, const char *value)
+{
+    X509V3_CTX ctx;
+    X509V3_set_ctx(&ctx, issuer, x, NULL, NULL, 0);
+    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
+    ASSERT(e != NULL && X509_add_ext(x, e, -1) == 1);
+    X509_EXTENSION_free(e);
+}
+
+static X509 *new_cert(EVP_PKEY *key)
+{
+    static long serial = 1000;
+    X509 *x = X509_new();
+    ASSERT(x != NULL && X509_set_version(x, X509_VERSION_3) == 1 &&
+           ASN1_INTEGER_set(X509_get_serialNumber(x), ++serial) == 1 &&
+           X509_gmtime_adj(X509_getm_notBefore(x), -3600) != NULL &&
+           X509_gmtime_adj(X509_getm_notAfter(x), 86400L * 3650) != NULL &&
+           X509_set_pubkey(x, key) == 1);
+    return x;
+}
+
+static void add_cn(X509_NAME *n, const char *cn)
+{
+    ASSERT(X509_NAME_add_entry_by_txt(n, "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1,
+                                      0) == 1);
+}
+
+void fix_ca_new(struct fix_ca *ca, const char *cn, const struct fix_ca *issuer)
+{
+    ca->key = EVP_EC_gen("P-256");
+    ASSERT(ca->key != NULL);
+    ca->cert = new_cert(ca->key);
+    X509 *by = issuer != NULL ? issuer->cert : ca->cert;
+    add_cn(X509_get_subject_name(ca->cert), cn);
+    ASSERT(X509_set_issuer_name(ca->cert, X509_get_subject_name(by)) == 1);
+    add_ext(ca->cert, by, NID_basic_constraints, "critical,CA:TRUE");
+    add_ext(ca->cert, by, NID_key_usage, "critical,keyCertSign");
+    add_ext(ca->cert, by, NID_subject_key_identifier, "hash");
+    add_ext(ca->cert, by, NID_authority_key_identifier, "keyid");
+    ASSERT(X509_sign(ca->cert, issuer != NULL ? issuer->key : ca->key, EVP_sha256()) > 0);
+}
+
+void fix_ca_done(struct fix_ca *ca)
+{
+    X509_free(ca->cert);
+    EVP_PKEY_free(ca->key);
+}
+
+static void add_der(X509 *x, struct buf *b)
+{
+    uint8_t *der = NULL;
+    int n = i2d_X509(x, &der);
+    ASSERT(n > 0);
+    buf_add(b, span_of(der, (size_t)n));
+    OPENSSL_free(der);
+}
+
+void fix_ca_der(const struct fix_ca *ca, struct buf *b)
+{
+    add_der(ca->cert, b);
+}
+
+void fix_ek_cert(const struct fix_ca *ca, const struct fix_key *ek, const char *eku, struct buf *b)
+{
+    X509 *x = new_cert(ek->key);
+    GENERAL_NAME *gn = GENERAL_NAME_new();
+    GENERAL_NAMES *names = GENERAL_NAMES_new();
+    X509_NAME *dir = X509_NAME_new();
+    ASSERT(gn != NULL && names != NULL && dir != NULL);
+    ASSERT(X509_NAME_add_entry_by_txt(dir, "O", MBSTRING_ASC, (const unsigned char *)"id:00001014",
+                                      -1, -1, 0) == 1);
+    GENERAL_NAME_set0_value(gn, GEN_DIRNAME, dir);
+    ASSERT(sk_GENERAL_NAME_push(names, gn) == 1);
+    ASSERT(X509_set_issuer_name(x, X509_get_subject_name(ca->cert)) == 1);
+    ASSERT(X509_add1_ext_i2d(x, NID_subject_alt_name, names, 1, 0) == 1);
+    GENERAL_NAMES_free(names);
+    add_ext(x, ca->cert, NID_basic_constraints, "critical,CA:FALSE");
+    add_ext(x, ca->cert, NID_authority_key_identifier, "keyid");
+    add_ext(x, ca->cert, NID_key_usage, "critical,keyEncipherment");
+    if (eku != NULL) {
+        add_ext(x, ca->cert, NID_ext_key_usage, eku);
+    }
+    ASSERT(X509_sign(x, ca->key, EVP_sha256()) > 0);
+    add_der(x, b);
+    X509_free(x);
 }

@@ -7,6 +7,7 @@
 #define TPM_FIXTURE_H
 
 #include <openssl/evp.h>
+#include <openssl/x509.h>
 
 #include "base/buf.h"
 #include "base/secret.h"
@@ -28,5 +29,17 @@ extern const char *fix_why; /* of the last refusal */
 /* What the TPM would sign with; false: it would refuse. */
 bool fix_open(const struct fix_key *ek, const struct fix_key *srk, struct span blob,
               struct secret *ret);
+
+/* A CA of a TPM maker, and certificates of endorsement keys by it. */
+struct fix_ca {
+    X509 *cert;
+    EVP_PKEY *key;
+};
+/* issuer NULL: self-signed. */
+void fix_ca_new(struct fix_ca *ca, const char *cn, const struct fix_ca *issuer);
+void fix_ca_done(struct fix_ca *ca);
+void fix_ca_der(const struct fix_ca *ca, struct buf *b);
+/* As makers write them: no subject, a critical subjectAltName of a directoryName; eku: text for OpenSSL, NULL: none. DER appended. */
+void fix_ek_cert(const struct fix_ca *ca, const struct fix_key *ek, const char *eku, struct buf *b);
 
 #endif
