@@ -75,6 +75,7 @@
 /* --- connections: threat N1, N3 ------------------------------------------------------------ */
 #define LIMIT_HANDSHAKE_S 10u
 #define LIMIT_HANDSHAKES_A_TURN 2u
+#define LIMIT_UNAUTHENTICATED_MS 1000u /* N3: who has waited longer makes room for the next one of its address */
 #define LIMIT_CONN_OUT_HIGH (256u << 10)
 #define LIMIT_CONN_OUT_LOW (64u << 10)
 #define LIMIT_CONN_OUT_MAX (4u << 20) /* then the link is closed */

@@ -57,8 +57,10 @@ struct conn {
     uint32_t out_at, out_n, out_cap;
     enum err why;
     uint64_t bytes_in, bytes_out;
-    struct listener *ls;        /* NULL: adopted or connected */
-    struct source *source;      /* its budget until authenticated; NULL: none */
+    struct listener *ls;   /* NULL: adopted or connected */
+    struct source *source; /* its budget until authenticated; NULL: none */
+    struct list at_source; /* in source.waiting */
+    uint64_t accepted_ms;
     struct conn_origin *origin; /* NULL once open */
     struct tls_peer *peer_cert; /* until conn_forget_peer_cert */
     uint8_t *peer_sha256;       /* afterwards */

@@ -616,6 +616,37 @@ static void one_source_has_its_budget(void **state)
     }
 }
 
+/* Who has said nothing for a while makes room for the next of its address, the oldest first; who is new does not. */
+static void silent_ones_make_room(void **state)
+{
+    (void)state;
+    struct peer p[5];
+    listen_with(NULL, 100, 2);
+    for (int i = 0; i < 2; i++) {
+        peer_dial(&p[i], port);
+        STEP_UNTIL(l, n_opened == (unsigned)i + 1);
+    }
+    fake.ms += LIMIT_UNAUTHENTICATED_MS - 1;
+    settle(l);
+    peer_dial(&p[2], port);
+    STEP_UNTIL(l, stats().refused_budget == 1);
+    assert_int_equal(n_opened, 2);
+    conn_mark_authenticated(opened_conn[0]); /* it is no longer one of them */
+    peer_dial(&p[3], port);
+    STEP_UNTIL(l, n_opened == 3);
+    fake.ms += 1;
+    settle(l);
+    peer_dial(&p[4], port);
+    STEP_UNTIL(l, n_opened == 4);
+    STEP_UNTIL(l, opened[1].closed == 1);
+    assert_err(opened[1].why, E_BUSY);
+    assert_int_equal(opened[0].closed + opened[2].closed, 0);
+    assert_int_equal(stats().unauthenticated, 2);
+    for (int i = 0; i < 5; i++) {
+        peer_done(&p[i]);
+    }
+}
+
 /* More handshakes at once than a turn takes: all come through, and the others are served first. */
 static void storm_of_handshakes(void **state)
 {
@@ -979,6 +1010,7 @@ int main(void)
         T(nobody_is_left_in_a_handshake),
         T(flood_of_half_open_peers),
         T(one_source_has_its_budget),
+        T(silent_ones_make_room),
         T(storm_of_handshakes),
         T(queue_is_accepted_before_the_end),
         T(handshake_outlives_its_listener),

@@ -16,6 +16,7 @@
 struct source {
     struct map_node node;
     unsigned n;
+    struct list waiting; /* conns, the oldest first */
     uint8_t key[8];
 };
 
@@ -55,6 +56,27 @@ struct span conn_source_key(const struct conn *c, uint8_t key[8])
     return SPAN_NONE;
 }
 
+#define LOOK_AT 8 /* of the oldest */
+
+/* A flood from one address fills the budget with connections that say nothing; a fleet behind the same address has to get in all the
+ * same. So the oldest one that we wait for, not it for us, makes room for the next, once it had a fair time. */
+static bool make_room(struct source *s, uint64_t now_ms)
+{
+    unsigned looked = 0;
+    LIST_EACH_SAFE (node, tmp, &s->waiting) {
+        struct conn *c = LIST_OF(node, struct conn, at_source);
+        if (now_ms - c->accepted_ms < LIMIT_UNAUTHENTICATED_MS || ++looked > LOOK_AT) {
+            return false;
+        }
+        if (!list_linked(&c->hs)) {     /* no handshake step of it is due */
+            conn_mark_authenticated(c); /* counted no more */
+            conn_die(c, E_BUSY);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* False: over its budget. */
 static bool source_enter(struct listener *ls, struct conn *c)
 {
@@ -71,17 +93,23 @@ static bool source_enter(struct listener *ls, struct conn *c)
             return false;
         }
         memcpy(s->key, key, k.n);
+        list_init(&s->waiting);
         s->node.key = span_of(s->key, k.n);
         if (map_add(&ls->sources, &s->node) != OK) {
             free(s);
             return false;
         }
     }
-    if (s->n >= ls->max_per_source) {
-        return false;
+    s->n++; /* first, so that it does not go with the one that makes room */
+    if (s->n > ls->max_per_source) {
+        if (!make_room(s, loop_now_ms(ls->loop))) {
+            s->n--;
+            return false;
+        }
+        ls->stats.refused_budget++;
     }
-    s->n++;
     c->source = s;
+    list_add_tail(&s->waiting, &c->at_source);
     return true;
 }
 
@@ -89,6 +117,9 @@ static void source_leave(struct listener *ls, struct conn *c)
 {
     struct source *s = c->source;
     c->source = NULL;
+    if (s != NULL) {
+        list_del(&c->at_source);
+    }
     if (s != NULL && --s->n == 0) {
         map_del(&ls->sources, &s->node);
         free(s);
@@ -156,6 +187,7 @@ static void take_socket(struct listener *ls, int fd, const struct sockaddr_stora
         return;
     }
     memcpy(&c->peer, peer, MIN((size_t)n, sizeof(c->peer)));
+    c->accepted_ms = loop_now_ms(ls->loop);
     ls->stats.accepted++;
     if (ls->stats.unauthenticated >= ls->max_unauthenticated || !source_enter(ls, c)) {
         ls->stats.refused_budget++;

@@ -31,7 +31,7 @@ const struct conf_row server_conf_rows[] = {
     { "server", "max-unauthenticated", CONF_U64, C(max_unauthenticated), 1, MANY, "4k",
       "Connections that have not authenticated yet; more are refused." },
     { "server", "max-unauthenticated-per-source", CONF_U64, C(max_unauthenticated_per_source), 0, MANY, "256",
-      "The same per IPv4 address or IPv6 /64; 0: no bound." },
+      "The same per IPv4 address or IPv6 /64; then the next takes the place of the oldest that is silent. 0: no bound." },
     { "tls", "cert", CONF_PATH, C(tls_cert), 0, 0, NULL,
       "Certificate chain of the server, PEM, leaf first." },
     { "tls", "key", CONF_PATH, C(tls_key), 0, 0, NULL,
