@@ -14,6 +14,10 @@
 #include "base/cli.h"
 #include "client/service.h"
 
+/* A command in commands.def; options is an array, words how many stand behind the name. */
+#define CTL_COMMAND(var, name, usage, help, options, words, run)                                   \
+    const struct cli_command var = {name,  usage, help, options, ARRAY_LEN(options),               \
+                                    words, words, run};
 /* The i-th, NULL behind the last. */
 const struct cli_command *ctl_command_at(size_t i);
 const struct cli_command *ctl_rest_command(size_t i);
@@ -46,6 +50,10 @@ void ctl_print_wrapped(const char *first, const char *indent, struct span text);
 void ctl_print_device_state(const struct json *j);
 /* Same call, answer kept; EXIT_DONE or the status to exit with (message printed). */
 int ctl_ask(struct service *s, const struct service_call *c, struct service_answer *ret);
+/* A paged query: one JSON object a line. */
+int ctl_print_pages(struct service *s, struct service_call *c, const struct cli_args *a);
+/* A key goes into a file that only its owner reads; never to the terminal. */
+MUST_USE enum err ctl_save_key(struct span key, const char *file, struct err_info *info);
 MUST_USE enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Commands that build what they send: enrollment groups and CA certificates. */
+/* Commands that build what they send: enrollments, groups and CA certificates. */
 #include <stdlib.h>
 
 #include "base/fs.h"
@@ -7,44 +7,71 @@
 #include "base/secret.h"
 #include "base/text.h"
 #include "ctl/ctl.h"
+#include "ctl/dps_kind.h"
 
-/* {"<member>": {"primary": {"certificate": "<PEM>"}}} and the like. */
-static enum err x509_attestation(struct json *att, const char *member, struct json *primary)
+/* One of a pair: a certificate from a file, or the name of a CA of the DPS. */
+static enum err add_slot(struct json *pair, const char *slot, const char *value, bool is_name,
+                         struct err_info *info)
 {
-    struct json *x509 = json_new_object(), *slot = json_new_object();
+    AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
     enum err e;
-    if ((e = json_set_str(att, "type", SPAN_LIT("x509"))) != OK ||
-        (e = json_set(att, "x509", x509)) != OK || (e = json_set(x509, member, slot)) != OK) {
-        json_free(primary);
+    if (value == NULL) {
+        return OK;
+    }
+    if (is_name) {
+        return json_set_str(pair, slot, span_str(value));
+    }
+    struct json *c = json_new_object();
+    if ((e = json_set(pair, slot, c)) != OK || (e = ctl_read_file(value, &pem, info)) != OK) {
         return e;
     }
-    return json_set(slot, "primary", primary);
+    return json_set_str(c, "certificate", buf_span(&pem));
 }
 
-static enum err attestation(const struct cli_args *a, struct json *att, struct err_info *info)
+/* {"<member>": {"primary": ..., "secondary": ...}} */
+static enum err x509_attestation(struct json *att, const char *member, const char *const value[2],
+                                 bool is_name, struct err_info *info)
 {
-    const char *cert = cli_get(a, "signing-cert"), *ca = cli_get(a, "ca-reference");
-    if ((cli_has(a, "symmetric") ? 1 : 0) + (cert != NULL ? 1 : 0) + (ca != NULL ? 1 : 0) != 1) {
-        return err_set(info, E_ARG,
-                       "say one of --symmetric, --signing-cert FILE, --ca-reference NAME");
-    }
-    if (ca != NULL) {
-        return x509_attestation(att, "caReferences", json_new_str(span_str(ca)));
-    }
-    if (cert == NULL) {
-        return json_set_str(att, "type", SPAN_LIT("symmetricKey"));
-    }
-    AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
-    struct json *c = json_new_object();
-    enum err e = ctl_read_file(cert, &pem, info);
+    struct json *x509 = json_new_object(), *pair = json_new_object();
+    enum err e = json_set_str(att, "type", SPAN_LIT("x509"));
     if (e == OK) {
-        e = json_set_str(c, "certificate", buf_span(&pem));
+        e = json_set(att, "x509", x509);
+    } else {
+        json_free(x509);
     }
     if (e != OK) {
-        json_free(c);
+        json_free(pair);
         return e;
     }
-    return x509_attestation(att, "signingCertificates", c);
+    if ((e = json_set(x509, member, pair)) != OK ||
+        (e = add_slot(pair, "primary", value[0], is_name, info)) != OK) {
+        return e;
+    }
+    return add_slot(pair, "secondary", value[1], is_name, info);
+}
+
+static enum err attestation(const struct cli_args *a, const struct dps_kind *k, struct json *att,
+                            struct err_info *info)
+{
+    bool is_group = k == &groups;
+    const char *const cert[2] = {cli_get(a, is_group ? "signing-cert" : "cert"),
+                                 cli_get(a, "secondary-cert")};
+    const char *const ca[2] = {cli_get(a, "ca-reference"), cli_get(a, "secondary-ca-reference")};
+    if ((cli_has(a, "symmetric") ? 1 : 0) + (cert[0] != NULL ? 1 : 0) + (ca[0] != NULL ? 1 : 0) !=
+        1) {
+        return err_set(info, E_ARG, "say one of --symmetric, --%s FILE, --ca-reference NAME",
+                       is_group ? "signing-cert" : "cert");
+    }
+    if ((cert[1] != NULL && cert[0] == NULL) || (ca[1] != NULL && ca[0] == NULL)) {
+        return err_set(info, E_ARG, "there is no primary beside the secondary");
+    }
+    if (ca[0] != NULL) {
+        return x509_attestation(att, "caReferences", ca, true, info);
+    }
+    return cert[0] == NULL
+               ? json_set_str(att, "type", SPAN_LIT("symmetricKey"))
+               : x509_attestation(att, is_group ? "signingCertificates" : "clientCertificates",
+                                  cert, false, info);
 }
 
 static enum err options_of_group(const struct cli_args *a, struct json *g, struct err_info *info)
@@ -81,14 +108,8 @@ static enum err options_of_group(const struct cli_args *a, struct json *g, struc
     return e;
 }
 
-/* The key goes into a file that only its owner reads; never to the terminal. */
-static enum err save_key(const struct json *answer, const char *file, struct err_info *info)
+enum err ctl_save_key(struct span key, const char *file, struct err_info *info)
 {
-    const struct json *sk = json_get(json_get(answer, "attestation"), "symmetricKey");
-    struct span key = json_str(json_get(sk, "primaryKey"));
-    if (key.n == 0) {
-        return err_set(info, E_REMOTE, "the DPS gave no key");
-    }
     AUTO(buf_done) struct buf line = BUF_INIT(512);
     buf_add(&line, key);
     buf_add_u8(&line, '\n');
@@ -99,7 +120,29 @@ static enum err save_key(const struct json *answer, const char *file, struct err
     return e;
 }
 
-static int run_group_create(struct cli_args *a)
+static enum err save_key(const struct json *answer, const char *file, struct err_info *info)
+{
+    const struct json *sk = json_get(json_get(answer, "attestation"), "symmetricKey");
+    struct span key = json_str(json_get(sk, "primaryKey"));
+    return key.n != 0 ? ctl_save_key(key, file, info)
+                      : err_set(info, E_REMOTE, "the DPS gave no key");
+}
+
+/* Of an individual enrollment alone. */
+static enum err options_of_device(const struct cli_args *a, struct json *o)
+{
+    const char *id = cli_get(a, "device-id");
+    enum err e = id != NULL ? json_set_str(o, "deviceId", span_str(id)) : OK;
+    if (e == OK && cli_has(a, "edge")) {
+        struct json *c = json_new_object();
+        if ((e = json_set(o, "capabilities", c)) == OK) {
+            e = json_set(c, "iotEdge", json_new_bool(true));
+        }
+    }
+    return e;
+}
+
+static int create(struct cli_args *a, const struct dps_kind *k)
 {
     AUTO(service_free_p) struct service *s = NULL;
     AUTO(json_free_p) struct json *g = json_new_object();
@@ -114,12 +157,15 @@ static int run_group_create(struct cli_args *a)
                          key_file);
     }
     enum err e = g == NULL ? E_NOMEM : json_set(g, "attestation", att);
-    if (e != OK || (e = json_set_str(g, "enrollmentGroupId", span_str(a->words[0]))) != OK ||
-        (e = attestation(a, att, &info)) != OK || (e = options_of_group(a, g, &info)) != OK ||
+    if (e != OK || (e = json_set_str(g, k->id_member, span_str(a->words[0]))) != OK ||
+        (e = attestation(a, k, att, &info)) != OK || (e = options_of_group(a, g, &info)) != OK ||
+        (e = options_of_device(a, g)) != OK ||
+        (cli_has(a, "disabled") &&
+         (e = json_set_str(g, "provisioningStatus", SPAN_LIT("disabled"))) != OK) ||
         (e = ctl_connect(a, CTL_DPS, 0, &s, &info)) != OK) {
         return cli_fail(e, &info);
     }
-    buf_add_str(&path, "/enrollmentGroups/");
+    buf_addf(&path, "%s/", k->path);
     service_path_add(&path, span_str(a->words[0]));
     buf_add_u8(&path, '\0');
     const struct service_call c = {.method = "PUT",
@@ -140,12 +186,21 @@ static int run_group_create(struct cli_args *a)
         }
         ctl_print_json(stdout, ans.json);
     } else if (status == EXIT_DONE) {
-        printf("group '%s' created%s%s\n", a->words[0],
+        printf("%s '%s' created%s%s\n", k == &groups ? "group" : "enrollment", a->words[0],
                key_file != NULL ? "; its primary key is in " : "",
                key_file != NULL ? key_file : "");
     }
     service_answer_done(&ans);
     return status;
+}
+
+static int run_group_create(struct cli_args *a)
+{
+    return create(a, &groups);
+}
+static int run_enrollment_create(struct cli_args *a)
+{
+    return create(a, &individuals);
 }
 
 /* --- CA certificates ---------------------------------------------------------------------------------------- */
@@ -186,8 +241,10 @@ static int ca_call(struct cli_args *a, enum ctl_plane plane, const char *tail, s
     return status;
 }
 
-static int with_cert(struct cli_args *a, enum ctl_plane plane, bool is_proof)
+enum cert_act { CERT_ADD, CERT_REPLACE, CERT_PROOF };
+static int with_cert(struct cli_args *a, enum ctl_plane plane, enum cert_act act)
 {
+    bool is_proof = act == CERT_PROOF;
     AUTO(buf_done) struct buf pem = BUF_INIT(LIMIT_FILE_SMALL);
     AUTO(json_free_p) struct json *body = json_new_object();
     struct err_info info = {0};
@@ -207,21 +264,27 @@ static int with_cert(struct cli_args *a, enum ctl_plane plane, bool is_proof)
     if (e != OK) {
         return cli_fail(e, &info);
     }
-    return is_proof ? ca_call(a, plane, "/verify", body, "*", "verified CA certificate")
-                    : ca_call(a, plane, "", body, NULL, "added CA certificate");
+    return is_proof
+               ? ca_call(a, plane, "/verify", body, "*", "verified CA certificate")
+               : ca_call(a, plane, "", body, act == CERT_REPLACE ? "*" : NULL,
+                         act == CERT_REPLACE ? "replaced CA certificate" : "added CA certificate");
 }
 
 static int run_dps_ca_add(struct cli_args *a)
 {
-    return with_cert(a, CTL_DPS, false);
+    return with_cert(a, CTL_DPS, CERT_ADD);
+}
+static int run_dps_ca_replace(struct cli_args *a)
+{
+    return with_cert(a, CTL_DPS, CERT_REPLACE);
 }
 static int run_dps_ca_verify(struct cli_args *a)
 {
-    return with_cert(a, CTL_DPS, true);
+    return with_cert(a, CTL_DPS, CERT_PROOF);
 }
 static int run_hub_ca_add(struct cli_args *a)
 {
-    return with_cert(a, CTL_HUB, false);
+    return with_cert(a, CTL_HUB, CERT_ADD);
 }
 
 /* clang-format off */
@@ -230,11 +293,30 @@ static const struct cli_option group_options[] = {
     { "symmetric", NULL, "Members derive their key from the group's." },
     { "key-file", "FILE", "Write the group's primary key here (0600)." },
     { "signing-cert", "FILE", "Members' certificates come from this CA certificate (PEM)." },
+    { "secondary-cert", "FILE", "A second one, beside it: for rotation." },
     { "ca-reference", "NAME", "Members' certificates come from this verified CA of the DPS." },
+    { "secondary-ca-reference", "NAME", "A second one, beside it." },
+    { "disabled", NULL, "Nobody comes in until it is enabled." },
     { "allocation", "POLICY", "hashed, static, geoLatency or custom." },
     { "hubs", "HOST,...", "Only these linked hubs." },
     { "issuer", "NAME", "Members may ask for a certificate of this issuing CA." },
     { "initial-twin", "FILE", "{\"tags\":{},\"properties\":{\"desired\":{}}} for each new device." },
+};
+static const struct cli_option enrollment_options[] = {
+    CTL_CONNECT_OPTIONS,
+    { "symmetric", NULL, "The DPS makes its keys." },
+    { "key-file", "FILE", "Write the primary key here (0600)." },
+    { "cert", "FILE", "The device's certificate, PEM." },
+    { "secondary-cert", "FILE", "A second one, beside it: for rotation." },
+    { "ca-reference", "NAME", "Its certificate comes from this verified CA of the DPS." },
+    { "secondary-ca-reference", "NAME", "A second one, beside it." },
+    { "device-id", "ID", "Device id at the hub (the registration id)." },
+    { "edge", NULL, "It is an IoT Edge device." },
+    { "disabled", NULL, "It is refused until it is enabled." },
+    { "allocation", "POLICY", "hashed, static, geoLatency or custom." },
+    { "hubs", "HOST,...", "Only these linked hubs." },
+    { "issuer", "NAME", "It may ask for a certificate of this issuing CA." },
+    { "initial-twin", "FILE", "{\"tags\":{},\"properties\":{\"desired\":{}}} for the new device." },
 };
 #define O_CERT     { "cert", "FILE", "CA certificate, or for verify the proof, PEM." }
 #define O_VERIFIED { "verified", NULL, "Trust it without proof of possession." }
@@ -252,6 +334,16 @@ const struct cli_command ctl_dps_group_create = {
     1,
     1,
     run_group_create};
+const struct cli_command ctl_dps_enrollment_create = {
+    "dps enrollment create",
+    "ID (--symmetric [--key-file FILE] | --cert FILE [--secondary-cert FILE] | --ca-reference "
+    "NAME) [--device-id ID] [--disabled]",
+    "Create an individual enrollment.",
+    enrollment_options,
+    ARRAY_LEN(enrollment_options),
+    1,
+    1,
+    run_enrollment_create};
 const struct cli_command ctl_dps_ca_add = {"dps ca add",
                                            "NAME --cert FILE [--verified]",
                                            "Upload a CA certificate to the DPS.",
@@ -260,6 +352,15 @@ const struct cli_command ctl_dps_ca_add = {"dps ca add",
                                            1,
                                            1,
                                            run_dps_ca_add};
+const struct cli_command ctl_dps_ca_replace = {
+    "dps ca replace",
+    "NAME --cert FILE [--verified]",
+    "Put another CA certificate under a name; unless it is the same its proof starts anew.",
+    ca_options,
+    ARRAY_LEN(ca_options),
+    1,
+    1,
+    run_dps_ca_replace};
 const struct cli_command ctl_dps_ca_verify = {
     "dps ca verify",
     "NAME --cert PROOF",

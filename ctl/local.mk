@@ -9,6 +9,9 @@ bin_PROGRAMS += %D%/berth
 	%D%/connect.c \
 	%D%/ctl.h \
 	%D%/dps_cmd.c \
+	%D%/dps_daily.c \
+	%D%/dps_fleet.c \
+	%D%/dps_kind.h \
 	%D%/issuer_cmd.c \
 	%D%/explain_cmd.c \
 	%D%/main.c \

@@ -55,7 +55,7 @@ static enum err make_path(const struct rest *r, const struct cli_args *a, struct
     return buf_err(b);
 }
 
-static int print_pages(struct service *s, struct service_call *c, const struct cli_args *a)
+int ctl_print_pages(struct service *s, struct service_call *c, const struct cli_args *a)
 {
     uint64_t page = 100;
     char token[512] = "";
@@ -120,7 +120,7 @@ static int run_rest(struct cli_args *a)
                     : (r->flags & MATCH) != 0 ? "*"
                                               : NULL,
     };
-    return (r->flags & PAGED) != 0 ? print_pages(s, &c, a) : ctl_call(s, &c, a, r->done);
+    return (r->flags & PAGED) != 0 ? ctl_print_pages(s, &c, a) : ctl_call(s, &c, a, r->done);
 }
 
 #define DPS SERVICE_DPS_VERSION
@@ -141,14 +141,12 @@ REST("dps enrollment put", "ID --body FILE [--if-match ETAG]", "Create an indivi
      CTL_DPS, "PUT", "/enrollments/%", DPS, BODY, "stored")
 REST("dps enrollment show", "ID", "Show an individual enrollment and its registration.", 1,
      CTL_DPS, "GET", "/enrollments/%", DPS, 0, "")
-REST("dps enrollment list", "[--page N]", "List individual enrollments, one JSON object a line.", 0,
-     CTL_DPS, "POST", "/enrollments/query", DPS, PAGED | EMPTY_BODY, "")
 REST("dps enrollment delete", "ID [--if-match ETAG]", "Delete an individual enrollment.", 1,
      CTL_DPS, "DELETE", "/enrollments/%", DPS, MATCH, "deleted")
+REST("dps group put", "ID --body FILE [--if-match ETAG]", "Create an enrollment group, or with --if-match replace it.", 1,
+     CTL_DPS, "PUT", "/enrollmentGroups/%", DPS, BODY, "stored")
 REST("dps group show", "ID", "Show an enrollment group.", 1,
      CTL_DPS, "GET", "/enrollmentGroups/%", DPS, 0, "")
-REST("dps group list", "[--page N]", "List enrollment groups, one JSON object a line.", 0,
-     CTL_DPS, "POST", "/enrollmentGroups/query", DPS, PAGED | EMPTY_BODY, "")
 REST("dps group delete", "ID [--if-match ETAG]", "Delete an enrollment group.", 1,
      CTL_DPS, "DELETE", "/enrollmentGroups/%", DPS, MATCH, "deleted")
 REST("dps registration show", "ID", "Show where a device was assigned.", 1,
@@ -160,8 +158,6 @@ REST("dps registration delete", "ID", "Forget an assignment; the next registrati
 REST("dps refusals", "", "List refused devices, by id and rule.", 0, CTL_DPS, "GET", "/admin/refusals", ADM, 0, "")
 REST("dps ca list", "", "List the CA certificates of the DPS.", 0, CTL_DPS, "GET", "/admin/certificates", ADM, 0, "")
 REST("dps ca show", "NAME", "Show one CA certificate.", 1, CTL_DPS, "GET", "/admin/certificates/%", ADM, 0, "")
-REST("dps ca dependents", "NAME", "Show whom a CA certificate admits: groups and registrations.", 1,
-     CTL_DPS, "GET", "/admin/certificates/%/dependents", ADM, 0, "")
 REST("dps ca code", "NAME", "Make a verification code for the proof of possession.", 1,
      CTL_DPS, "POST", "/admin/certificates/%/generateVerificationCode", ADM, MATCH, "")
 REST("dps ca delete", "NAME", "Delete a CA certificate.", 1, CTL_DPS, "DELETE", "/admin/certificates/%", ADM, MATCH, "deleted")
@@ -171,6 +167,7 @@ REST("dps issuer show", "NAME", "Show one issuing CA.", 1, CTL_DPS, "GET", "/adm
 REST("dps issuer delete", "NAME", "Delete an issuing CA, and its key when the DPS keeps it.", 1,
      CTL_DPS, "DELETE", "/admin/certificateAuthorities/%", ADM, MATCH, "deleted")
 REST("dps hub list", "", "List the hubs linked to the DPS.", 0, CTL_DPS, "GET", "/admin/linkedHubs", ADM, 0, "")
+REST("dps hub show", "HOST", "Show one linked hub; its key is masked.", 1, CTL_DPS, "GET", "/admin/linkedHubs/%", ADM, 0, "")
 REST("dps hub link", "HOST --body FILE", "Link a hub: {\"connectionString\": \"...\", \"allocationWeight\": 1}.", 1,
      CTL_DPS, "PUT", "/admin/linkedHubs/%", ADM, BODY, "linked")
 REST("dps hub unlink", "HOST", "Unlink a hub.", 1, CTL_DPS, "DELETE", "/admin/linkedHubs/%", ADM, MATCH, "unlinked")
@@ -185,6 +182,10 @@ REST("dps policy rotate", "NAME --body FILE", "Make new keys: {\"policyKey\": \"
 REST("dps policy delete", "NAME [--if-match ETAG]", "Delete a policy; what its keys admitted ends.", 1,
      CTL_DPS, "DELETE", "/admin/policies/%", ADM, MATCH, "deleted")
 REST("dps settings show", "", "Show the settings of the DPS.", 0, CTL_DPS, "GET", "/admin/settings", ADM, 0, "")
+REST("dps settings set", "--body FILE [--if-match ETAG]", "Change settings of the DPS: {\"allocationPolicy\": \"Hashed\"}.", 0,
+     CTL_DPS, "PUT", "/admin/settings", ADM, BODY, "")
+REST("dps clock show", "", "Show what the DPS thinks of its clock.", 0, CTL_DPS, "GET", "/admin/clock", ADM, 0, "")
+REST("dps clock accept", "", "Say that the clock of the DPS is right after a jump.", 0, CTL_DPS, "POST", "/admin/clock/accept", ADM, 0, "accepted")
 REST("hub device show", "ID [--hub N]", "Show a device identity, keys included.", 1, CTL_HUB, "GET", "/devices/%", HUB, HUB_OPT, "")
 REST("hub device list", "[--hub N]", "List the first 1000 devices.", 0, CTL_HUB, "GET", "/devices?top=1000", HUB, HUB_OPT, "")
 REST("hub device put", "ID --body FILE [--hub N]", "Create a device, or with --if-match replace it.", 1,

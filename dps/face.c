@@ -2,6 +2,7 @@
 #include "dps/dps.h"
 
 #include "base/log.h"
+#include "server/face.h"
 #include "dps/http.h"
 #include "dps/rule.h"
 #include "wire/json.h"
@@ -101,20 +102,7 @@ struct dps_code dps_code_of(enum err e, enum dps_subject about)
         return (struct dps_code){503, 500000, "The service cannot take this now: try again later."};
     case E_CLOSED:
     case E_FENCED:
-    case OK:
-    case E_SYS:
-    case E_IO:
-    case E_DB:
-    case E_CORRUPT:
-    case E_CRYPTO:
-    case E_NET:
-    case E_TLS:
-    case E_REMOTE:
-    case E_CONFIG:
-    case E_PERM:
-    case E_IN_USE:
-    case E_BUG:
-    case ERR_COUNT:
+    FACE_CASES_INTERNAL:
         break;
     }
     return said(500000, "Internal error.");

@@ -315,11 +315,6 @@ static enum err hub_delete_tx(struct store_tx *tx, struct admin_op *op)
     return dps_tx_changed(tx, o->dps);
 }
 
-static void answer_none(struct http_rq *rq, struct admin_op *op UNUSED)
-{
-    admin_answer_none(rq);
-}
-
 static void hub_delete(struct http_rq *rq)
 {
     bool found;
@@ -327,7 +322,7 @@ static void hub_delete(struct http_rq *rq)
     if (o != NULL) {
         o->force = span_is_nocase(http_rq_query(rq, "force", &found), "true");
         o->op.tx = hub_delete_tx;
-        o->op.answer = answer_none;
+        o->op.answer = admin_answer_deleted;
         o->op.is_urgent = true;
         admin_submit(rq, &o->op);
     }

@@ -2,6 +2,7 @@
 #include "hub/hub.h"
 
 #include "base/log.h"
+#include "server/face.h"
 #include "wire/json.h"
 
 /* openapi/error-codes.json, as far as this hub says them. */
@@ -128,20 +129,7 @@ static struct said say(enum err e)
     case E_DRAINING:
     case E_DISK_FULL:
         return (struct said){503001, "Service unavailable"};
-    case OK:
-    case E_SYS:
-    case E_IO:
-    case E_DB:
-    case E_CORRUPT:
-    case E_CRYPTO:
-    case E_NET:
-    case E_TLS:
-    case E_REMOTE:
-    case E_CONFIG:
-    case E_PERM:
-    case E_IN_USE:
-    case E_BUG:
-    case ERR_COUNT:
+    FACE_CASES_INTERNAL:
         break;
     }
     return (struct said){500001, "Internal error"};
