@@ -95,7 +95,7 @@
 #define LIMIT_RSA_BITS_MIN 2048u
 #define LIMIT_RSA_BITS_MAX 4096u
 #define LIMIT_CA_CERTS 25u
-#define LIMIT_CHAIN_CACHE 4096u /* Berth: verdicts kept by one worker */
+#define LIMIT_CHAIN_CACHE 16384u /* Berth: verdicts kept by one server; 7 MiB */
 #define LIMIT_CHAIN_CACHE_CERTS 64u /* Berth: parsed intermediates kept by one worker */
 #define LIMIT_CERT_HOSTS 64u        /* Berth: names in one server certificate */
 #define LIMIT_SIGNER_QUEUE 1024u    /* Berth: signing jobs that wait, then E_QUEUE_FULL */

@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "base/crypto_lib.h"
 #include "base/text.h"
 #include "certs/cert_int.h"
 #include "certs/keyring.h"
@@ -59,22 +60,44 @@ static bool is_own_encoding(const struct cert *c)
     return same;
 }
 
-enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info)
+/* Its bytes only. */
+static enum err cert_new(struct span der, struct cert **ret, struct err_info *info)
 {
     AUTO(cert_free_p) struct cert *c = NULL;
     if (der.n == 0 || der.n > LIMIT_CERT_DER) {
         return err_set(info, der.n == 0 ? E_MALFORMED : E_TOO_LARGE,
                        "certificate of %zu bytes, 1 to %u allowed", der.n, LIMIT_CERT_DER);
     }
-    if ((c = NEW(struct cert)) == NULL || (c->der = mem_new(der.n)) == NULL) {
+    if ((c = NEW(struct cert)) == NULL) {
         return err_set(info, E_NOMEM, "certificate: out of memory");
     }
     atomic_init(&c->refs, 1);
+    if ((c->der = mem_new(der.n)) == NULL) {
+        return err_set(info, E_NOMEM, "certificate: out of memory");
+    }
     memcpy(c->der, der.p, der.n);
     c->der_n = der.n;
+    *ret = TAKE(c);
+    return OK;
+}
+
+enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info)
+{
+    return cert_from_der_in(NULL, der, ret, info);
+}
+
+enum err cert_from_der_in(struct crypto_lib *lib, struct span der, struct cert **ret,
+                          struct err_info *info)
+{
+    AUTO(cert_free_p) struct cert *c = NULL;
+    enum err e = cert_new(der, &c, info);
+    if (e != OK) {
+        return e;
+    }
     const unsigned char *at = c->der;
     ERR_clear_error();
-    c->x = d2i_X509(NULL, &at, (long)der.n);
+    X509 *x = X509_new_ex(lib != NULL ? crypto_lib_lean(lib) : NULL, NULL);
+    c->x = x != NULL ? d2i_X509(&x, &at, (long)der.n) : NULL; /* frees x when it fails */
     if (c->x == NULL) {
         return crypto_err(info, E_MALFORMED, "certificate");
     }
@@ -82,7 +105,36 @@ enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info
         ERR_clear_error();
         return err_set(info, E_MALFORMED, "certificate: not DER, or bytes behind it");
     }
-    enum err e = describe(c, info);
+    if ((e = describe(c, info)) != OK) {
+        return e;
+    }
+    *ret = TAKE(c);
+    return OK;
+}
+
+/* A connection may have moved here from another thread: objects of two contexts are not mixed. */
+bool cert_has_leaf(const struct crypto_lib *lib, const struct cert_peer *peer)
+{
+    return peer->leaf != NULL && lib != NULL && peer->leaf_lib == lib;
+}
+
+/* What the handshake hands over is its own encoding: it was written from the parsed one. */
+enum err cert_of_leaf(struct crypto_lib *lib, const struct cert_peer *peer, struct cert **ret,
+                      struct err_info *info)
+{
+    if (!cert_has_leaf(lib, peer)) {
+        return cert_from_der_in(lib, peer->leaf_der, ret, info);
+    }
+    AUTO(cert_free_p) struct cert *c = NULL;
+    enum err e = cert_new(peer->leaf_der, &c, info);
+    if (e != OK) {
+        return e;
+    }
+    if (X509_up_ref(peer->leaf) != 1) {
+        return crypto_err(info, E_CRYPTO, "certificate");
+    }
+    c->x = peer->leaf;
+    e = describe(c, info);
     if (e != OK) {
         return e;
     }

@@ -16,10 +16,15 @@
 #include "base/limits.h"
 
 struct cert;
+struct crypto_lib; /* base/crypto_lib.h */
+struct x509_st;    /* OpenSSL's own, for handing over only */
 #define CERT_SHA256 32u
 #define CERT_SHA1 20u
 
 MUST_USE enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info);
+/* Made in this library context, which must outlive it; cert_from_der uses the process's. */
+MUST_USE enum err cert_from_der_in(struct crypto_lib *lib, struct span der, struct cert **ret,
+                                   struct err_info *info);
 /* PEM, base64 of PEM, or base64 of DER (dps-service-rest.md B2); the first certificate counts. */
 MUST_USE enum err cert_from_text(struct span text, struct cert **ret, struct err_info *info);
 /* All certificates of a PEM text, in order; at most max (E_LIMIT). On failure none is left. */
@@ -66,6 +71,9 @@ bool cert_issued_by(const struct cert *child, const struct cert *issuer);
 struct cert_peer {
     struct span leaf_der; /* empty: none was presented */
     uint8_t leaf_sha256[CERT_SHA256];
+    /* leaf_der as the handshake has parsed it, in that library context; or NULL. Borrowed. */
+    struct x509_st *leaf;
+    struct crypto_lib *leaf_lib;
     struct span chain_der[LIMIT_CHAIN_CERTS]; /* presented after the leaf, in order */
     size_t n_chain;
 };

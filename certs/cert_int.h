@@ -30,6 +30,11 @@ struct cert {
 /* Takes x over when it succeeds. */
 MUST_USE enum err cert_from_x509(X509 *x, struct cert **ret, struct err_info *info);
 
+bool cert_has_leaf(const struct crypto_lib *lib, const struct cert_peer *peer);
+/* The leaf of a peer, in this library context: without parsing it again when its handshake has. */
+MUST_USE enum err cert_of_leaf(struct crypto_lib *lib, const struct cert_peer *peer,
+                               struct cert **ret, struct err_info *info);
+
 /* The rules of cert_cn for any name. Borrowed from it. */
 MUST_USE enum err name_cn(const X509_NAME *name, struct span *ret, struct err_info *info);
 void name_add(const X509_NAME *name, struct buf *b);

@@ -498,10 +498,11 @@ enum chain_verdict chain_check_peer(const struct cert_peer *peer, struct err_inf
     return CHAIN_OK;
 }
 
-enum chain_verdict chain_parse_link(struct span der, size_t at, struct cert **ret,
-                                    struct err_info *info)
+enum chain_verdict chain_parse_link(struct crypto_lib *lib, const struct cert_peer *peer, size_t at,
+                                    struct cert **ret, struct err_info *info)
 {
-    enum err e = cert_from_der(der, ret, info);
+    enum err e = at == 0 ? cert_of_leaf(lib, peer, ret, info)
+                         : cert_from_der_in(lib, peer->chain_der[at - 1], ret, info);
     if (e != OK) {
         (void)err_wrap(info, e, "link %zu", at);
         return err_class(e) == ERR_T_PEER ? CHAIN_MALFORMED : CHAIN_OTHER;
@@ -516,8 +517,7 @@ enum chain_verdict chain_verify(const struct chain_anchors *a, const struct cert
     size_t n = 0;
     enum chain_verdict v = chain_check_peer(peer, info);
     while (v == CHAIN_OK && n <= peer->n_chain) {
-        struct span der = n == 0 ? peer->leaf_der : peer->chain_der[n - 1];
-        v = chain_parse_link(der, n, &presented[n], info);
+        v = chain_parse_link(NULL, peer, n, &presented[n], info);
         n++;
     }
     if (v == CHAIN_OK) {

@@ -3,17 +3,14 @@
 
 #include <stdlib.h>
 
+#include "base/crypto_lib.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "certs/cert_int.h"
 #include "certs/chain_int.h"
 #include "certs/keyring.h"
+#include "certs/verdicts.h"
 
-struct verdict {
-    struct map_node node;
-    struct list lru;
-    uint8_t key[CERT_SHA256];
-    struct chain_path path;
-};
 struct parsed {
     struct map_node node; /* its key lies in cert */
     struct list lru;
@@ -21,22 +18,14 @@ struct parsed {
 };
 
 struct chain_cache {
-    uint64_t epoch;
-    size_t max_verdicts;
+    struct verdicts *verdicts;
+    struct verdicts *own; /* NULL: verdicts are shared */
+    struct crypto_lib *lib;
     size_t max_certs;
-    struct map verdicts;
-    struct list verdicts_lru; /* longest unused first */
     struct map certs;
-    struct list certs_lru;
+    struct list certs_lru; /* longest unused first */
     struct chain_cache_stats stats;
 };
-
-static void verdict_del(struct chain_cache *c, struct verdict *v)
-{
-    map_del(&c->verdicts, &v->node);
-    list_del(&v->lru);
-    free(v);
-}
 
 static void parsed_del(struct chain_cache *c, struct parsed *p)
 {
@@ -46,32 +35,33 @@ static void parsed_del(struct chain_cache *c, struct parsed *p)
     free(p);
 }
 
-static void drop_verdicts(struct chain_cache *c)
+static enum err cache_new(struct verdicts *shared, struct crypto_lib *lib, size_t max_verdicts,
+                          size_t max_certs, struct chain_cache **ret)
 {
-    while (!list_empty(&c->verdicts_lru)) {
-        verdict_del(c, LIST_OF(c->verdicts_lru.next, struct verdict, lru));
+    AUTO(chain_cache_free_p) struct chain_cache *c = NEW(struct chain_cache);
+    if (c == NULL) {
+        return E_NOMEM;
     }
+    map_init(&c->certs);
+    list_init(&c->certs_lru);
+    if (shared == NULL && verdicts_new(max_verdicts, &c->own) != OK) {
+        return E_NOMEM;
+    }
+    c->verdicts = shared != NULL ? shared : c->own;
+    c->lib = crypto_lib_ref(lib);
+    c->max_certs = max_certs;
+    *ret = TAKE(c);
+    return OK;
 }
 
-enum err chain_cache_new(struct chain_cache **ret)
+enum err chain_cache_new(struct verdicts *shared, struct crypto_lib *lib, struct chain_cache **ret)
 {
-    return chain_cache_new_max(LIMIT_CHAIN_CACHE, LIMIT_CHAIN_CACHE_CERTS, ret);
+    return cache_new(shared, lib, LIMIT_CHAIN_CACHE, LIMIT_CHAIN_CACHE_CERTS, ret);
 }
 
 enum err chain_cache_new_max(size_t max_verdicts, size_t max_certs, struct chain_cache **ret)
 {
-    struct chain_cache *c = NEW(struct chain_cache);
-    if (c == NULL) {
-        return E_NOMEM;
-    }
-    c->max_verdicts = max_verdicts;
-    c->max_certs = max_certs;
-    map_init(&c->verdicts);
-    map_init(&c->certs);
-    list_init(&c->verdicts_lru);
-    list_init(&c->certs_lru);
-    *ret = c;
-    return OK;
+    return cache_new(NULL, NULL, max_verdicts, max_certs, ret);
 }
 
 void chain_cache_free(struct chain_cache *c)
@@ -79,19 +69,19 @@ void chain_cache_free(struct chain_cache *c)
     if (c == NULL) {
         return;
     }
-    drop_verdicts(c);
     while (!list_empty(&c->certs_lru)) {
         parsed_del(c, LIST_OF(c->certs_lru.next, struct parsed, lru));
     }
-    map_done(&c->verdicts);
     map_done(&c->certs);
+    verdicts_free(c->own);
+    crypto_lib_unref(c->lib); /* last: what stood here was made in it */
     free(c);
 }
 
 void chain_cache_stats(const struct chain_cache *c, struct chain_cache_stats *ret)
 {
     *ret = c->stats;
-    ret->n_verdicts = c->verdicts.count;
+    ret->n_verdicts = verdicts_count(c->verdicts);
     ret->n_certs = c->certs.count;
 }
 
@@ -109,43 +99,6 @@ static void make_keys(const struct chain_anchors *a, const struct cert_peer *pee
         memcpy(text + (i + 2) * CERT_SHA256, thumbs[i], CERT_SHA256);
     }
     sha256(span_of(text, (peer->n_chain + 2) * CERT_SHA256), ret);
-}
-
-static const struct chain_path *verdict_get(struct chain_cache *c, const uint8_t key[CERT_SHA256],
-                                            int64_t now_us)
-{
-    struct map_node *n = map_get(&c->verdicts, span_of(key, CERT_SHA256));
-    if (n == NULL) {
-        return NULL;
-    }
-    struct verdict *v = CONTAINER_OF(n, struct verdict, node);
-    if (now_us < v->path.not_before_us || now_us >= v->path.not_after_us) {
-        verdict_del(c, v);
-        return NULL;
-    }
-    list_del(&v->lru);
-    list_add_tail(&c->verdicts_lru, &v->lru);
-    return &v->path;
-}
-
-static void verdict_put(struct chain_cache *c, const uint8_t key[CERT_SHA256],
-                        const struct chain_path *path)
-{
-    struct verdict *v = NEW(struct verdict);
-    if (v == NULL) {
-        return;
-    }
-    memcpy(v->key, key, CERT_SHA256);
-    v->node.key = span_of(v->key, CERT_SHA256);
-    v->path = *path;
-    if (map_add(&c->verdicts, &v->node) != OK) {
-        free(v);
-        return;
-    }
-    list_add_tail(&c->verdicts_lru, &v->lru);
-    if (c->verdicts.count > c->max_verdicts) {
-        verdict_del(c, LIST_OF(c->verdicts_lru.next, struct verdict, lru));
-    }
 }
 
 /* --- intermediates ---------------------------------------------------------------------------- */
@@ -186,12 +139,12 @@ static enum chain_verdict gather(struct chain_cache *c, const struct cert_peer *
                                  uint8_t thumbs[LIMIT_CHAIN_CERTS][CERT_SHA256],
                                  struct cert **presented, size_t *n, struct err_info *info)
 {
-    enum chain_verdict v = chain_parse_link(peer->leaf_der, 0, &presented[0], info);
-    c->stats.parsed++;
+    enum chain_verdict v = chain_parse_link(c->lib, peer, 0, &presented[0], info);
+    c->stats.parsed += !cert_has_leaf(c->lib, peer);
     for (*n = v == CHAIN_OK ? 1 : 0; v == CHAIN_OK && *n <= peer->n_chain;) {
         presented[*n] = parsed_get(c, thumbs[*n - 1]);
         if (presented[*n] == NULL) {
-            v = chain_parse_link(peer->chain_der[*n - 1], *n, &presented[*n], info);
+            v = chain_parse_link(c->lib, peer, *n, &presented[*n], info);
             c->stats.parsed++;
         }
         if (v == CHAIN_OK) {
@@ -232,21 +185,15 @@ enum chain_verdict chain_cache_verify(struct chain_cache *c, const struct chain_
     if (v != CHAIN_OK) {
         return v;
     }
-    if (c->epoch != epoch) {
-        drop_verdicts(c);
-        c->epoch = epoch;
-    }
     make_keys(a, peer, thumbs, key);
-    const struct chain_path *known = verdict_get(c, key, now_us);
-    if (known != NULL) {
+    if (verdicts_get(c->verdicts, key, epoch, now_us, ret_path)) {
         c->stats.hits++;
-        *ret_path = *known;
         return CHAIN_OK;
     }
     c->stats.misses++;
     v = judge(c, a, peer, thumbs, now_us, &path, info);
     if (v == CHAIN_OK) {
-        verdict_put(c, key, &path);
+        verdicts_put(c->verdicts, key, epoch, &path);
         *ret_path = path;
     }
     return v;

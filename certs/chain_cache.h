@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Good verdicts, and parsed intermediates, of one worker. Parsing one certificate costs about as
- * much as verifying its signature, and a fleet shares its intermediates.
+ * The verdict on a chain with what is known already: good verdicts of all workers (certs/verdicts.h), parsed intermediates of this
+ * one. Parsing one certificate costs about as much as verifying its signature, and a fleet shares its intermediates.
  *
- * What is kept  verdicts only when good, by everything they depend on: leaf, presented chain and set
- *               of anchors (SHA-256 of each), under one trust epoch; a new epoch drops them all.
- *               Intermediates only when they stood on a good path, by SHA-256. So a peer that fails
- *               pushes nothing out. Each use asks the dates again.
- * Ownership     chain_cache_free() ends it.
+ * What is kept  verdicts only when good. Intermediates only when they stood on a good path, by
+ *               SHA-256. So a peer that fails pushes nothing out. Each use asks the dates again.
+ * Ownership     chain_cache_free() ends it, and what was parsed; the shared verdicts outlive it.
  * Threads       one; every worker has its own.
  * Errors        without memory nothing is kept; the verdict is the same.
  * Limits        LIMIT_CHAIN_CACHE verdicts, LIMIT_CHAIN_CACHE_CERTS intermediates; the longest
@@ -19,7 +17,11 @@
 #include "certs/chain.h"
 
 struct chain_cache;
-MUST_USE enum err chain_cache_new(struct chain_cache **ret);
+struct verdicts;
+/* shared NULL: verdicts of its own. lib: where certificates are made (referenced), and a handshake's leaf taken from; NULL: the
+ * process's context. */
+MUST_USE enum err chain_cache_new(struct verdicts *shared, struct crypto_lib *lib,
+                                  struct chain_cache **ret);
 void chain_cache_free(struct chain_cache *c);
 AUTO_FREE_FN(struct chain_cache, chain_cache_free)
 

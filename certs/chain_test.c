@@ -2,10 +2,15 @@
 /* The chain zoo (threats C2, N7; docs/protocol/dps-device.md 6): one row, one fault, the failing link named. */
 #include "certs/chain.h"
 
+#include <pthread.h>
 #include <string.h>
 
+#include <openssl/x509.h>
+
+#include "base/crypto_lib.h"
 #include "certs/chain_cache.h"
 #include "certs/chain_int.h"
+#include "certs/verdicts.h"
 #include "certs/zoo.h"
 #include "tests/unit.h"
 
@@ -718,7 +723,7 @@ static void test_cache(void **state)
     base(s);
     const struct zoo_id *second = zoo_leaf(Z, "dev-2", s->presented[0]);
     struct chain_anchors *a = anchors_of(s);
-    assert_ok(chain_cache_new(&c));
+    assert_ok(chain_cache_new(NULL, NULL, &c));
     peer_of(s, &peer);
     assert_int_equal(chain_cache_verify(c, a, 1, &peer, s->now_us, &path, NULL), CHAIN_OK);
     assert_stats(c, 0, 1, 2);
@@ -761,7 +766,7 @@ static void test_cache_other_anchors(void **state)
     s->helping[0] = s->trusted[0];
     s->trusted[0] = NULL;
     struct chain_anchors *theirs = anchors_of(s);
-    assert_ok(chain_cache_new(&c));
+    assert_ok(chain_cache_new(NULL, NULL, &c));
     assert_int_equal(chain_cache_verify(c, mine, 1, &peer, s->now_us, &path, NULL), CHAIN_OK);
     assert_int_equal(chain_cache_verify(c, theirs, 1, &peer, s->now_us, &path, NULL),
                      CHAIN_NO_ANCHOR);
@@ -811,8 +816,135 @@ static void test_cache_bounds(void **state)
     chain_cache_stats(c, &st);
     assert_int_equal(st.hits - hits, MAX_VERDICTS);
     chain_cache_free(c);
-    assert_ok(chain_cache_new(&c));
+    assert_ok(chain_cache_new(NULL, NULL, &c));
     chain_cache_free(c);
+    chain_anchors_free(a);
+    zoo_free(Z);
+}
+
+/* --- verdicts that several workers share -------------------------------------------------------- */
+
+/* What one worker found good, another need not judge; but who has not yet seen a change of trust gets nothing and leaves nothing. */
+static void test_shared_verdicts(void **state)
+{
+    (void)state;
+    struct scene scene = {.now_us = ZOO_NOW_US}, *s = &scene;
+    struct cert_peer peer;
+    struct chain_path path;
+    struct chain_cache *mine = NULL, *theirs = NULL;
+    struct verdicts *v = NULL;
+    base(s);
+    peer_of(s, &peer);
+    struct chain_anchors *a = anchors_of(s);
+    assert_ok(verdicts_new(LIMIT_CHAIN_CACHE, &v));
+    assert_ok(chain_cache_new(v, NULL, &mine));
+    assert_ok(chain_cache_new(v, NULL, &theirs));
+    assert_int_equal(chain_cache_verify(mine, a, 1, &peer, s->now_us, &path, NULL), CHAIN_OK);
+    assert_int_equal(chain_cache_verify(theirs, a, 1, &peer, s->now_us, &path, NULL), CHAIN_OK);
+    assert_stats(theirs, 1, 0, 0);
+    assert_int_equal(path.n, 3);
+    /* mine sees the change first; theirs judges alone until it does */
+    assert_int_equal(chain_cache_verify(mine, a, 2, &peer, s->now_us, &path, NULL), CHAIN_OK);
+    assert_stats(mine, 0, 2, 3);
+    assert_int_equal(chain_cache_verify(theirs, a, 1, &peer, s->now_us, &path, NULL), CHAIN_OK);
+    assert_int_equal(chain_cache_verify(theirs, a, 1, &peer, s->now_us, &path, NULL), CHAIN_OK);
+    assert_stats(theirs, 1, 2, 3);
+    assert_int_equal(verdicts_count(v), 1);
+    assert_int_equal(chain_cache_verify(theirs, a, 2, &peer, s->now_us, &path, NULL), CHAIN_OK);
+    assert_stats(theirs, 2, 2, 3);
+    /* a late verdict of an older epoch does not come in by itself either */
+    static const uint8_t key[CERT_SHA256] = {7};
+    verdicts_put(v, key, 3, &path);
+    verdicts_put(v, key, 2, &path);
+    assert_false(verdicts_get(v, key, 2, s->now_us, &path));
+    assert_true(verdicts_get(v, key, 3, s->now_us, &path));
+    assert_false(verdicts_get(v, key, 4, s->now_us, &path));
+    assert_false(verdicts_get(v, key, 3, s->now_us, &path));
+    chain_cache_free(mine);
+    chain_cache_free(theirs);
+    verdicts_free(v);
+    chain_anchors_free(a);
+    zoo_free(Z);
+}
+
+struct sharer {
+    struct verdicts *v;
+    unsigned seed;
+    unsigned hits;
+};
+
+static void *share(void *arg)
+{
+    struct sharer *me = arg;
+    struct chain_path path = {.n = 2, .not_after_us = INT64_MAX}, got;
+    for (unsigned i = 0; i < 20000; i++) {
+        unsigned n = (i * 7 + me->seed) % 400;
+        const uint8_t key[CERT_SHA256] = {(uint8_t)n, (uint8_t)(n >> 8)};
+        uint64_t epoch = 1 + i / 5000;
+        path.anchor = n;
+        path.not_before_us = (int64_t)epoch;
+        if (verdicts_get(me->v, key, epoch, 1000, &got)) {
+            assert_int_equal(got.anchor, n);
+            assert_int_equal(got.not_before_us, epoch); /* of no other epoch */
+            me->hits++;
+        } else {
+            verdicts_put(me->v, key, epoch, &path);
+        }
+    }
+    return NULL;
+}
+
+static void test_verdicts_by_threads(void **state)
+{
+    (void)state;
+    struct verdicts *v = NULL;
+    pthread_t t[4];
+    struct sharer who[4];
+    assert_ok(verdicts_new(256, &v)); /* fewer than are asked for: some are pushed out */
+    for (unsigned i = 0; i < ARRAY_LEN(t); i++) {
+        who[i] = (struct sharer){v, i * 100, 0};
+        assert_int_equal(pthread_create(&t[i], NULL, share, &who[i]), 0);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(t); i++) {
+        assert_int_equal(pthread_join(t[i], NULL), 0);
+    }
+    assert_true(verdicts_count(v) <= 256);
+    verdicts_free(v);
+}
+
+/* The handshake's leaf is not parsed again, and judged alike: good, and with another's key below the same chain. */
+static void test_leaf_of_a_handshake(void **state)
+{
+    (void)state;
+    struct scene scene = {.now_us = ZOO_NOW_US}, *s = &scene;
+    struct cert_peer peer;
+    struct chain_path path;
+    struct chain_cache *c = NULL;
+    struct crypto_lib *lib = NULL;
+    base(s);
+    const struct zoo_id *forged = zoo_leaf(Z, "dev-1", zoo_ca(Z, "Int", zoo_root(Z, "Root")));
+    struct chain_anchors *a = anchors_of(s);
+    assert_ok(crypto_lib_new(&lib, NULL));
+    assert_ok(chain_cache_new(NULL, lib, &c));
+    for (int good = 1; good >= 0; good--) {
+        s->leaf = good ? s->leaf : forged;
+        peer_of(s, &peer);
+        const unsigned char *at = peer.leaf_der.p;
+        X509 *x = X509_new_ex(crypto_lib_lean(lib), NULL);
+        assert_non_null(d2i_X509(&x, &at, (long)peer.leaf_der.n));
+        peer.leaf = x;
+        peer.leaf_lib = lib;
+        enum chain_verdict v =
+            chain_cache_verify(c, a, good ? 1 : 3, &peer, s->now_us, &path, NULL);
+        assert_true(good ? v == CHAIN_OK : v != CHAIN_OK);
+        assert_stats(c, 0, good ? 1 : 3, good ? 1 : 2); /* the intermediate, once */
+        peer.leaf_lib = NULL;                           /* it moved: parsed here */
+        assert_int_equal(chain_cache_verify(c, a, 2, &peer, s->now_us, &path, NULL), v);
+        assert_stats(c, 0, good ? 2 : 4, good ? 2 : 3);
+        X509_free(x);
+    }
+    chain_cache_free(c);
+    crypto_lib_unref(lib);
     chain_anchors_free(a);
     zoo_free(Z);
 }
@@ -828,6 +960,9 @@ int main(void)
         cmocka_unit_test(test_cache),
         cmocka_unit_test(test_cache_other_anchors),
         cmocka_unit_test(test_cache_bounds),
+        cmocka_unit_test(test_shared_verdicts),
+        cmocka_unit_test(test_verdicts_by_threads),
+        cmocka_unit_test(test_leaf_of_a_handshake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
 noinst_LIBRARIES += %D%/libcerts.a
 %C%_libcerts_a_SOURCES = \
 	%D%/cert.h %D%/cert_int.h %D%/cert.c %D%/cert_text.c %D%/name.c %D%/strength.c \
-	%D%/chain.h %D%/chain_int.h %D%/chain.c %D%/chain_cache.h %D%/chain_cache.c \
+	%D%/chain.h %D%/chain_int.h %D%/chain.c %D%/chain_cache.h %D%/chain_cache.c %D%/verdicts.h %D%/verdicts.c \
 	%D%/leaf.h %D%/leaf.c %D%/proof.h %D%/proof.c \
 	%D%/private_file.h %D%/private_file.c \
 	%D%/keyring.h %D%/keyring.c %D%/mac.c \

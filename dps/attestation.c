@@ -276,7 +276,7 @@ static enum rule verify_chain(struct dps_worker *dw, const struct cert_peer *pee
                               struct chain_path *ret, struct verdict *v)
 {
     struct err_info why = {.err = OK};
-    enum chain_verdict c = trust_verify(dw->w, peer, NULL, 0, ret, &why);
+    enum chain_verdict c = trust_verify(dw->w, peer, ret, &why);
     enum rule r = rule_of_chain(c);
     if (r == RULE_OK) {
         for (unsigned k = RULE_CHAIN_FORM; k <= RULE_CHAIN_OTHER; k++) {

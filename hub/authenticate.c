@@ -176,7 +176,7 @@ static enum err judge_chain(struct attempt *t)
     struct leaf leaf;
     t->tried_chain = true;
     t->ret->trust_epoch = trust_epoch(worker_server(t->w));
-    enum chain_verdict v = trust_verify(t->w, &t->peer, NULL, 0, &t->ret->path, t->info);
+    enum chain_verdict v = trust_verify(t->w, &t->peer, &t->ret->path, t->info);
     if (v == CHAIN_OTHER && t->info->err == E_DB) {
         return E_DB;
     }

@@ -63,7 +63,7 @@ void conn_destroy(struct conn *c)
     conn_origin_free(c->origin);
     free(c->in);
     free(c->out);
-    free(c->peer_cert);
+    tls_peer_free(c->peer_cert);
     free(c->peer_sha256);
     free(c->text);
     free(c);
@@ -468,9 +468,10 @@ void conn_peer_cert(struct conn *c, struct cert_peer *ret)
     (void)conn_peer_thumbprint(c, ret->leaf_sha256);
     if (p != NULL) {
         ret->leaf_der = cert_at(p, 0);
-        ret->n_chain = p->n - 1;
-        for (size_t i = 0; i < ret->n_chain; i++) {
-            ret->chain_der[i] = cert_at(p, i + 1);
+        ret->leaf = p->leaf;
+        ret->leaf_lib = p->lib;
+        for (size_t i = 1; i < p->n; i++) {
+            ret->chain_der[ret->n_chain++] = cert_at(p, i);
         }
     }
 }
@@ -483,7 +484,7 @@ void conn_forget_peer_cert(struct conn *c)
     c->peer_sha256 = malloc(CERT_SHA256);
     if (c->peer_sha256 != NULL) { /* else it is kept whole: the thumbprint was promised */
         memcpy(c->peer_sha256, c->peer_cert->leaf_sha256, CERT_SHA256);
-        free(c->peer_cert);
+        tls_peer_free(c->peer_cert);
         c->peer_cert = NULL;
     }
 }
@@ -491,9 +492,8 @@ void conn_forget_peer_cert(struct conn *c)
 bool conn_peer_thumbprint(const struct conn *c, uint8_t ret_sha256[CERT_SHA256])
 {
     const uint8_t *p = c->peer_cert != NULL ? c->peer_cert->leaf_sha256 : c->peer_sha256;
-    if (p == NULL) {
-        return false;
+    if (p != NULL) {
+        memcpy(ret_sha256, p, CERT_SHA256);
     }
-    memcpy(ret_sha256, p, CERT_SHA256);
-    return true;
+    return p != NULL;
 }

@@ -151,7 +151,8 @@ static bool set_common(SSL_CTX *ctx)
            SSL_CTX_set1_groups_list(ctx, GROUPS) == 1;
 }
 
-static enum err ctx_new(bool is_server, struct tls_ctx **ret, struct err_info *info)
+static enum err ctx_new(bool is_server, struct crypto_lib *lib, struct tls_ctx **ret,
+                        struct err_info *info)
 {
     AUTO(tls_ctx_unref_p) struct tls_ctx *t = NEW(struct tls_ctx);
     if (t == NULL) {
@@ -160,13 +161,14 @@ static enum err ctx_new(bool is_server, struct tls_ctx **ret, struct err_info *i
     atomic_init(&t->refs, 1);
     t->is_server = is_server;
     ERR_clear_error();
-    enum err e = crypto_lib_new(&t->lib, info);
+    t->lib = crypto_lib_ref(lib);
+    enum err e = lib == NULL ? crypto_lib_new(&t->lib, info) : OK;
     if (e != OK) {
         return e;
     }
-    OSSL_LIB_CTX *lib = is_server ? crypto_lib_lean(t->lib) : crypto_lib_full(t->lib);
-    t->sha256 = EVP_MD_fetch(lib, "SHA256", NULL);
-    t->ctx = SSL_CTX_new_ex(lib, NULL, is_server ? TLS_server_method() : TLS_client_method());
+    OSSL_LIB_CTX *in = is_server ? crypto_lib_lean(t->lib) : crypto_lib_full(t->lib);
+    t->sha256 = EVP_MD_fetch(in, "SHA256", NULL);
+    t->ctx = SSL_CTX_new_ex(in, NULL, is_server ? TLS_server_method() : TLS_client_method());
     if (t->sha256 == NULL || t->ctx == NULL || !set_common(t->ctx)) {
         return tls_err(info, E_CRYPTO, "TLS context");
     }
@@ -230,8 +232,14 @@ static enum err load_own(struct tls_ctx *t, const char *cert, const char *key,
 enum err tls_server_new(const struct tls_server_conf *conf, struct tls_ctx **ret,
                         struct err_info *info)
 {
+    return tls_server_new_in(NULL, conf, ret, info);
+}
+
+enum err tls_server_new_in(struct crypto_lib *lib, const struct tls_server_conf *conf,
+                           struct tls_ctx **ret, struct err_info *info)
+{
     AUTO(tls_ctx_unref_p) struct tls_ctx *t = NULL;
-    enum err e = ctx_new(true, &t, info);
+    enum err e = ctx_new(true, lib, &t, info);
     if (e != OK || (e = load_own(t, conf->cert_chain_file, conf->key_file, info)) != OK) {
         return e;
     }
@@ -253,7 +261,7 @@ enum err tls_client_new(const struct tls_client_conf *conf, struct tls_ctx **ret
                         struct err_info *info)
 {
     AUTO(tls_ctx_unref_p) struct tls_ctx *t = NULL;
-    enum err e = ctx_new(false, &t, info);
+    enum err e = ctx_new(false, NULL, &t, info);
     if (e != OK) {
         return e;
     }

@@ -17,6 +17,8 @@
 
 #include "base/err.h"
 
+struct crypto_lib; /* base/crypto_lib.h */
+
 struct tls_server_conf {
     const char *cert_chain_file; /* PEM, leaf first */
     const char *key_file;        /* PEM, 0600 */
@@ -29,6 +31,9 @@ struct tls_client_conf {
 struct tls_ctx;
 MUST_USE enum err tls_server_new(const struct tls_server_conf *conf, struct tls_ctx **ret,
                                  struct err_info *info);
+/* In this library context (referenced): that of the thread, so that what a handshake has parsed can be used further. */
+MUST_USE enum err tls_server_new_in(struct crypto_lib *lib, const struct tls_server_conf *conf,
+                                    struct tls_ctx **ret, struct err_info *info);
 MUST_USE enum err tls_client_new(const struct tls_client_conf *conf, struct tls_ctx **ret,
                                  struct err_info *info);
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *t);

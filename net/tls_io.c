@@ -211,8 +211,21 @@ static enum err copy_peer(const struct tls *t, X509 *leaf, struct tls_peer **ret
         free(p);
         return E_CRYPTO;
     }
+    if (X509_up_ref(leaf) == 1) { /* else it is parsed again */
+        p->leaf = leaf;
+        p->lib = crypto_lib_ref(t->ctx->lib);
+    }
     *ret = p;
     return OK;
+}
+
+void tls_peer_free(struct tls_peer *p)
+{
+    if (p != NULL) {
+        X509_free(p->leaf);
+        crypto_lib_unref(p->lib);
+        free(p);
+    }
 }
 
 enum err tls_take_peer(struct tls *t, struct tls_peer **ret, struct err_info *info)

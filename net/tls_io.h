@@ -60,14 +60,17 @@ void tls_settle_lent(struct list *lent, bool at_end);
 
 /* What the peer presented, copied out once. */
 struct tls_peer {
+    struct crypto_lib *lib; /* in which leaf was made */
+    struct x509_st *leaf;   /* as OpenSSL parsed it: the verdict on it costs no second parse */
     uint8_t leaf_sha256[CERT_SHA256];
     size_t n;                            /* certificates, leaf included */
     uint32_t at[LIMIT_CHAIN_CERTS + 2u]; /* der[at[i]..at[i + 1]) is the i-th */
     uint8_t der[];
 };
-/* *ret NULL when the peer presented none. OpenSSL's parsed copies are given up: they cost an idle
- * connection 4 KiB. Ended by free(). */
+/* *ret NULL when the peer presented none. The session gives OpenSSL's parsed copies up: they cost an
+ * idle connection 4 KiB. The leaf lives on in *ret until tls_peer_free. */
 MUST_USE enum err tls_take_peer(struct tls *t, struct tls_peer **ret, struct err_info *info);
+void tls_peer_free(struct tls_peer *p);
 bool tls_ctx_is_server(const struct tls_ctx *ctx);
 
 #endif

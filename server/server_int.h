@@ -57,6 +57,7 @@ struct worker {
     size_t n_listeners;
     struct policy_set *policies;
     struct trust_set *trust;
+    struct crypto_lib *crypto; /* of its TLS and of the certificates that it judges */
     uint64_t told_policy_epoch, told_trust_epoch; /* what the program's hooks have heard */
     struct timer tick;
     struct timer drain_poll;
@@ -98,6 +99,7 @@ struct server {
     struct egress *egress;
     struct http_route *routes;
     size_t n_routes;
+    struct verdicts *verdicts; /* on chains, of all workers */
     struct worker **workers;
     unsigned n_workers;
     void *user;

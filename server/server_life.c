@@ -16,6 +16,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "certs/verdicts.h"
 #include "server/server_sql.h"
 
 #define DRAIN_POLL_MS 20u
@@ -310,7 +311,8 @@ static enum err start(struct server *s, struct err_info *info)
         (e = open_signals(s, info)) != OK || (e = server_open_data(s, false, info)) != OK ||
         (e = require_initialised(s, info)) != OK || (e = merge_routes(s)) != OK ||
         (e = metrics_new(s, &s->metrics)) != OK || (e = open_egress(s, info)) != OK ||
-        (e = clock_watch_start(s, info)) != OK) {
+        (e = clock_watch_start(s, info)) != OK ||
+        (e = verdicts_new(LIMIT_CHAIN_CACHE, &s->verdicts)) != OK) {
         return e;
     }
     return OK;
@@ -374,6 +376,7 @@ enum err server_life_run(struct server *s, struct err_info *info)
     }
     server_close_data(s);
     metrics_free(s->metrics);
+    verdicts_free(s->verdicts);
     if (s->loop != NULL) {
         loop_turn(s->loop, 0); /* results that came home meanwhile */
         clock_watch_free(s);

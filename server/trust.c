@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/crypto_lib.h"
 #include "certs/chain_cache.h"
 #include "server/authn.h"
 #include "server/server_int.h"
@@ -48,9 +49,10 @@ void trust_set_free(struct trust_set *t)
     }
 }
 
-static enum err add_row(struct trust_set *t, const struct ca_row *row, struct err_info *info)
+static enum err add_row(struct crypto_lib *lib, struct trust_set *t, const struct ca_row *row,
+                        struct err_info *info)
 {
-    enum err e = cert_from_der(span_of(row->der, row->der_n), &t->ca[t->n].cert, info);
+    enum err e = cert_from_der_in(lib, span_of(row->der, row->der_n), &t->ca[t->n].cert, info);
     if (e != OK) {
         return err_wrap(info, E_CORRUPT, "certificate \"%s\"", row->name);
     }
@@ -68,7 +70,7 @@ static enum err read_rows(struct worker *w, struct trust_set *t, struct err_info
     size_t n = 0, n_trusted = 0, n_ek_roots = 0;
     enum err e = sql_ca_all(w->db, rows, &n);
     for (size_t i = 0; i < n; i++) {
-        e = e != OK ? e : add_row(t, &rows[i], info);
+        e = e != OK ? e : add_row(w->crypto, t, &rows[i], info);
         ca_row_done(&rows[i]);
     }
     for (size_t i = 0; e == OK && i < t->n; i++) {
@@ -91,7 +93,7 @@ static enum err snapshot(struct worker *w, struct trust_set **ret, struct err_in
         return E_NOMEM;
     }
     struct trust_set *t = w->trust;
-    enum err made = t->cache == NULL ? chain_cache_new(&t->cache) : OK;
+    enum err made = t->cache == NULL ? chain_cache_new(w->s->verdicts, w->crypto, &t->cache) : OK;
     if (made != OK) {
         return made;
     }
@@ -111,29 +113,15 @@ static enum err snapshot(struct worker *w, struct trust_set **ret, struct err_in
 /* --- the verdict ---------------------------------------------------------------------------------- */
 
 enum chain_verdict trust_verify(struct worker *w, const struct cert_peer *peer,
-                                struct cert *const *helping, size_t n_helping,
                                 struct chain_path *ret_path, struct err_info *info)
 {
-    AUTO(chain_anchors_free_p) struct chain_anchors *own = NULL;
-    struct cert *trusted[LIMIT_CA_CERTS];
     struct trust_set *t = NULL;
-    size_t n = 0;
     int64_t now_us = MAX(clock_wall_us(w->s->clock), server_token_now_s(w->s) * 1000000);
     if (snapshot(w, &t, info) != OK) {
         (void)err_wrap(info, E_DB, "cannot judge the chain");
         return CHAIN_OTHER;
     }
-    for (size_t i = 0; i < t->n && n_helping != 0; i++) {
-        if (t->ca[i].is_verified) {
-            trusted[n++] = t->ca[i].cert;
-        }
-    }
-    if (n_helping != 0 && chain_anchors_new(trusted, n, helping, n_helping, &own) != OK) {
-        (void)err_set(info, E_NOMEM, "no memory to judge the chain");
-        return CHAIN_OTHER;
-    }
-    return chain_cache_verify(t->cache, own != NULL ? own : t->anchors, t->epoch, peer, now_us,
-                              ret_path, info);
+    return chain_cache_verify(t->cache, t->anchors, t->epoch, peer, now_us, ret_path, info);
 }
 
 /* What stands above the anchor may be a certificate that only the peer presented: it decides nothing. */

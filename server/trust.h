@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Trusted CA certificates of one instance: upload, proof of possession, verified or not; and the verdict on a presented chain, with
- * the worker's own cache by leaf thumbprint and trust epoch.
+ * Trusted CA certificates of one instance: upload, proof of possession, verified or not; and the verdict on a presented chain. Good
+ * verdicts are shared by all workers, by leaf, chain, set of trusted certificates and trust epoch (certs/verdicts.h).
  *
  * trust_epoch() is read before authenticating and compared after a session was entered where a revocation would find it: a trust
  * change that raced the connect is seen by one of the two.
@@ -20,9 +20,8 @@
 #include "server/server.h"
 
 uint64_t trust_epoch(struct server *s);
-/* Against all verified CAs of the instance. helping: further untrusted certificates (a group's own). ret_path as chain_verify. */
+/* Against all verified CAs of the instance. ret_path as chain_verify. */
 MUST_USE enum chain_verdict trust_verify(struct worker *w, const struct cert_peer *peer,
-                                         struct cert *const *helping, size_t n_helping,
                                          struct chain_path *ret_path, struct err_info *info);
 /* A path that was found good before: is its anchor, or a certificate below it, a verified CA here now? (What is below the anchor does not
  * change; its dates are path->not_after_us.) False also when that cannot be read. A CA above the anchor is not asked: a session whose

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/crypto_lib.h"
 #include "base/log.h"
 
 #define TICK_MS 1000u
@@ -187,14 +188,14 @@ static void on_mqtts(struct conn *c, void *arg)
 
 /* --- start ------------------------------------------------------------------------------------ */
 
-enum err worker_make_tls(struct worker *w UNUSED, const struct server_conf *c, struct tls_ctx **ret,
+enum err worker_make_tls(struct worker *w, const struct server_conf *c, struct tls_ctx **ret,
                          struct err_info *info)
 {
     const struct tls_server_conf conf = {c->tls_cert, c->tls_key};
     if (c->https_port == 0 && c->mqtts_port == 0) {
         return OK; /* nothing to serve with it */
     }
-    return tls_server_new(&conf, ret, info);
+    return tls_server_new_in(w->crypto, &conf, ret, info);
 }
 
 static enum err open_listener(struct worker *w, const char *address, uint64_t port, conn_open_fn fn,
@@ -265,7 +266,8 @@ static enum err worker_setup(struct worker *w, struct err_info *info)
     enum err e;
     w->told_policy_epoch = atomic_load(&s->policy_epoch);
     w->told_trust_epoch = atomic_load(&s->trust_epoch);
-    if ((e = worker_make_tls(w, server_base_conf(s), &w->tls, info)) != OK ||
+    if ((e = crypto_lib_new(&w->crypto, info)) != OK ||
+        (e = worker_make_tls(w, server_base_conf(s), &w->tls, info)) != OK ||
         (e = store_reader_open(s->store, &w->db, info)) != OK || (e = open_http(w, info)) != OK) {
         return e;
     }
@@ -305,6 +307,7 @@ static void worker_teardown(struct worker *w)
     tls_ctx_unref(w->tls);
     policy_set_free(w->policies);
     trust_set_free(w->trust);
+    crypto_lib_unref(w->crypto);
     store_reader_close(w->db);
 }
 

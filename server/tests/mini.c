@@ -152,7 +152,7 @@ static void chain(struct http_rq *rq)
     struct chain_path path;
     struct err_info info = {0};
     conn_peer_cert(http_rq_conn(rq), &peer);
-    enum chain_verdict v = trust_verify(worker_of_rq(rq), &peer, NULL, 0, &path, &info);
+    enum chain_verdict v = trust_verify(worker_of_rq(rq), &peer, &path, &info);
     AUTO(buf_done) struct buf b = BUF_INIT(512);
     if (v == CHAIN_OK) {
         (void)pthread_mutex_lock(&path_lock);
