@@ -539,7 +539,7 @@ enum err sql_reg_finish(struct db *db, const struct reg_row *row)
     put_text(&q, 8, row->device_id);
     q_i64(&q, 9, row->error_code);
     put_text(&q, 10, row->error_text);
-    q_i64(&q, 11, row->op_flags & REG_F_MORE);
+    q_i64(&q, 11, row->op_flags & (REG_F_MORE | REG_F_ISSUED));
     return q_run(&q, NULL);
 }
 

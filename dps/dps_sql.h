@@ -132,6 +132,8 @@ enum reg_flag {
     REG_F_MORE = 4, /* there is a registration_more */
     REG_F_SUSPENDED =
         8, /* it was disabled at the old hub by someone else: stays so at the new one */
+    REG_F_ISSUED =
+        16, /* op_cred is the SHA-256 of a certificate that was issued here, whatever the attestation was */
 };
 enum reg_open {
     OP_CLOSED,

@@ -15,6 +15,7 @@
 
 /* clang-format off */
 static const struct step steps[] = {
+    { STEP_ISSUE,  "issue",  step_issue },
     { STEP_PROBE,  "probe",  step_probe },
     { STEP_FREEZE, "freeze", step_freeze },
     { STEP_TWIN,   "twin",   step_twin },

@@ -57,6 +57,7 @@ struct job {
     char *token;
     struct buf url, body;
     struct buf result; /* of the step, for its commit function */
+    void *own;         /* of the step, in arena; for the same */
     struct store_op op;
 };
 
@@ -93,6 +94,7 @@ MUST_USE enum err job_enrollment(struct job *j, struct arena *a, struct enr_row 
 void step_probe(struct job *j);
 void step_freeze(struct job *j);
 void step_twin(struct job *j);
+void step_issue(struct job *j);
 void step_create(struct job *j);
 void step_thaw(struct job *j);
 /* Will the same request, later, find another answer? */

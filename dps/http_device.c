@@ -263,6 +263,8 @@ static void device_register(struct http_rq *rq)
         .is_sticky = registration_is_sticky(api_version),
         .from = &from,
         .wants_certificate = body.wants_certificate,
+        .csr = body.csr,
+        .csr_form = body.csr_form,
         .payload = body.payload,
         .leaf = d->cred.peer.leaf_der,
         .peer = d->peer,

@@ -108,11 +108,18 @@ static enum err add_tpm_keys(const struct keyring *k, const struct reg_row *reg,
     return OK;
 }
 
-static void add_thumb(struct span thumb, struct buf *b)
+static void add_thumbs(struct span thumb, struct span second, struct buf *b)
 {
     buf_add_str(b, "{\"type\":\"selfSigned\",\"x509Thumbprint\":{\"primaryThumbprint\":\"");
     hex_add(b, thumb, true);
-    buf_add_str(b, "\",\"secondaryThumbprint\":null}}");
+    buf_add_str(b, "\",\"secondaryThumbprint\":");
+    if (second.n != 0) {
+        buf_add_u8(b, '"');
+        hex_add(b, second, true);
+        buf_add_str(b, "\"}}");
+    } else {
+        buf_add_str(b, "null}}");
+    }
 }
 
 void hublink_add_owner(struct buf *b, const char *id_scope, const struct enr_row *enr,
@@ -137,7 +144,8 @@ static struct span initial_twin(const struct enr_row *enr, const struct reg_more
 }
 
 enum err hublink_add_body(const struct keyring *k, const char *id_scope, const struct enr_row *enr,
-                          const struct reg_row *reg, const struct reg_more *more, struct buf *b)
+                          const struct reg_row *reg, const struct reg_more *more,
+                          struct span former, struct buf *b)
 {
     enum err e = OK;
     bool is_group = enr->kind == ENR_GROUP;
@@ -146,12 +154,14 @@ enum err hublink_add_body(const struct keyring *k, const char *id_scope, const s
              (long long)reg->updated_us);
     hublink_add_owner(b, id_scope, enr, false);
     buf_addf(b, "\",\"mayAdopt\":%s,\"authentication\":", is_group ? "false" : "true");
-    if (reg->att == ATT_SYMMETRIC) {
+    if ((reg->op_flags & REG_F_ISSUED) != 0) {
+        add_thumbs(reg->op_cred, former, b);
+    } else if (reg->att == ATT_SYMMETRIC) {
         e = add_keys(k, enr, reg->op_cred, b);
     } else if (reg->att == ATT_TPM || reg->att == ATT_TPM_CA) {
         e = add_tpm_keys(k, reg, more, b);
     } else {
-        add_thumb(reg->op_cred, b);
+        add_thumbs(reg->op_cred, SPAN_NONE, b);
     }
     buf_addf(b, ",\"capabilities\":{\"iotEdge\":%s}", enr->is_edge ? "true" : "false");
     if (twin.n != 0) {

@@ -23,9 +23,10 @@ void hublink_add_url(struct buf *b, const struct hub_row *h, const char *path);
 /* The owner mark: who made the device. As part of a query, or of a JSON text. */
 void hublink_add_owner(struct buf *b, const char *id_scope, const struct enr_row *enr,
                        bool is_query);
-/* The body of PUT /provision/devices/{id}. Keys go into b: give it room at once, wipe it. more: NULL when there is none. */
+/* The body of PUT /provision/devices/{id}. Keys go into b: give it room at once, wipe it. more: NULL when there is none. former: SHA-256
+ * of an issued certificate that still serves beside that of the row; empty: none. */
 MUST_USE enum err hublink_add_body(const struct keyring *k, const char *id_scope,
                                    const struct enr_row *enr, const struct reg_row *reg,
-                                   const struct reg_more *more, struct buf *b);
+                                   const struct reg_more *more, struct span former, struct buf *b);
 
 #endif

@@ -14,7 +14,7 @@ noinst_LIBRARIES += %D%/libdps.a
 %C%_libdps_a_SOURCES += %D%/leftover.h %D%/leftover.c
 
 %C%_libdps_a_SOURCES += %D%/dps_sql_int.h %D%/issuance_sql.h %D%/issuance_sql.c %D%/issuer.h %D%/issuer.c \
-	%D%/issuance.h %D%/issuance.c %D%/http_issuers.h %D%/http_issuers.c %D%/http_issuer_put.c
+	%D%/issuance.h %D%/issuance.c %D%/step_issue.c %D%/http_issuers.h %D%/http_issuers.c %D%/http_issuer_put.c
 
 dps_libs = dps/libdps.a server/libserver.a net/libnet.a certs/libcerts.a tpm/libtpm.a store/libstore.a \
 	wire/libwire.a base/libbase.a $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(MHD_LIBS) \
@@ -33,6 +33,9 @@ check_PROGRAMS += %D%/tests/service_test
 check_PROGRAMS += %D%/tests/issuer_test
 %C%_tests_issuer_test_SOURCES = %D%/tests/issuer_test.c $(dps_test_parts)
 %C%_tests_issuer_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/tests/issue_test
+%C%_tests_issue_test_SOURCES = %D%/tests/issue_test.c $(dps_test_parts)
+%C%_tests_issue_test_LDADD = $(dps_test_libs)
 check_PROGRAMS += %D%/tests/device_test
 %C%_tests_device_test_SOURCES = %D%/tests/device_test.c $(dps_test_parts)
 %C%_tests_device_test_LDADD = $(dps_test_libs)

@@ -65,6 +65,8 @@ static const struct metric_def metrics[DPS_METRICS] = {
     [DPS_M_MQTT_REFUSED]   = { "berth_dps_mqtt_connects_total", "result=\"refused\"", METRIC_COUNTER, "MQTT CONNECTs." },
     [DPS_M_REFUSALS_NOT_KEPT] = { "berth_dps_refusals_not_kept_total", NULL, METRIC_COUNTER, "Refusals that are counted but not kept for berth dps explain." },
     [DPS_M_TPM_CHALLENGES] = { "berth_dps_tpm_challenges_total", NULL, METRIC_COUNTER, "Keys sent to TPMs." },
+    [DPS_M_CERTS_ISSUED]   = { "berth_dps_certificates_total", "result=\"issued\"", METRIC_COUNTER, "Certificates asked for by devices." },
+    [DPS_M_CERTS_REFUSED]  = { "berth_dps_certificates_total", "result=\"refused\"", METRIC_COUNTER, "Certificates asked for by devices." },
 };
 /* clang-format on */
 

@@ -10,6 +10,7 @@
 #include "dps/assignment.h"
 #include "dps/dependents.h"
 #include "dps/driver.h"
+#include "dps/issuance_sql.h"
 #include "server/admin.h"
 
 #define OP_ARENA (1u << 20)
@@ -33,9 +34,9 @@ struct start_op {
     struct refusal_from from; /* in the arena */
     struct span cred;
     struct reg_more more;
-    bool has_more;
     bool has_anchor;
     uint8_t anchor[CERT_SHA256];
+    bool has_more, has_issuance;
     char op_id[OPERATION_ID_SIZE];
     struct err_info info;
     /* result */
@@ -116,9 +117,28 @@ static enum err put_more(struct store_tx *tx, const struct start_op *o, struct r
     return had_more ? sql_more_del(tx->db, o->fold) : OK;
 }
 
+/* A device that was told a certificate goes on with it until it asks for another, or that one ends, or its enrollment issues none any
+ * more: then its hub knows it by its own credential again. */
+static enum err keep_credential(struct store_tx *tx, struct start_op *o, struct reg_row *row,
+                                bool was_issued)
+{
+    struct credential_row told;
+    if (!o->has_issuance) {
+        return was_issued ? sql_credential_del(tx->db, row->fold) : OK;
+    }
+    enum err e = sql_credential_get(tx->db, row->fold, &told);
+    if (e != OK || told.not_after_us <= tx->now_us) {
+        return e == E_NOT_FOUND ? OK : e;
+    }
+    row->op_cred = arena_span(&o->out, span_of(told.sha256, sizeof(told.sha256)));
+    row->op_flags |= REG_F_ISSUED;
+    return row->op_cred.p != NULL ? OK : E_NOMEM;
+}
+
 /* op_from stays: a move that failed may have left its hub unsettled. */
 static enum err begin_row(struct store_tx *tx, struct start_op *o, struct reg_row *row)
 {
+    bool was_issued = (row->op_flags & REG_F_ISSUED) != 0;
     enum err e = put_more(tx, o, row);
     if (e != OK) {
         return e;
@@ -128,10 +148,10 @@ static enum err begin_row(struct store_tx *tx, struct start_op *o, struct reg_ro
     row->op_hub = row->op_device_id = SPAN_NONE;
     row->op_cred = o->cred;
     row->op_reset = false;
-    row->op_todo = 0;
+    row->op_todo = o->more.csr.n != 0 ? STEP_ISSUE : 0;
     row->error_code = 0;
     row->error_text = SPAN_NONE;
-    if ((e = decide(tx, o, row)) != OK) {
+    if ((e = keep_credential(tx, o, row, was_issued)) != OK || (e = decide(tx, o, row)) != OK) {
         return e;
     }
     row->enrollment = o->enrollment;
@@ -262,14 +282,27 @@ static enum err fill_more(struct start_op *o, const struct registration_wish *wi
                : E_NOMEM;
 }
 
+/* A request that cannot be had is refused at once: the device shall hear it, and nothing be made for it. */
+static enum rule certificate_rule(const struct registration_wish *wish, const char **ret_text)
+{
+    if (wish->wants_certificate && wish->who->enr.issuance.n == 0) {
+        *ret_text = "the enrollment has no certificate issuance policy";
+        return RULE_ISSUANCE_POLICY;
+    }
+    if (wish->wants_certificate && wish->csr.n == 0) {
+        *ret_text = "the certificate request is neither PEM nor base64";
+        return RULE_CSR;
+    }
+    return RULE_OK;
+}
+
 static enum err fill_plan(struct start_op *o, const struct registration_wish *wish,
                           const struct pick *pick)
 {
-    bool is_offered = !wish->wants_certificate;
-    const char *text =
-        is_offered ? pick->text : "certificate issuance is not offered by this version";
-    o->plan.rule = is_offered ? pick->rule : RULE_CERTIFICATE_ISSUANCE;
-    o->plan.may_stay = is_offered && rule_code(pick->rule) == 400208;
+    const char *text = pick->text;
+    enum rule refused = certificate_rule(wish, &text);
+    o->plan.rule = refused != RULE_OK ? refused : pick->rule;
+    o->plan.may_stay = refused == RULE_OK && rule_code(pick->rule) == 400208;
     return keep(o, pick->host, &o->plan.pick) && keep(o, span_str(text), &o->plan.text) ? OK
                                                                                         : E_NOMEM;
 }
@@ -288,6 +321,7 @@ static enum err start_fill(struct start_op *o, const struct registration_wish *w
     o->is_disabled = !enr->is_enabled;
     o->has_anchor = wish->who->has_anchor;
     memcpy(o->anchor, wish->who->anchor, sizeof(o->anchor));
+    o->has_issuance = enr->issuance.n != 0;
     new_operation_id(o->op_id);
     if (!keep(o, wish->from->peer, &o->from.peer) ||
         !keep(o, wish->from->transport, &o->from.transport) ||

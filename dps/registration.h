@@ -84,6 +84,8 @@ extern const char *const reg_status_words[REG_STATUSES];
 /* docs/protocol/dps-device.md 2.1: body of register, as far as the service looks at it. RULE_BODY_JSON, RULE_BODY_ID. */
 struct registration_body {
     bool wants_certificate;
+    struct span csr; /* DER, unparsed; empty: what came is neither PEM nor base64 */
+    unsigned csr_form;
     bool has_tpm;
     struct span payload; /* JSON text; empty: none */
 };

@@ -3,7 +3,10 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "certs/keyring.h"
+#include "certs/leaf.h"
 #include "dps/hublink.h"
+#include "dps/issuance_sql.h"
 #include "dps/registration.h"
 #include "server/admin.h"
 
@@ -85,9 +88,11 @@ enum err registration_tx_step(struct store_tx *tx, struct arena *out, const stru
 }
 
 /* What the device's answer does not need goes with the operation. */
-static enum err trim_more(struct store_tx *tx, struct arena *a, struct reg_row *row)
+static enum err trim_more(struct store_tx *tx, struct arena *a, struct reg_row *row,
+                          struct reg_more *ret)
 {
     struct reg_more more;
+    *ret = (struct reg_more){.csr_form = 0};
     if ((row->op_flags & REG_F_MORE) == 0) {
         return OK;
     }
@@ -95,11 +100,11 @@ static enum err trim_more(struct store_tx *tx, struct arena *a, struct reg_row *
     if (e != OK) {
         return e;
     }
-    const struct reg_more rest = {.csr_form = more.csr_form,
-                                  .chain = more.chain,
-                                  .answer = more.answer,
-                                  .tpm_blob = more.tpm_blob};
-    return put_more(tx, row, &rest);
+    *ret = (struct reg_more){.csr_form = more.csr_form,
+                             .chain = more.chain,
+                             .answer = more.answer,
+                             .tpm_blob = more.tpm_blob};
+    return put_more(tx, row, ret);
 }
 
 static enum err owe_deletion(struct store_tx *tx, const struct reg_row *row, struct span owner)
@@ -113,10 +118,28 @@ static enum err owe_deletion(struct store_tx *tx, const struct reg_row *row, str
     return plan_moves(row) ? sql_left_add(tx->db, &left) : OK;
 }
 
+/* The certificate of this operation is told with its end: from now on it is the device's. */
+static enum err tell_credential(struct store_tx *tx, const struct reg_row *row,
+                                const struct reg_more *more)
+{
+    struct span rest = more->chain, leaf = cert_cut_der(&rest);
+    struct credential_row told;
+    int64_t from_s, until_s;
+    if (leaf.n == 0) {
+        return OK;
+    }
+    enum err e = leaf_dates(leaf, &from_s, &until_s);
+    sha256(leaf, told.sha256);
+    told.not_after_us = until_s * 1000000;
+    return e != OK ? E_CORRUPT : sql_credential_put(tx->db, row->fold, &told);
+}
+
 static enum err assign(struct store_tx *tx, struct arena *a, struct reg_row *row, struct span owner)
 {
+    struct reg_more more;
     enum err e = owe_deletion(tx, row, owner);
-    if (e != OK || (e = trim_more(tx, a, row)) != OK || (e = admin_tx_next(tx, &row->etag)) != OK) {
+    if (e != OK || (e = trim_more(tx, a, row, &more)) != OK ||
+        (e = tell_credential(tx, row, &more)) != OK || (e = admin_tx_next(tx, &row->etag)) != OK) {
         return e;
     }
     row->status = REG_ASSIGNED;
@@ -135,6 +158,7 @@ static enum err fail(struct store_tx *tx, struct arena *a, struct reg_row *row,
                      const struct reg_outcome *o)
 {
     bool is_settled = o->is_settled || row->op_from.n == 0;
+    struct reg_more more;
     enum err e = OK;
     if (o->rule != RULE_OK) {
         row->error_code = rule_code(o->rule);
@@ -142,7 +166,7 @@ static enum err fail(struct store_tx *tx, struct arena *a, struct reg_row *row,
     }
     if (is_settled || o->tells_now) {
         row->status = REG_FAILED;
-        if ((e = trim_more(tx, a, row)) != OK || (e = admin_tx_next(tx, &row->etag)) != OK) {
+        if ((e = trim_more(tx, a, row, &more)) != OK || (e = admin_tx_next(tx, &row->etag)) != OK) {
             return e;
         }
     }

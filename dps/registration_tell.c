@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/text.h"
+#include "certs/signer.h"
 #include "dps/enrollment.h"
 #include "dps/registration.h"
 #include "wire/json.h"
@@ -109,6 +110,31 @@ static void write_attestation(struct buf *b, const struct reg_row *row, const st
     buf_add_u8(b, '}');
 }
 
+/* docs/protocol/dps-device.md 10: one PEM text, or an array of base64 without armour. */
+static void add_certificates(struct buf *b, const struct reg_more *more)
+{
+    AUTO(buf_done) struct buf pem = BUF_INIT(DPS_ANSWER_MAX);
+    struct span rest = more->chain, der;
+    bool is_array = more->csr_form == 2;
+    const char *comma = "";
+    buf_add_str(b, is_array ? ",\"issuedCertificateChain\":[" : ",\"issuedClientCertificate\":");
+    while ((der = cert_cut_der(&rest)).n != 0) {
+        if (is_array) {
+            buf_addf(b, "%s\"", comma);
+            base64_add(b, der);
+            buf_add_u8(b, '"');
+            comma = ",";
+        } else {
+            cert_der_add_pem(der, &pem);
+        }
+    }
+    if (is_array) {
+        buf_add_u8(b, ']');
+    } else {
+        json_write_str(b, buf_span(&pem));
+    }
+}
+
 void registration_write_state(struct buf *b, const struct reg_row *row, const struct reg_more *more)
 {
     char etag[DPS_ETAG_SIZE];
@@ -131,6 +157,9 @@ void registration_write_state(struct buf *b, const struct reg_row *row, const st
     if (row->status == REG_ASSIGNED && more != NULL && more->answer.n != 0) {
         buf_add_str(b, ",\"payload\":");
         buf_add(b, more->answer);
+    }
+    if (row->status == REG_ASSIGNED && more != NULL && more->chain.n != 0) {
+        add_certificates(b, more);
     }
     add_time(b, "lastUpdatedDateTimeUtc", row->updated_us);
     buf_addf(b, ",\"etag\":\"%s\"}", etag);
@@ -216,6 +245,33 @@ static enum err read_payload(struct arena *a, const struct json *body, struct sp
     return ret->p != NULL ? OK : E_NOMEM;
 }
 
+/* Which of the two contracts (dps-device.md 10) is said by the member that is there. What cannot be decoded is no error of the body: the
+ * registration begins, and fails. */
+static enum err read_csr(struct arena *a, const struct json *body, struct registration_body *r)
+{
+    static const struct {
+        const char *member;
+        unsigned form;
+    } forms[] = {{"csr", 2}, {"clientCertificateCsr", 1}};
+    AUTO(buf_done) struct buf der = BUF_INIT(LIMIT_CERT_DER);
+    for (size_t i = 0; i < ARRAY_LEN(forms) && !r->wants_certificate; i++) {
+        const struct json *csr = json_get(body, forms[i].member);
+        if (csr == NULL || json_is(csr, JSON_T_NULL)) {
+            continue;
+        }
+        r->wants_certificate = true;
+        r->csr_form = forms[i].form;
+        enum err e = csr_text_to_der(json_str(csr), &der, NULL);
+        if (e == OK && (r->csr = arena_span(a, buf_span(&der))).p == NULL) {
+            e = E_NOMEM;
+        }
+        if (e == E_NOMEM) {
+            return e;
+        }
+    }
+    return OK;
+}
+
 static enum rule body_refused(struct verdict *v, enum err e)
 {
     if (err_class(e) == ERR_T_LOCAL) {
@@ -250,12 +306,9 @@ enum rule registration_body_read(struct arena *a, struct span body, struct span 
                               "registrationId of the body is not that of the request");
     }
     verdict_keep(v, RULE_BODY_ID);
-    const struct json *csr = json_get(j, "csr"), *old = json_get(j, "clientCertificateCsr"),
-                      *tpm = json_get(j, "tpm");
-    r.wants_certificate =
-        (csr != NULL && !json_is(csr, JSON_T_NULL)) || (old != NULL && !json_is(old, JSON_T_NULL));
+    const struct json *tpm = json_get(j, "tpm");
     r.has_tpm = tpm != NULL && !json_is(tpm, JSON_T_NULL);
-    if ((e = read_payload(a, j, &r.payload)) != OK) {
+    if ((e = read_payload(a, j, &r.payload)) != OK || (e = read_csr(a, j, &r)) != OK) {
         return verdict_fail(v, e);
     }
     *ret = r;

@@ -53,7 +53,8 @@ static enum err add_group(void *arg, const struct enr_row *row)
     g->row.doc = g->row.ek = g->row.srk = SPAN_NONE;
     bool ok = keep(&s->arena, &g->row.name) && keep(&s->arena, &g->row.fold) &&
               keep(&s->arena, &g->row.device_id) && keep(&s->arena, &g->row.initial_twin) &&
-              keep(&s->arena, &g->row.hubs) && keep(&s->arena, &g->row.hub_host);
+              keep(&s->arena, &g->row.hubs) && keep(&s->arena, &g->row.hub_host) &&
+              keep(&s->arena, &g->row.issuance);
     for (unsigned i = 0; i < 2 && ok; i++) {
         if (row->cert[i].n != 0) {
             sha256(row->cert[i], g->sha256[i]);

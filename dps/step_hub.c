@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "dps/driver_int.h"
 #include "dps/hublink.h"
+#include "dps/issuance_sql.h"
 #include "server/metrics.h"
 #include "wire/json.h"
 
@@ -345,10 +346,29 @@ static void created(struct job *j)
     }
 }
 
+/* The issued certificate that the device was told before this one: serves on beside it, so that a device that could not keep the new one
+ * is not shut out. */
+static enum err former_credential(struct job *j, struct credential_row *ret, struct span *ret_span)
+{
+    *ret_span = SPAN_NONE;
+    if ((j->row.op_flags & REG_F_ISSUED) == 0) {
+        return OK;
+    }
+    enum err e = sql_credential_get(worker_db(job_worker(j)->w), j->row.fold, ret);
+    struct span digest = span_of(ret->sha256, sizeof(ret->sha256));
+    if (e == OK && ret->not_after_us > loop_wall_us(job_loop(j)) &&
+        !span_eq(digest, j->row.op_cred)) {
+        *ret_span = digest;
+    }
+    return e == E_NOT_FOUND ? OK : e;
+}
+
 void step_create(struct job *j)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(JOB_ARENA);
     struct dps_worker *dw = job_worker(j);
+    struct credential_row told;
+    struct span former;
     struct reg_more storage;
     const struct reg_more *more = NULL;
     struct enr_row enr;
@@ -361,12 +381,13 @@ void step_create(struct job *j)
         return;
     }
     if (e == OK &&
-        (e = registration_read_more(worker_db(dw->w), &a, &j->row, &storage, &more)) == OK) {
+        (e = registration_read_more(worker_db(dw->w), &a, &j->row, &storage, &more)) == OK &&
+        (e = former_credential(j, &told, &former)) == OK) {
         /* At once: a growing buffer would leave copies of the keys behind. */
         (void)buf_reserve(&j->body, 2048 + enr.initial_twin.n +
                                         (more != NULL ? more->twin.n + more->initial_twin.n : 0));
         e = hublink_add_body(server_keyring(dw->dps->server), dw->dps->id_scope, &enr, &j->row,
-                             more, &j->body);
+                             more, former, &j->body);
     }
     if (e != OK) {
         job_stuck(j, e);

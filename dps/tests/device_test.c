@@ -461,7 +461,7 @@ static void test_next_byte(void **state UNUSED)
     mq_close(m);
 }
 
-/* A CSR is refused in the result: certificate issuance comes later. */
+/* A CSR where the enrollment issues no certificates. */
 static void test_csr(void **state UNUSED)
 {
     char key[64], op[100];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Issuing CAs on the administration plane, and what enrollments may say of them. */
+#include <curl/curl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -201,5 +202,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_log_is_empty), cmocka_unit_test(test_patterns),
     };
     int as_server = bench_server(argc, argv);
-    return as_server >= 0 ? as_server : cmocka_run_group_tests(tests, setup, bench_teardown);
+    if (as_server >= 0) {
+        return as_server;
+    }
+    (void)curl_global_init(CURL_GLOBAL_DEFAULT);
+    return cmocka_run_group_tests(tests, setup, bench_teardown);
 }
