@@ -86,6 +86,16 @@ check_PROGRAMS += %D%/conn_tls_test
 %C%_conn_tls_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
 
+check_PROGRAMS += %D%/relay_test
+%C%_relay_test_SOURCES = %D%/relay_test.c
+%C%_relay_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += %D%/conn_move_test
+%C%_conn_move_test_SOURCES = %D%/conn_move_test.c
+%C%_conn_move_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
 check_PROGRAMS += %D%/mlink_test
 %C%_mlink_test_SOURCES = %D%/mlink_test.c
 %C%_mlink_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
