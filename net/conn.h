@@ -38,6 +38,8 @@ void conn_peer_cert(struct conn *c, struct cert_peer *ret);
 void conn_forget_peer_cert(struct conn *c);
 /* False when the peer presented none. */
 bool conn_peer_thumbprint(const struct conn *c, uint8_t ret_sha256[CERT_SHA256]);
+/* It carries bulk (a relay): behind a large read it reads on, without asking whether there is more. */
+void conn_set_bulk(struct conn *c);
 /* Bytes for accounting. */
 uint64_t conn_bytes_in(const struct conn *c);
 uint64_t conn_bytes_out(const struct conn *c);

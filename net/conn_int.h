@@ -78,6 +78,7 @@ struct conn {
     bool out_blocked : 1; /* waiting for EPOLLOUT */
     bool is_full : 1;     /* above the high mark, and not below the low one since */
     bool giving : 1;      /* on_bytes is on the stack */
+    bool is_bulk : 1;     /* conn_set_bulk */
     bool in_ended : 1;    /* the peer sends no more, and the handler wants to hear of it */
     bool end_told : 1;    /* and has */
     bool end_asked : 1;   /* we send no more, once the queue is empty */

@@ -186,7 +186,7 @@ void conn_read(struct conn *c)
             return;
         }
         left -= got;
-        bool has_more = carrier_has_more(c, got, room);
+        bool has_more = carrier_has_more(c, got, room) || (c->is_bulk && got >= OUT_DIRECT);
         take(c, p, got);
         if (!has_more) {
             return;

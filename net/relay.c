@@ -447,6 +447,7 @@ void relay_attach(struct relay *r, enum relay_side side, struct stream *carrier,
     carrier->want = LIMIT_CONN_IN;
     carrier->high = RELAY_QUEUE;
     s->out_seen = conn_bytes_out(stream_conn(carrier));
+    conn_set_bulk(stream_conn(carrier));
     if (!timer_is_set(&r->beat)) {
         timer_set(r->conf.loop, &r->beat, RELAY_BEAT_MS, on_beat);
     }

@@ -254,6 +254,15 @@ void ws_mask(uint8_t *p, size_t n, const uint8_t mask[4], size_t offset)
     uint64_t wide;
     memcpy(&wide, turned, sizeof(wide));
     size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        uint64_t v[4];
+        memcpy(v, p + i, sizeof(v));
+        v[0] ^= wide;
+        v[1] ^= wide;
+        v[2] ^= wide;
+        v[3] ^= wide;
+        memcpy(p + i, v, sizeof(v));
+    }
     for (; i + 8 <= n; i += 8) { /* eight bytes at a time: relays move megabytes through here */
         uint64_t v;
         memcpy(&v, p + i, sizeof(v));

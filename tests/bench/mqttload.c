@@ -107,6 +107,7 @@ static struct {
 	const char *sink_cert, *sink_key;
 	int sink_port;
 	const char *relay_b;    /* WebSocket path of the receiving side */
+	const char *header_b;   /* and its header, when it is another */
 	double mb;
 	int frame;
 } o = {
@@ -1903,7 +1904,7 @@ static int leg_write_all(struct leg *l, const uint8_t *b, size_t n)
 	return 0;
 }
 
-static struct leg leg_dial(const char *ws)
+static struct leg leg_dial(const char *ws, const char *header)
 {
 	struct leg l = { .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
 	int one = 1;
@@ -1920,7 +1921,7 @@ static struct leg leg_dial(const char *ws)
 		int n = snprintf(b, sizeof b,
 				 "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 				 "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-				 "%s%s\r\n", ws, o.hub, o.header ? o.header : "", o.header ? "\r\n" : "");
+				 "%s%s\r\n", ws, o.hub, header ? header : "", header ? "\r\n" : "");
 		if (leg_write_all(&l, (uint8_t *)b, (size_t)n))
 			die("relay: upgrade write");
 		size_t k = 0;           /* byte by byte, to leave frames in the stream */
@@ -2016,12 +2017,12 @@ static int run_relay(void)
 		}
 	} else if (o.ws && o.relay_b) {
 		r.ws = 1;
-		r.l = leg_dial(o.relay_b);
+		r.l = leg_dial(o.relay_b, o.header_b ? o.header_b : o.header);
 	} else
 		die("relay needs --sink-port P (raw) or --ws A --ws-b B");
 	/* The sink accepts before the sender dials, so that a proxy's own dial succeeds. */
 	pthread_create(&th, NULL, relay_rx_main, &r);
-	struct leg tx = leg_dial(r.ws ? o.ws : NULL);
+	struct leg tx = leg_dial(r.ws ? o.ws : NULL, o.header);
 
 	size_t fl = (size_t)o.frame, n = 0;
 	uint8_t *f = xmalloc(fl + 14);
@@ -2627,7 +2628,7 @@ static void usage(void)
 "dps         --scope S --no-wait (poll at once, ignoring retry-after)\n"
 "http, tls   --path P --method M --header H -s BYTES | --body TPL (body of POST/PUT)\n"
 "            http -n N: N requests and end, the k-th one for device k (--path, --header, --body are templates)\n"
-"relay       --sink-port P [--sink-cert F --sink-key F] | --ws A --ws-b B;  --mb N --frame BYTES\n"
+"relay       --sink-port P [--sink-cert F --sink-key F] | --ws A --ws-b B [--header H --header-b H];  --mb N --frame BYTES\n"
 "mkcerts     --dir D -n N --id TPL --hub HOST     floor  --dir D (from mkcerts) -n N\n"
 "disk        --dir D -n N -s BYTES (write + fdatasync: appended, and into a preallocated file)\n"
 "ackd        --port P --sink-cert F --sink-key F [--dir D: log and fdatasync before acks]\n"
@@ -2637,7 +2638,7 @@ static void usage(void)
 enum { OPT_HOST = 256, OPT_PORT, OPT_SNI, OPT_PLAIN, OPT_SRCS, OPT_TLS12, OPT_TLS13, OPT_CA, OPT_CERT, OPT_KEY, OPT_PAIRS, OPT_GROUPS,
        OPT_CIPHERS, OPT_RESUME, OPT_DEVICES, OPT_FIRST, OPT_RATE, OPT_TIMEOUT, OPT_SETTLE, OPT_ID, OPT_CID, OPT_USER, OPT_PASS, OPT_HUB,
        OPT_SASKEY, OPT_SASGROUP, OPT_KEYFILE, OPT_SASTTL, OPT_KEEPALIVE, OPT_PSESS, OPT_WS, OPT_TOPIC, OPT_NOCO, OPT_SUBS, OPT_SUBTOPIC,
-       OPT_SUBQOS, OPT_SCOPE, OPT_NOWAIT, OPT_PATH, OPT_METHOD, OPT_HEADER, OPT_SINKPORT, OPT_SINKCERT, OPT_SINKKEY, OPT_WSB, OPT_MB,
+       OPT_SUBQOS, OPT_SCOPE, OPT_NOWAIT, OPT_PATH, OPT_METHOD, OPT_HEADER, OPT_SINKPORT, OPT_SINKCERT, OPT_SINKKEY, OPT_WSB, OPT_HEADERB, OPT_MB,
        OPT_FRAME, OPT_BODY, OPT_FILTER, OPT_STRIDE, OPT_DIR, OPT_PID, OPT_LABEL, OPT_QUIET, OPT_HELP };
 
 static const struct option lo[] = {
@@ -2655,7 +2656,7 @@ static const struct option lo[] = {
 	{"no-wait", 0, 0, OPT_NOWAIT}, {"path", 1, 0, OPT_PATH}, {"method", 1, 0, OPT_METHOD},
 	{"header", 1, 0, OPT_HEADER}, {"body", 1, 0, OPT_BODY},
 	{"subscribe", 1, 0, OPT_FILTER}, {"stride", 1, 0, OPT_STRIDE}, {"sink-port", 1, 0, OPT_SINKPORT}, {"sink-cert", 1, 0, OPT_SINKCERT},
-	{"sink-key", 1, 0, OPT_SINKKEY}, {"ws-b", 1, 0, OPT_WSB}, {"mb", 1, 0, OPT_MB}, {"frame", 1, 0, OPT_FRAME},
+	{"sink-key", 1, 0, OPT_SINKKEY}, {"ws-b", 1, 0, OPT_WSB}, {"header-b", 1, 0, OPT_HEADERB}, {"mb", 1, 0, OPT_MB}, {"frame", 1, 0, OPT_FRAME},
 	{"dir", 1, 0, OPT_DIR}, {"pid", 1, 0, OPT_PID}, {"label", 1, 0, OPT_LABEL}, {"quiet", 0, 0, OPT_QUIET},
 	{"help", 0, 0, OPT_HELP}, {0, 0, 0, 0}
 };
@@ -2749,6 +2750,7 @@ static void parse(int ac, char **av)
 		case OPT_SINKCERT: o.sink_cert = optarg; break;
 		case OPT_SINKKEY: o.sink_key = optarg; break;
 		case OPT_WSB: o.relay_b = optarg; break;
+		case OPT_HEADERB: o.header_b = optarg; break;
 		case OPT_MB: o.mb = num(optarg); break;
 		case OPT_FRAME: o.frame = (int)num(optarg); break;
 		case OPT_DIR: o.dir = optarg; break;

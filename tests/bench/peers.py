@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peers that Berth is compared with: their configuration, as lean as they can be made without giving up what is measured."""
 
+import os
 import shutil
 import subprocess
 
@@ -59,6 +60,30 @@ http {{
   server {{ listen 127.0.0.1:{P_NGXM} ssl; ssl_client_certificate {pki}/ca.pem; ssl_verify_client on; location / {{ return 200 "ok\\n"; }} }}
 }}
 """)
+
+    def haproxy(self):
+        if not self.have["haproxy"]:
+            return None
+        both = self.bed.path("both.pem")
+        with open(os.open(both, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            for part in ("server.pem", "server.key"):
+                with open(f"{self.pki}/{part}") as f:
+                    out.write(f.read())
+        conf = self.write("haproxy.cfg", f"""global
+  maxconn 2000
+  nbthread 1
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend f
+  bind 127.0.0.1:{P_HA} ssl crt {both}
+  default_backend b
+backend b
+  server s 127.0.0.1:{P_SINK} ssl verify none
+""")
+        return self.bed.start("haproxy", P_HA, "haproxy", "-db", "-f", conf)
 
     def pid(self, name):
         """Starts the peer when it does not run yet; None when it cannot be had."""
