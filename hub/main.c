@@ -297,7 +297,9 @@ static void reload(struct server *s, const void *new_conf)
 {
     const struct hub_conf *now = new_conf;
     const struct hub *h = server_user(s);
-    streams_reload(h->streams, &now->streams);
+    if (!streams_reload(h->streams, &now->streams)) {
+        LOG_WARN("server.reload.needs-restart", L_STR("setting", "streams"));
+    }
     /* What the log was opened with stays until the next start. */
     if (now->partitions != h->partitions || now->retention_s != h->retention_s ||
         now->retention_bytes != h->retention_bytes || now->segment_bytes != h->segment_bytes) {

@@ -54,7 +54,8 @@ enum err streams_new(struct hub *h, const struct streams_conf *conf, struct stre
         atomic_init(&st->worker[i].load, 0);
     }
     rate_init(&st->begins, 0);
-    streams_reload(st, conf);
+    st->conf = *conf;
+    st->conf.gateway_host = NULL;
     *ret = st;
     return OK;
 }
@@ -75,12 +76,15 @@ void streams_free(struct streams *st)
     }
 }
 
-void streams_reload(struct streams *st, const struct streams_conf *conf)
+bool streams_reload(struct streams *st, const struct streams_conf *conf)
 {
+    AUTO(mem_free_p) char *url = make_url(st->hub, conf);
     (void)pthread_mutex_lock(&st->lock);
     st->conf = *conf;
     st->conf.gateway_host = NULL;
     (void)pthread_mutex_unlock(&st->lock);
+    return conf->is_on == st->is_on && conf->is_strict == st->is_strict && url != NULL &&
+           strcmp(url, st->url) == 0;
 }
 
 bool streams_are_on(const struct hub *h)

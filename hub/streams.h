@@ -34,8 +34,8 @@ MUST_USE enum err streams_new(struct hub *h, const struct streams_conf *conf, st
 void streams_free(struct streams *st);
 MUST_USE enum err streams_worker_start(struct worker *w);
 void streams_worker_done(struct worker *w);
-/* Limits and rates of streams that begin from now on. Main. */
-void streams_reload(struct streams *st, const struct streams_conf *conf);
+/* Limits and rates of streams that begin from now on. False: more than those has changed, which waits for the next start. Main. */
+bool streams_reload(struct streams *st, const struct streams_conf *conf);
 bool streams_are_on(const struct hub *h);
 uint64_t streams_open(const struct hub *h); /* any thread */
 

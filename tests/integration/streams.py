@@ -265,6 +265,21 @@ for name, raw, want in [("unmasked frame", b"\x82\1a", 1002), ("reserved bit", b
     d.raw(raw)
     row(f"20 {name}", (d.end()[0], s.end()), (want, (1011, "WS disconnected")))
 
+# --- 19: a slow reader ----------------------------------------------------------------------------------------------------------------------------
+d, s = open_pair(env, dev, "st-1")
+one, other_way = os.urandom(24 << 20), os.urandom(24 << 20)
+before = hub.rss_kb()
+p, q = pump(d, one), pump(s, other_way)
+other_got = Later(d.read, len(other_way), 30)
+row("19 one way runs while the other's reader sleeps", other_got.get(40) == other_way)
+row("19 the reader sleeps: its writer waits", p.is_alive())
+row("19 and the hub keeps little of it", hub.rss_kb() - before, lambda kb: kb < 4096)
+row("19 in full and in order, once it reads", hashlib.sha256(s.read(len(one), 30)).digest() == hashlib.sha256(one).digest())
+p.get(), q.get()
+s.close()
+s.end()
+d.end()
+
 # --- 21, 22: ends -----------------------------------------------------------------------------------------------------------------------------------------
 d, s = open_pair(env, dev, "st-1")
 s.send(b"\1" * 100, 9)
