@@ -378,11 +378,6 @@ bool conn_is_tls(const struct conn *c)
     return c->tls.ssl != NULL;
 }
 
-void conn_set_bulk(struct conn *c)
-{
-    c->is_bulk = true;
-}
-
 uint64_t conn_bytes_in(const struct conn *c)
 {
     return c->bytes_in;

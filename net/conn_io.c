@@ -169,6 +169,11 @@ static void read_ended(struct conn *c, enum tls_io io)
     }
 }
 
+void conn_set_bulk(struct conn *c)
+{
+    c->is_bulk = true;
+}
+
 void conn_read(struct conn *c)
 {
     size_t left = LIMIT_CONN_READ_A_TURN;
