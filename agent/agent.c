@@ -168,9 +168,32 @@ static enum err provision(struct agent *a)
     return OK;
 }
 
+/* For an identity in a TPM: signed before the link is opened. Without its key there only the DPS can help. */
+static enum err make_token(struct agent *a, struct buf *ret, struct err_info *info)
+{
+    AUTO(buf_done) struct buf res = BUF_INIT(1024);
+    if (a->id.kind != ATTEST_TPM) {
+        return OK;
+    }
+    buf_addf(&res, "%s/devices/%s", a->at.hub, a->at.device_id);
+    enum err e = buf_err(&res);
+    if (e == OK) {
+        e = token_make(buf_span(&res), clock_wall_s(clock_system()) + AGENT_TOKEN_S, NULL,
+                       a->id.tpm->sign, a->id.tpm->arg, ret, info);
+    }
+    return e == E_NOT_FOUND ? E_UNAUTHORIZED : e;
+}
+
 /* One link, from opening to its end. */
 static enum err connect_once(struct agent *a)
 {
+    AUTO(buf_done) struct buf token = BUF_INIT(LIMIT_SAS_TOKEN);
+    struct err_info info = {0};
+    enum err e = make_token(a, &token, &info);
+    if (e != OK) {
+        LOG_WARN("agent.token_failed", L_STR("hub", a->at.hub), L_ERR(e), L_WHY(&info, e));
+        return e;
+    }
     const struct hub_client_conf hc = {
         .loop = a->loop,
         .identity = &a->id,
@@ -178,10 +201,11 @@ static enum err connect_once(struct agent *a)
         .device_id = a->at.device_id,
         .product = "berth-agent/" PACKAGE_VERSION,
         .via = DPS_VIA_MQTT | DPS_VIA_MQTT_WS,
+        .token_life_s = AGENT_TOKEN_S,
+        .token = buf_span(&token),
     };
-    struct err_info info = {0};
     a->is_down = false;
-    enum err e = hub_open(&hc, &hub_handler, a, &a->hub, &info);
+    e = hub_open(&hc, &hub_handler, a, &a->hub, &info);
     if (e != OK) {
         LOG_WARN("agent.hub_unreachable", L_STR("hub", a->at.hub), L_ERR(e), L_WHY(&info, e));
         return e;
@@ -255,6 +279,9 @@ enum err agent_start(struct agent *a, const struct agent_conf *conf,
     a->interval_s = conf->telemetry_s;
     a->next_n = 1;
     enum err e = identity_load(conf->identity_dir, &a->id, info);
+    if (e == OK && a->id.kind == ATTEST_TPM) {
+        e = agent_tpm_start(a, info);
+    }
     if (e != OK || (e = fs_private_dir(conf->state_dir, info)) != OK ||
         (e = loop_new(0, clock_system(), &a->loop)) != OK) {
         return e;
@@ -276,5 +303,6 @@ void agent_finish(struct agent *a)
     }
     agent_queue_done(a);
     assignment_done(&a->at);
+    agent_tpm_finish(a);
     identity_done(&a->id);
 }

@@ -13,7 +13,8 @@
  *
  * Waits       decorrelated jitter: next = random(base, 3 x last), at most AGENT_WAIT_MAX_MS.
  * Telemetry   numbered; kept in memory until the hub has it on disk, at most AGENT_QUEUE messages (then the oldest go, counted).
- * Threads     one; registration blocks it (nothing else is to be done meanwhile).
+ * Threads     one; registration blocks it (nothing else is to be done meanwhile), and a TPM is only asked while it does, or before a
+ *             link is opened.
  * Exit status 0 after SIGTERM; 1 cannot run (identity missing or damaged, configuration); 2 command line.
  */
 #ifndef AGENT_AGENT_H
@@ -28,12 +29,19 @@
 #define AGENT_HUB_TRIES 8u
 #define AGENT_QUEUE 512u
 #define AGENT_REGISTER_MS 120000u
+#define AGENT_TOKEN_S 3600 /* for the hub */
 
 struct agent_conf {
     char *identity_dir;
     char *state_dir;
     uint64_t telemetry_s;
+    char *tpm_tcti; /* empty: the system's TPM */
     char *log_level, *log_format;
+};
+
+struct agent_tpm {
+    struct buf ek, srk, cert;
+    struct identity_tpm face;
 };
 
 struct agent_message {
@@ -60,6 +68,7 @@ struct agent {
     uint64_t next_n;
     uint64_t dropped;
     struct timer tick;
+    struct agent_tpm tpm; /* when the identity is in one */
     struct agent_message queue[AGENT_QUEUE];
     size_t first, count;
 };
@@ -71,6 +80,11 @@ MUST_USE enum err agent_start(struct agent *a, const struct agent_conf *conf,
 /* Until *stop. */
 void agent_run(struct agent *a);
 void agent_finish(struct agent *a);
+
+/* --- tpm.c ------------------------------------------------------------------------------------- */
+/* The identity's TPM: its keys, and the registration id when the identity has none. */
+MUST_USE enum err agent_tpm_start(struct agent *a, struct err_info *info);
+void agent_tpm_finish(struct agent *a);
 
 /* --- queue.c: telemetry until the hub has it on disk -------------------------------------------- */
 /* Takes body and numbers it; full: the oldest goes, counted. false: body was NULL. */

@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "tpm/chip.h"
 
 static volatile sig_atomic_t stop;
 
@@ -23,6 +24,7 @@ static const struct conf_row conf_rows[] = {
     { "agent", "identity",           CONF_PATH, C(identity_dir), 0, 0, "/var/lib/berth/identity", "Folder that enroll-tool burned." },
     { "agent", "state",              CONF_PATH, C(state_dir),    0, 0, "/var/lib/berth/agent", "Folder of what the agent learns; private to it." },
     { "agent", "telemetry-interval", CONF_U64,  C(telemetry_s),  1, 86400, "60", "Seconds between messages; the desired property telemetryInterval wins." },
+    { "agent", "tpm-tcti",           CONF_STR,  C(tpm_tcti),     0, 0, "", "How the TPM of an identity in one is reached, as device:/dev/tpmrm0; empty: the system's." },
     { "log",   "level",              CONF_STR,  C(log_level),    0, 0, "info", "debug, info, warn or error." },
     { "log",   "format",             CONF_STR,  C(log_format),   0, 0, "logfmt", "logfmt or json." },
 };
@@ -30,12 +32,23 @@ static const struct conf_row conf_rows[] = {
 
 /* --- command line ------------------------------------------------------------------------------------------------------------ */
 
-enum { O_CONFIG = 256, O_IDENTITY, O_STATE, O_INTERVAL, O_CHECK, O_DUMP, O_VERSION, O_HELP };
+enum {
+    O_CONFIG = 256,
+    O_IDENTITY,
+    O_STATE,
+    O_INTERVAL,
+    O_TPM_INFO,
+    O_CHECK,
+    O_DUMP,
+    O_VERSION,
+    O_HELP
+};
 static const struct option options[] = {
     {"config", required_argument, NULL, O_CONFIG},
     {"identity", required_argument, NULL, O_IDENTITY},
     {"state", required_argument, NULL, O_STATE},
     {"telemetry-interval", required_argument, NULL, O_INTERVAL},
+    {"tpm-info", no_argument, NULL, O_TPM_INFO},
     {"check-config", no_argument, NULL, O_CHECK},
     {"dump-config", no_argument, NULL, O_DUMP},
     {"version", no_argument, NULL, O_VERSION},
@@ -49,6 +62,7 @@ static const char help[] =
     "  --identity DIR              Folder that enroll-tool burned.\n"
     "  --state DIR                 Folder of what the agent learns.\n"
     "  --telemetry-interval S      Seconds between messages.\n"
+    "  --tpm-info                  Print the keys of the TPM for the enrollment, and exit.\n"
     "  --check-config              Check the configuration and exit.\n"
     "  --dump-config               Print the configuration in force and exit.\n"
     "  --version, --help\n";
@@ -63,7 +77,7 @@ struct cmdline {
     const char *config;
     char sets[8][512];
     size_t n_sets;
-    bool check, dump;
+    bool check, dump, tpm_info;
 };
 
 /* -1: go on, else the exit status. */
@@ -96,6 +110,7 @@ static int read_options(int argc, char **argv, struct cmdline *c)
         }
         c->check = c->check || id == O_CHECK;
         c->dump = c->dump || id == O_DUMP;
+        c->tpm_info = c->tpm_info || id == O_TPM_INFO;
     }
     return optind < argc ? usage_error("unexpected argument") : -1;
 }
@@ -107,6 +122,16 @@ static enum err load_conf(const struct cmdline *c, struct agent_conf *conf, stru
     enum err e = conf_load(conf_rows, ARRAY_LEN(conf_rows), path, conf, NULL, NULL, info);
     for (size_t i = 0; e == OK && i < c->n_sets; i++) {
         e = conf_set(conf_rows, ARRAY_LEN(conf_rows), conf, c->sets[i], info);
+    }
+    return e;
+}
+
+static enum err print_tpm(const struct agent_conf *conf, struct err_info *info)
+{
+    AUTO(buf_done) struct buf b = BUF_INIT(4 * CHIP_CERT_MAX);
+    enum err e = chip_tell(conf->tpm_tcti, &b, info);
+    if (e == OK) {
+        printf("%.*s\n", SPAN_ARG(buf_span(&b)));
     }
     return e;
 }
@@ -130,7 +155,10 @@ int main(int argc, char **argv)
     if (e == OK && c.dump) {
         conf_dump(conf_rows, ARRAY_LEN(conf_rows), &conf, stdout);
     }
-    if (e == OK && !c.check && !c.dump) {
+    if (e == OK && c.tpm_info) {
+        e = print_tpm(&conf, &info);
+    }
+    if (e == OK && !c.check && !c.dump && !c.tpm_info) {
         log_setup("berth-agent", level,
                   conf.log_format != NULL && span_is(span_str(conf.log_format), "json")
                       ? LOG_F_JSON

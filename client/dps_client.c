@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "client/dps_client.h"
+#include "client/dps_client_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -11,19 +10,16 @@
 #include "certs/keyring.h"
 #include "client/link.h"
 #include "client/mclient.h"
-#include "net/fetch.h"
 #include "wire/json.h"
 #include "wire/sas.h"
 #include "wire/topic.h"
 
-#define API_VERSION "2021-06-01"
-#define TOKEN_LIFE_S 3600
-#define TRY_MS 15000u
+#define BLOB_MAX 8192u
 #define RETRY_DEFAULT_S 2u
 #define RETRY_MAX_S 120u
 
-enum err device_token(struct span resource_raw, const struct secret *key, int64_t expires_s,
-                      const char *skn, struct buf *ret)
+enum err token_make(struct span resource_raw, int64_t expires_s, const char *skn,
+                    token_mac_fn mac_fn, void *arg, struct buf *ret, struct err_info *info)
 {
     AUTO(buf_done) struct buf sr = BUF_INIT(LIMIT_SAS_TOKEN);
     AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_SAS_TOKEN);
@@ -33,35 +29,51 @@ enum err device_token(struct span resource_raw, const struct secret *key, int64_
     if (buf_err(&sr) != OK || buf_err(&text) != OK) {
         return E_TOO_LARGE;
     }
-    mac_sha256(secret_span(key), buf_span(&text), mac);
+    enum err e = mac_fn(arg, buf_span(&text), mac, info);
+    if (e != OK) {
+        return e;
+    }
     sas_write(ret, buf_span(&sr), mac, (uint64_t)expires_s, span_str(skn));
     mem_wipe(mac, sizeof(mac));
     return buf_err(ret);
 }
 
-static enum err dps_token(const struct identity *id, struct buf *ret)
+static enum err mac_by_key(void *arg, struct span text, uint8_t ret[IDENTITY_MAC],
+                           struct err_info *info UNUSED)
+{
+    const struct secret *key = arg;
+    mac_sha256(secret_span(key), text, ret);
+    return OK;
+}
+
+enum err device_token(struct span resource_raw, const struct secret *key, int64_t expires_s,
+                      const char *skn, struct buf *ret)
+{
+    struct secret *k = (struct secret *)(uintptr_t)key; /* mac_by_key() only reads it */
+    return token_make(resource_raw, expires_s, skn, mac_by_key, k, ret, NULL);
+}
+
+enum err dps_token(const struct identity *id, struct buf *ret)
 {
     AUTO(buf_done) struct buf res = BUF_INIT(1024);
     buf_addf(&res, "%s/registrations/%s", id->id_scope, id->registration_id);
-    return device_token(buf_span(&res), &id->key, clock_wall_s(clock_system()) + TOKEN_LIFE_S,
+    return device_token(buf_span(&res), &id->key, clock_wall_s(clock_system()) + DPS_TOKEN_LIFE_S,
                         "registration", ret);
 }
 
 /* --- answers ----------------------------------------------------------------------------------------------- */
 
-enum outcome { O_FINAL, O_POLL, O_RETRY };
-struct progress {
-    char operation_id[128];
-    enum outcome outcome;
-    unsigned wait_s;
-    enum err err; /* when final */
-    struct dps_result *ret;
-    struct err_info *info;
-};
-
 static void copy(const struct json *from, const char *name, char *dst, size_t n)
 {
     (void)span_to_cstr(span_sub(json_str(json_get(from, name)), 0, n - 1), dst, n);
+}
+
+/* A key for our TPM; false: there is none. */
+static bool read_blob(const struct json *j, struct buf *ret)
+{
+    struct span text = json_str(json_get(j, "authenticationKey"));
+    buf_reset(ret);
+    return text.n != 0 && base64_decode(text, ret) == OK;
 }
 
 static void read_refusal(struct progress *p, unsigned status, const struct json *j)
@@ -85,6 +97,7 @@ static void read_final(struct progress *p, const struct json *j)
     copy(st, "substatus", r->substatus, sizeof(r->substatus));
     copy(st, "errorMessage", r->message, sizeof(r->message));
     r->error_code = (uint32_t)json_int(json_get(st, "errorCode"));
+    (void)read_blob(json_get(st, "tpm"), &p->blob);
     if (span_is(span_str(r->status), "assigned") && r->hub[0] != '\0' && r->device_id[0] != '\0') {
         p->err = OK;
     } else if (span_is(span_str(r->status), "disabled")) {
@@ -96,7 +109,7 @@ static void read_final(struct progress *p, const struct json *j)
 }
 
 /* One answer, whichever transport brought it: decides what to do next. */
-static void on_answer(struct progress *p, unsigned status, uint64_t retry_after_s, struct span body)
+void dps_on_answer(struct progress *p, unsigned status, uint64_t retry_after_s, struct span body)
 {
     AUTO(json_free_p) struct json *j = NULL;
     p->wait_s = (unsigned)MIN(MAX(retry_after_s, (uint64_t)1), (uint64_t)RETRY_MAX_S);
@@ -110,6 +123,10 @@ static void on_answer(struct progress *p, unsigned status, uint64_t retry_after_
     if (json_read_object(body, LIMIT_DPS_BODY * 2u, &j, NULL) != OK) {
         p->outcome = O_FINAL;
         p->err = err_set(p->info, E_REMOTE, "DPS answers %u with a body that is no JSON", status);
+        return;
+    }
+    if (status == 401 && read_blob(j, &p->blob)) {
+        p->outcome = O_CHALLENGE;
         return;
     }
     if (status > 299) {
@@ -126,13 +143,30 @@ static void on_answer(struct progress *p, unsigned status, uint64_t retry_after_
     }
 }
 
-static void register_body(const struct identity *id, struct span payload, struct buf *b)
+/* endorsementCertificate: docs/operations.md "TPMs"; the cloud's service ignores it. */
+static void tpm_member(const struct identity_tpm *t, struct buf *b)
+{
+    buf_add_str(b, ",\"tpm\":{\"endorsementKey\":\"");
+    base64_add(b, t->ek);
+    buf_add_str(b, "\",\"storageRootKey\":\"");
+    base64_add(b, t->srk);
+    if (t->ek_cert.n != 0) {
+        buf_add_str(b, "\",\"endorsementCertificate\":\"");
+        base64_add(b, t->ek_cert);
+    }
+    buf_add_str(b, "\"}");
+}
+
+void dps_register_body(const struct identity *id, struct span payload, struct buf *b)
 {
     buf_add(b, SPAN_LIT("{\"registrationId\":"));
     json_write_str(b, span_str(id->registration_id));
     if (payload.n > 0) {
         buf_add(b, SPAN_LIT(",\"payload\":"));
         buf_add(b, payload);
+    }
+    if (id->tpm != NULL) {
+        tpm_member(id->tpm, b);
     }
     buf_add_u8(b, '}');
 }
@@ -163,7 +197,7 @@ static void send_request(struct over_mqtt *m)
         topic_dps_status_write(&topic, span_str(rid), span_str(m->p->operation_id));
     } else {
         topic_dps_register_write(&topic, span_str(rid));
-        register_body(m->id, m->payload, &body);
+        dps_register_body(m->id, m->payload, &body);
     }
     if (mclient_publish(m->client, buf_span(&topic), buf_span(&body), 1, &pid) != OK) {
         mclient_close(m->client);
@@ -210,7 +244,7 @@ static void mq_publish(struct mclient *c, void *arg, const struct mqtt_publish *
         rid != m->rid) {
         return;
     }
-    on_answer(m->p, t.status, t.retry_after_s, p->payload);
+    dps_on_answer(m->p, t.status, t.retry_after_s, p->payload);
     if (m->p->outcome == O_FINAL) {
         m->is_done = true;
         mclient_close(c);
@@ -260,7 +294,7 @@ static enum err start_mqtt(struct over_mqtt *m, struct stream *s)
     AUTO(buf_done) struct buf token = BUF_INIT(LIMIT_SAS_TOKEN);
     enum err e = OK;
     topic_dps_username_write(&user, span_str(m->id->id_scope), span_str(m->id->registration_id),
-                             SPAN_LIT(API_VERSION), SPAN_LIT("berth-agent/" PACKAGE_VERSION));
+                             SPAN_LIT(DPS_API_VERSION), SPAN_LIT("berth-agent/" PACKAGE_VERSION));
     if (m->id->kind == ATTEST_SYMMETRIC_KEY) {
         e = dps_token(m->id, &token);
     }
@@ -316,7 +350,8 @@ static enum err run_mqtt(const struct identity *id, enum link_via via, struct sp
         tls_ctx_unref(tls);
         return e;
     }
-    const struct link_target target = {id->dps_host, id->mqtts_port, id->https_port, tls, TRY_MS};
+    const struct link_target target = {id->dps_host, id->mqtts_port, id->https_port, tls,
+                                       DPS_TRY_MS};
     e = link_open(m.loop, &target, via, on_link, &m, &t, p->info);
     while (e == OK && !m.is_done) {
         loop_turn(m.loop, 200);
@@ -344,92 +379,16 @@ static enum err run_mqtt(const struct identity *id, enum link_via via, struct sp
     return p->outcome == O_FINAL ? OK : m.why != OK ? m.why : E_NET;
 }
 
-/* --- over HTTPS ------------------------------------------------------------------------------------------------ */
-
-static enum err https_once(struct fetch *f, const struct identity *id, struct span payload,
-                           bool is_poll, struct progress *p)
-{
-    AUTO(buf_done) struct buf url = BUF_INIT(2048);
-    AUTO(buf_done) struct buf auth = BUF_INIT(LIMIT_SAS_TOKEN + 64u);
-    AUTO(buf_done) struct buf body = BUF_INIT(LIMIT_DPS_BODY);
-    const char *headers[2];
-    size_t n = 0;
-    enum err e = OK;
-    buf_addf(&url, "https://%s:%u/%s/registrations/", id->dps_host, id->https_port, id->id_scope);
-    percent_add(&url, span_str(id->registration_id));
-    if (is_poll) {
-        buf_addf(&url, "/operations/%s?api-version=" API_VERSION, p->operation_id);
-    } else {
-        buf_add_str(&url, "/register?api-version=" API_VERSION);
-        register_body(id, payload, &body);
-    }
-    buf_add_u8(&url, '\0');
-    if (id->kind == ATTEST_SYMMETRIC_KEY) {
-        buf_add_str(&auth, "Authorization: ");
-        e = dps_token(id, &auth);
-        buf_add_u8(&auth, '\0');
-        headers[n++] = (const char *)auth.p;
-    }
-    if (!is_poll) {
-        headers[n++] = "Content-Type: application/json; charset=utf-8";
-    }
-    if (e != OK || (e = buf_err(&url)) != OK || (e = buf_err(&auth)) != OK) {
-        return e;
-    }
-    const struct fetch_rq rq = {
-        .method = is_poll ? "GET" : "PUT",
-        .url = (const char *)url.p,
-        .headers = headers,
-        .n_headers = n,
-        .body = buf_span(&body),
-        .timeout_ms = TRY_MS,
-        .max_answer = LIMIT_DPS_BODY * 2u,
-    };
-    struct fetch_answer ans;
-    e = fetch(f, &rq, &ans, p->info);
-    if (auth.p != NULL) {
-        mem_wipe(auth.p, auth.n);
-    }
-    if (e == OK) {
-        uint64_t retry = 0;
-        (void)span_to_u64(span_str(ans.retry_after), &retry);
-        on_answer(p, ans.status, retry, buf_span(&ans.body));
-        buf_done(&ans.body);
-    }
-    return e;
-}
-
-static void wait_s(unsigned s, uint64_t deadline_ms, const volatile sig_atomic_t *stop)
-{
-    uint64_t until = MIN(clock_mono_ms(clock_system()) + (uint64_t)s * 1000, deadline_ms);
-    while (!*stop && clock_mono_ms(clock_system()) < until) {
-        const struct timespec ts = {0, 100 * 1000 * 1000};
-        (void)nanosleep(&ts, NULL);
-    }
-}
-
-static enum err run_https(const struct identity *id, struct span payload, uint64_t deadline_ms,
-                          const volatile sig_atomic_t *stop, struct progress *p)
-{
-    const struct fetch_conf fc = {id->ca_file, id->cert_chain_file, id->key_file};
-    AUTO(fetch_free_p) struct fetch *f = NULL;
-    bool is_poll = false;
-    enum err e = fetch_new(&fc, &f, p->info);
-    while (e == OK) {
-        e = https_once(f, id, payload, is_poll, p);
-        if (e != OK || p->outcome == O_FINAL) {
-            break;
-        }
-        is_poll = is_poll || p->outcome == O_POLL;
-        wait_s(p->wait_s, deadline_ms, stop);
-        if (*stop || clock_mono_ms(clock_system()) >= deadline_ms) {
-            e = *stop ? E_CLOSED : E_TIMEOUT;
-        }
-    }
-    return e;
-}
-
 /* --- all ---------------------------------------------------------------------------------------------------------- */
+
+static void progress_done(struct progress *p)
+{
+    if (p->token.p != NULL) {
+        mem_wipe(p->token.p, p->token.n);
+    }
+    buf_done(&p->token);
+    buf_done(&p->blob);
+}
 
 enum err dps_register(const struct identity *id, unsigned via, struct span payload_json,
                       uint64_t timeout_ms, const volatile sig_atomic_t *stop,
@@ -441,18 +400,26 @@ enum err dps_register(const struct identity *id, unsigned via, struct span paylo
     } ways[] = {{DPS_VIA_MQTT, "mqtt"}, {DPS_VIA_MQTT_WS, "mqtt-ws"}, {DPS_VIA_HTTPS, "https"}};
     uint64_t deadline = clock_mono_ms(clock_system()) + timeout_ms;
     struct err_info all = {0};
+    if (id->kind == ATTEST_TPM) {
+        via &= DPS_VIA_HTTPS; /* docs/protocol/dps-tpm.md 1 */
+    }
     enum err e = E_NET;
     for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
         struct dps_result r = {0};
         struct err_info why = {0};
-        struct progress p = {.outcome = O_RETRY, .ret = &r, .info = &why};
+        struct progress p = {.outcome = O_RETRY,
+                             .ret = &r,
+                             .info = &why,
+                             .token = BUF_INIT(LIMIT_SAS_TOKEN),
+                             .blob = BUF_INIT(BLOB_MAX)};
         if ((via & ways[i].bit) == 0) {
             continue;
         }
         e = ways[i].bit == DPS_VIA_HTTPS
-                ? run_https(id, payload_json, deadline, stop, &p)
+                ? dps_run_https(id, payload_json, deadline, stop, &p)
                 : run_mqtt(id, ways[i].bit == DPS_VIA_MQTT ? LINK_MQTT : LINK_MQTT_WS, payload_json,
                            deadline, stop, &p);
+        progress_done(&p);
         if (e == OK) {
             r.via = ways[i].name;
             *ret = r;

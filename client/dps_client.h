@@ -3,6 +3,7 @@
  * One registration at a DPS: MQTT, then MQTT over WebSocket, then HTTPS. Blocking form for programs: it runs a loop of its own until the
  * answer is there.
  *
+ * An identity in a TPM registers over HTTPS only; at the end its new key for the hub is in the TPM.
  * A refusal by the server ends it; only an unreachable transport leads to the next one. retry-after of the server is kept to
  * (seconds, at least 1).
  * Errors      E_UNAUTHORIZED 401; E_DISABLED the enrollment; E_REMOTE failed, with error_code and message; E_NET, E_TLS, E_TIMEOUT no
@@ -38,5 +39,11 @@ MUST_USE enum err dps_register(const struct identity *id, unsigned via, struct s
 /* Token of a device for its DPS: "{scope}/registrations/{rid}". */
 MUST_USE enum err device_token(struct span resource_raw, const struct secret *key,
                                int64_t expires_s, const char *skn, struct buf *ret);
+/* Same, whoever has the key. */
+typedef enum err (*token_mac_fn)(void *arg, struct span text, uint8_t ret[IDENTITY_MAC],
+                                 struct err_info *info);
+MUST_USE enum err token_make(struct span resource_raw, int64_t expires_s, const char *skn,
+                             token_mac_fn mac_fn, void *arg, struct buf *ret,
+                             struct err_info *info);
 
 #endif

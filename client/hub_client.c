@@ -153,11 +153,16 @@ static enum err start_client(struct hub_client *c, struct stream *s)
     enum err e = OK;
     topic_hub_username_write(&user, span_str(k->hub), span_str(k->device_id), SPAN_LIT(API_VERSION),
                              span_str(k->product), SPAN_NONE);
-    if (k->identity->kind == ATTEST_SYMMETRIC_KEY) {
-        uint64_t life = k->token_life_s != 0 ? k->token_life_s : TOKEN_LIFE_S;
+    uint64_t life = k->token_life_s != 0 ? k->token_life_s : TOKEN_LIFE_S;
+    if (k->identity->kind == ATTEST_TPM) {
+        buf_add(&token, k->token);
+        e = buf_err(&token);
+    } else if (k->identity->kind == ATTEST_SYMMETRIC_KEY) {
         buf_addf(&res, "%s/devices/%s", k->hub, k->device_id);
         e = device_token(buf_span(&res), &k->identity->key,
                          clock_wall_s(clock_system()) + (int64_t)life, NULL, &token);
+    }
+    if (token.n > 0) {
         timer_set(k->loop, &c->renew, (life - life / RENEW_EARLY) * 1000, on_renew);
     }
     const struct mqtt_connect cn = {

@@ -38,6 +38,8 @@ struct hub_client_conf {
     uint64_t token_life_s; /* 0: 3600 */
     uint16_t keep_alive_s; /* 0: 240 */
     unsigned via;          /* DPS_VIA_MQTT | DPS_VIA_MQTT_WS */
+    /* ATTEST_TPM: made before, because a TPM takes its time; good for token_life_s from now. Borrowed until hub_free. */
+    struct span token;
 };
 MUST_USE enum err hub_open(const struct hub_client_conf *conf, const struct hub_client_handler *h,
                            void *arg, struct hub_client **ret, struct err_info *info);

@@ -17,7 +17,7 @@
 #define PARTIAL ".partial-"
 
 static const char *const kind_names[] = {
-    [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509"};
+    [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509", [ATTEST_TPM] = "tpm"};
 
 static char *path3(const char *a, const char *b, const char *c)
 {
@@ -58,11 +58,12 @@ static enum err read_description(const char *dir, struct identity *id, struct er
     int64_t mqtts = 8883, https = 443, version = 0;
     if ((e = json_get_int(j, "version", JSON_F_NEED, 1, 1, &version, info)) != OK ||
         (e = need_str(j, "serial", &id->serial, info)) != OK ||
-        (e = need_str(j, "registrationId", &id->registration_id, info)) != OK ||
         (e = need_str(j, "idScope", &id->id_scope, info)) != OK ||
         (e = need_str(j, "dpsHost", &id->dps_host, info)) != OK ||
         (e = json_get_word(j, "attestation", JSON_F_NEED, kind_names, ARRAY_LEN(kind_names), &kind,
                            info)) != OK ||
+        ((kind != ATTEST_TPM || json_get(j, "registrationId") != NULL) &&
+         (e = need_str(j, "registrationId", &id->registration_id, info)) != OK) ||
         (e = json_get_int(j, "mqttsPort", JSON_F_OPT, 1, 65535, &mqtts, info)) != OK ||
         (e = json_get_int(j, "httpsPort", JSON_F_OPT, 1, 65535, &https, info)) != OK) {
         return e == E_NOMEM ? e
@@ -123,7 +124,7 @@ enum err identity_load(const char *dir, struct identity *ret, struct err_info *i
     }
     if (e == OK && id.kind == ATTEST_SYMMETRIC_KEY) {
         e = read_key(dir, &id, info);
-    } else if (e == OK) {
+    } else if (e == OK && id.kind == ATTEST_X509) {
         id.cert_chain_file = path3(dir, "factory", "device.pem");
         id.key_file = path3(dir, "factory", "device.key");
         e = id.cert_chain_file == NULL || id.key_file == NULL ? E_NOMEM
@@ -163,7 +164,8 @@ static enum err describe(const struct burn *b, struct buf *ret)
     }
     if ((e = json_set(j, "version", json_new_int(1))) != OK ||
         (e = json_set_str(j, "serial", span_str(b->serial))) != OK ||
-        (e = json_set_str(j, "registrationId", span_str(b->registration_id))) != OK ||
+        (b->registration_id != NULL &&
+         (e = json_set_str(j, "registrationId", span_str(b->registration_id))) != OK) ||
         (e = json_set_str(j, "idScope", span_str(b->id_scope))) != OK ||
         (e = json_set_str(j, "dpsHost", span_str(b->dps_host))) != OK ||
         (e = json_set_str(j, "attestation", span_str(kind_names[b->kind]))) != OK ||
@@ -194,7 +196,7 @@ static enum err fill(const char *factory, const struct burn *b, struct err_info 
     }
     if (b->kind == ATTEST_SYMMETRIC_KEY) {
         e = write_in(factory, "key", b->key_base64, 0600, info);
-    } else {
+    } else if (b->kind == ATTEST_X509) {
         AUTO(mem_free_p) char *path = fs_join(factory, "device.key");
         e = path == NULL ? E_NOMEM : signer_key_save(b->private_key, path, info);
         if (e == OK) {

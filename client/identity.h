@@ -6,13 +6,14 @@
  *   IDENTITY/factory/key             symmetric: device key, base64, 0600
  *   IDENTITY/factory/device.key      X.509: private key, PEM, 0600
  *   IDENTITY/factory/device.pem      X.509: leaf and intermediate, PEM
+ *                                    TPM: no file; the keys are in the TPM (struct identity_tpm)
  *   IDENTITY/factory/ca.pem          the CA that the servers' certificates come from
  *   STATE/assignment.json            hub and device id of the last registration; replaced by rename
  *
  * Renewed credentials will live in IDENTITY/a and IDENTITY/b behind IDENTITY/current; until then there is the factory's only.
  *
- * identity.json  {"version":1,"serial":"...","registrationId":"...","idScope":"...","dpsHost":"...","attestation":"symmetricKey"|"x509",
- *                 "mqttsPort":8883,"httpsPort":443}
+ * identity.json  {"version":1,"serial":"...","registrationId":"...","idScope":"...","dpsHost":"...","attestation":"symmetricKey"|"x509"|"tpm",
+ *                 "mqttsPort":8883,"httpsPort":443}; with a TPM registrationId may be left out: it is the one that the EK gives
  * Burning     identity_burn builds the whole folder beside the target, syncs every file and folder, then renames: a unit that was
  *             interrupted is either untouched or complete. A burn that was killed leaves DIR.partial-*, with a key that nobody
  *             knows; the next burn that comes to its end removes it.
@@ -29,7 +30,21 @@
 #include "base/span.h"
 #include "certs/signer.h"
 
-enum attestation_kind { ATTEST_SYMMETRIC_KEY, ATTEST_X509 };
+enum attestation_kind { ATTEST_SYMMETRIC_KEY, ATTEST_X509, ATTEST_TPM };
+/* The TPM that holds the identity's keys, as functions; they may block for a second, never call them on a loop. For the program that
+ * opens the TPM (tpm/chip.h), and for tests. */
+#define IDENTITY_MAC 32u
+struct identity_tpm {
+    void *arg;
+    struct span ek, srk; /* TPM2B_PUBLIC */
+    struct span ek_cert; /* DER; empty: there is none */
+    /* With the key that keep() took last; E_NOT_FOUND: none. */
+    enum err (*sign)(void *arg, struct span text, uint8_t ret[IDENTITY_MAC], struct err_info *info);
+    /* With the key in that blob, once. */
+    enum err (*sign_by)(void *arg, struct span blob, struct span text, uint8_t ret[IDENTITY_MAC],
+                        struct err_info *info);
+    enum err (*keep)(void *arg, struct span blob, struct err_info *info);
+};
 struct identity {
     char *serial, *registration_id, *id_scope, *dps_host;
     enum attestation_kind kind;
@@ -37,6 +52,8 @@ struct identity {
     struct secret key;                /* ATTEST_SYMMETRIC_KEY: decoded */
     char *ca_file;                    /* paths */
     char *cert_chain_file, *key_file; /* ATTEST_X509 */
+    /* ATTEST_TPM: set by the program before it registers, with registration_id when that was left out (NULL). Borrowed. */
+    const struct identity_tpm *tpm;
 };
 MUST_USE enum err identity_load(const char *dir, struct identity *ret, struct err_info *info);
 void identity_done(struct identity *id);

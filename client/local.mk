@@ -3,6 +3,8 @@ noinst_LIBRARIES += %D%/libclient.a
 %C%_libclient_a_SOURCES = \
 	%D%/dps_client.c \
 	%D%/dps_client.h \
+	%D%/dps_client_int.h \
+	%D%/dps_https.c \
 	%D%/env.c \
 	%D%/env.h \
 	%D%/hub_client.c \

@@ -56,4 +56,9 @@ int ctl_print_pages(struct service *s, struct service_call *c, const struct cli_
 MUST_USE enum err ctl_save_key(struct span key, const char *file, struct err_info *info);
 MUST_USE enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info);
 
+/* --- tpm_cmd.c --------------------------------------------------------------------------------------- */
+/* Fills an attestation of type tpm from --endorsement-key or --tpm-info, and --tpm-ca, whichever were given. */
+MUST_USE enum err ctl_tpm_attestation(const struct cli_args *a, struct json *att,
+                                      struct err_info *info);
+
 #endif

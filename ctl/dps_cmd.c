@@ -57,10 +57,17 @@ static enum err attestation(const struct cli_args *a, const struct dps_kind *k, 
     const char *const cert[2] = {cli_get(a, is_group ? "signing-cert" : "cert"),
                                  cli_get(a, "secondary-cert")};
     const char *const ca[2] = {cli_get(a, "ca-reference"), cli_get(a, "secondary-ca-reference")};
-    if ((cli_has(a, "symmetric") ? 1 : 0) + (cert[0] != NULL ? 1 : 0) + (ca[0] != NULL ? 1 : 0) !=
+    bool is_tpm = cli_get(a, "endorsement-key") != NULL || cli_get(a, "tpm-info") != NULL ||
+                  (is_group && cli_get(a, "tpm-ca") != NULL);
+    if ((cli_has(a, "symmetric") ? 1 : 0) + (cert[0] != NULL ? 1 : 0) + (ca[0] != NULL ? 1 : 0) +
+            (is_tpm ? 1 : 0) !=
         1) {
-        return err_set(info, E_ARG, "say one of --symmetric, --%s FILE, --ca-reference NAME",
-                       is_group ? "signing-cert" : "cert");
+        return err_set(info, E_ARG, "say one of --symmetric, --%s FILE, --ca-reference NAME, %s",
+                       is_group ? "signing-cert" : "cert",
+                       is_group ? "--tpm-ca NAME" : "--endorsement-key BASE64, --tpm-info FILE");
+    }
+    if (is_tpm) {
+        return ctl_tpm_attestation(a, att, info);
     }
     if ((cert[1] != NULL && cert[0] == NULL) || (ca[1] != NULL && ca[0] == NULL)) {
         return err_set(info, E_ARG, "there is no primary beside the secondary");
@@ -261,6 +268,9 @@ static int with_cert(struct cli_args *a, enum ctl_plane plane, enum cert_act act
     if (e == OK && (e = json_set_str(props, "certificate", buf_span(&pem))) == OK && !is_proof) {
         e = json_set(props, "isVerified", json_new_bool(cli_has(a, "verified")));
     }
+    if (e == OK && cli_get(a, "usage") != NULL) {
+        e = json_set_str(props, "usage", span_str(cli_get(a, "usage")));
+    }
     if (e != OK) {
         return cli_fail(e, &info);
     }
@@ -297,6 +307,7 @@ static const struct cli_option group_options[] = {
     { "ca-reference", "NAME", "Members' certificates come from this verified CA of the DPS." },
     { "secondary-ca-reference", "NAME", "A second one, beside it." },
     { "disabled", NULL, "Nobody comes in until it is enabled." },
+    { "tpm-ca", "NAME", "Members are TPMs whose endorsement keys were certified by this CA of the DPS." },
     { "allocation", "POLICY", "hashed, static, geoLatency or custom." },
     { "hubs", "HOST,...", "Only these linked hubs." },
     { "issuer", "NAME", "Members may ask for a certificate of this issuing CA." },
@@ -310,6 +321,9 @@ static const struct cli_option enrollment_options[] = {
     { "secondary-cert", "FILE", "A second one, beside it: for rotation." },
     { "ca-reference", "NAME", "Its certificate comes from this verified CA of the DPS." },
     { "secondary-ca-reference", "NAME", "A second one, beside it." },
+    { "endorsement-key", "BASE64", "The public endorsement key of its TPM, a TPM2B_PUBLIC." },
+    { "tpm-info", "FILE", "The same, as berth-agent --tpm-info printed it on the device." },
+    { "tpm-ca", "NAME", "The certificate of that key is wanted too, from this CA of the DPS." },
     { "device-id", "ID", "Device id at the hub (the registration id)." },
     { "edge", NULL, "It is an IoT Edge device." },
     { "disabled", NULL, "It is refused until it is enabled." },
@@ -320,13 +334,17 @@ static const struct cli_option enrollment_options[] = {
 };
 #define O_CERT     { "cert", "FILE", "CA certificate, or for verify the proof, PEM." }
 #define O_VERIFIED { "verified", NULL, "Trust it without proof of possession." }
-static const struct cli_option ca_options[] = { CTL_CONNECT_OPTIONS, O_CERT, O_VERIFIED };
+static const struct cli_option ca_options[] = {
+    CTL_CONNECT_OPTIONS, O_CERT, O_VERIFIED,
+    { "usage", "USAGE", "device (default), or endorsementKey for a maker of TPMs." },
+};
 static const struct cli_option proof_options[] = { CTL_CONNECT_OPTIONS, O_CERT };
 static const struct cli_option hub_ca_options[] = { CTL_CONNECT_OPTIONS, O_CERT, O_VERIFIED, CTL_HUB_OPTION };
 /* clang-format on */
 const struct cli_command ctl_dps_group_create = {
     "dps group create",
-    "ID (--symmetric [--key-file FILE] | --signing-cert FILE | --ca-reference NAME) [--allocation "
+    "ID (--symmetric [--key-file FILE] | --signing-cert FILE | --ca-reference NAME | --tpm-ca "
+    "NAME) [--allocation "
     "P] [--hubs H,...] [--issuer NAME]",
     "Create an enrollment group.",
     group_options,
@@ -337,7 +355,7 @@ const struct cli_command ctl_dps_group_create = {
 const struct cli_command ctl_dps_enrollment_create = {
     "dps enrollment create",
     "ID (--symmetric [--key-file FILE] | --cert FILE [--secondary-cert FILE] | --ca-reference "
-    "NAME) [--device-id ID] [--disabled]",
+    "NAME | --endorsement-key BASE64 | --tpm-info FILE) [--device-id ID] [--disabled]",
     "Create an individual enrollment.",
     enrollment_options,
     ARRAY_LEN(enrollment_options),
@@ -345,7 +363,7 @@ const struct cli_command ctl_dps_enrollment_create = {
     1,
     run_enrollment_create};
 const struct cli_command ctl_dps_ca_add = {"dps ca add",
-                                           "NAME --cert FILE [--verified]",
+                                           "NAME --cert FILE [--verified | --usage endorsementKey]",
                                            "Upload a CA certificate to the DPS.",
                                            ca_options,
                                            ARRAY_LEN(ca_options),

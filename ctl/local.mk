@@ -21,7 +21,8 @@ bin_PROGRAMS += %D%/berth
 	%D%/sandbox.h \
 	%D%/sandbox_files.c \
 	%D%/sandbox_link.c \
-	%D%/sandbox_proc.c
+	%D%/sandbox_proc.c \
+	%D%/tpm_cmd.c
 ctl_libs = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)
 %C%_berth_LDADD = $(ctl_libs)

@@ -13,6 +13,7 @@
 #include "client/service.h"
 #include "enroll-tool/ledger.h"
 #include "enroll-tool/tool.h"
+#include "tpm/chip.h"
 
 #define LEAF_DAYS_DEFAULT 3650u
 #define DAY_US (INT64_C(86400) * 1000000)
@@ -28,6 +29,7 @@ struct job {
     struct secret key;
     struct signer_key *private_key;
     struct buf key_text, chain_pem;
+    struct json *tpm; /* what the TPM tells of itself */
 };
 
 static void job_done(struct job *j)
@@ -45,6 +47,7 @@ static void job_done(struct job *j)
     }
     secret_done(&j->key);
     signer_key_free(j->private_key);
+    json_free(j->tpm);
 }
 
 /* --- where the unit will register -------------------------------------------------------------------------- */
@@ -121,6 +124,13 @@ static enum err make_symmetric(struct job *j, const char *file, struct err_info 
     buf_add_u8(&j->key_text, '\n');
     j->kind = ATTEST_SYMMETRIC_KEY;
     return e != OK ? e : buf_err(&j->key_text);
+}
+
+static enum err read_tpm(struct job *j, struct err_info *info)
+{
+    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_FILE_SMALL);
+    enum err e = chip_tell(cli_get(j->a, "tcti"), &text, info);
+    return e != OK ? e : json_read_object(buf_span(&text), LIMIT_FILE_SMALL, &j->tpm, info);
 }
 
 static enum err load_ca(const char *dir, struct signer_key **ret_key, struct cert **ret_cert,
@@ -221,13 +231,25 @@ static enum err x509_body(const struct job *j, struct json *att)
     return OK;
 }
 
+static enum err tpm_body(const struct job *j, struct json *att)
+{
+    struct json *tpm = json_new_object();
+    enum err e = json_set(att, "tpm", tpm);
+    if (e == OK && (e = json_set_str(att, "type", SPAN_LIT("tpm"))) == OK) {
+        e = json_set_str(tpm, "endorsementKey", json_str(json_get(j->tpm, "endorsementKey")));
+    }
+    return e;
+}
+
 static enum err individual_body(const struct job *j, struct json **ret)
 {
     AUTO(json_free_p) struct json *o = json_new_object();
     struct json *att = json_new_object();
     enum err e = o == NULL ? E_NOMEM : json_set(o, "attestation", att);
     if (e == OK) {
-        e = j->kind == ATTEST_SYMMETRIC_KEY ? symmetric_body(j, att) : x509_body(j, att);
+        e = j->kind == ATTEST_SYMMETRIC_KEY ? symmetric_body(j, att)
+            : j->kind == ATTEST_TPM         ? tpm_body(j, att)
+                                            : x509_body(j, att);
     }
     if (e == OK && (e = json_set_str(o, "registrationId", span_str(j->rid))) == OK) {
         *ret = TAKE(o);
@@ -284,8 +306,17 @@ static enum err read_names(struct job *j, struct err_info *info)
     if (serial == NULL || target == NULL || serial[0] == '\0' || target[0] == '\0') {
         return err_set(info, E_ARG, "burn wants --serial S and --identity DIR");
     }
+    if (cli_has(j->a, "tpm")) {
+        enum err e = read_tpm(j, info);
+        if (e != OK) {
+            return e;
+        }
+        j->kind = ATTEST_TPM;
+    }
+    /* A TPM names itself; groups for TPMs want that name. */
+    struct span own = json_str(json_get(j->tpm, "registrationId"));
     j->serial = span_dup(span_str(serial));
-    j->rid = span_dup(span_str(rid != NULL ? rid : serial));
+    j->rid = span_dup(rid != NULL ? span_str(rid) : own.n != 0 ? own : span_str(serial));
     j->target = span_dup(span_str(target));
     if (j->serial == NULL || j->rid == NULL || j->target == NULL) {
         return E_NOMEM;
@@ -337,17 +368,19 @@ static enum err may_burn(const struct job *j, const struct ledger *l, bool *ret_
 static enum err burn(struct job *j, struct ledger *l, struct err_info *info)
 {
     static const char *const kinds[] = {
-        [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509"};
+        [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509", [ATTEST_TPM] = "tpm"};
     const char *group = cli_get(j->a, "group-key-file"), *ca = cli_get(j->a, "ca-dir");
     bool reserved = false;
     enum err e = may_burn(j, l, &reserved, info);
     if (e != OK) {
         return e;
     }
-    if ((group != NULL) == (ca != NULL)) {
-        return err_set(info, E_ARG, "say one of --group-key-file FILE and --ca-dir DIR");
+    if ((group != NULL) + (ca != NULL) + (j->tpm != NULL) != 1) {
+        return err_set(info, E_ARG, "say one of --group-key-file FILE, --ca-dir DIR and --tpm");
     }
-    const char *kind = kinds[group != NULL ? ATTEST_SYMMETRIC_KEY : ATTEST_X509];
+    const char *kind = kinds[group != NULL ? ATTEST_SYMMETRIC_KEY
+                             : ca != NULL  ? ATTEST_X509
+                                           : ATTEST_TPM];
     if (reserved && fs_exists(j->target)) {
         /* The rename had happened and only the last line of the ledger is missing. */
         struct identity id;
@@ -364,7 +397,10 @@ static enum err burn(struct job *j, struct ledger *l, struct err_info *info)
         }
         return e;
     }
-    if ((e = read_place(j, info)) != OK ||
+    if ((e = read_place(j, info)) != OK) {
+        return e;
+    }
+    if (j->tpm == NULL &&
         (e = group != NULL ? make_symmetric(j, group, info) : make_x509(j, ca, info)) != OK) {
         return e;
     }
@@ -429,13 +465,15 @@ static int run_burn(struct cli_args *a)
 static const struct cli_option burn_options[] = {
     { "serial", "S", "Serial number of the unit; used once in the life of this station." },
     { "identity", "DIR", "Where the identity goes; must not exist." },
-    { "registration-id", "ID", "Default: the serial in lower case." },
+    { "registration-id", "ID", "Default: the serial in lower case; with --tpm the id that its key gives." },
     { "env", "FILE", "Where the unit registers: env.json of a sandbox." },
     { "id-scope", "SCOPE", "Id scope of the DPS, when there is no --env." },
     { "dps-host", "HOST", "Host of the DPS, when there is no --env." },
     { "server-ca", "FILE", "CA certificate that the servers' certificates come from, PEM." },
     { "group-key-file", "FILE", "Derive the unit's key from this group key (base64 in a file)." },
     { "ca-dir", "DIR", "Issue the unit's certificate from intermediate.pem and intermediate.key here." },
+    { "tpm", NULL, "The unit's keys are in its TPM, which this command can reach." },
+    { "tcti", "TCTI", "How: as device:/dev/tpmrm0; else the system's TPM." },
     { "days", "N", "Validity of the certificate (3650, never beyond the CA's)." },
     { "individual", NULL, "Also create an individual enrollment at the DPS of --env." },
     { "station", "DIR", "Folder of this station's ledger." },
@@ -444,7 +482,7 @@ static const struct cli_option burn_options[] = {
 /* clang-format on */
 const struct cli_command tool_burn = {
     "burn",
-    "--serial S --identity DIR (--group-key-file FILE | --ca-dir DIR) --env FILE",
+    "--serial S --identity DIR (--group-key-file FILE | --ca-dir DIR | --tpm) --env FILE",
     "Make a unit's identity and write it, once.",
     burn_options,
     ARRAY_LEN(burn_options),

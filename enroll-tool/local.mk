@@ -8,7 +8,7 @@ bin_PROGRAMS += %D%/enroll-tool
 	%D%/ledger.h \
 	%D%/main.c \
 	%D%/tool.h
-%C%_enroll_tool_LDADD = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
+%C%_enroll_tool_LDADD = client/libclient.a $(chip_libs) net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)
 
 check_PROGRAMS += %D%/ledger_test

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include "client/identity.h"
 #include "enroll-tool/ledger.h"
 #include "enroll-tool/tool.h"
+#include "tpm/chip.h"
 
 enum err tool_read(const char *path, size_t max, struct buf *ret, struct err_info *info)
 {
@@ -145,10 +147,34 @@ const struct cli_command tool_ledger_list = {"ledger list",
                                              0,
                                              run_list};
 
+static int run_tpm_read(struct cli_args *a)
+{
+    AUTO(buf_done) struct buf b = BUF_INIT(LIMIT_FILE_SMALL);
+    struct err_info info = {0};
+    enum err e = chip_tell(cli_get(a, "tcti"), &b, &info);
+    if (e == OK) {
+        printf("%.*s\n", SPAN_ARG(buf_span(&b)));
+    }
+    return e == OK ? EXIT_DONE : cli_fail(e, &info);
+}
+
+static const struct cli_option tpm_options[] = {
+    {"tcti", "TCTI", "How the TPM is reached, as device:/dev/tpmrm0; else the system's."},
+};
+static const struct cli_command tool_tpm_read = {
+    "tpm read",
+    "[--tcti TCTI]",
+    "Print the TPM's keys and the registration id that they give, as JSON for the enrollment.",
+    tpm_options,
+    ARRAY_LEN(tpm_options),
+    0,
+    0,
+    run_tpm_read};
+
 static const struct cli_command *command_at(size_t i)
 {
     static const struct cli_command *const list[] = {&tool_burn, &tool_ca_create, &tool_verify,
-                                                     &tool_ledger_list};
+                                                     &tool_ledger_list, &tool_tpm_read};
     return i < ARRAY_LEN(list) ? list[i] : NULL;
 }
 

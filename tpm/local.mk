@@ -3,6 +3,11 @@ noinst_LIBRARIES += %D%/libtpm.a
 %C%_libtpm_a_SOURCES = %D%/public.h %D%/public.c %D%/prim.h %D%/prim.c %D%/share.c \
 	%D%/blob.h %D%/blob_int.h %D%/blob.c
 
+# The TPM of the machine: for programs on devices. The servers do without the TPM stack.
+noinst_LIBRARIES += %D%/libchip.a
+%C%_libchip_a_SOURCES = %D%/chip.h %D%/chip.c %D%/chip_tell.c
+chip_libs = %D%/libchip.a %D%/libtpm.a $(TSS_ESYS_LIBS)
+
 tpm_fixture = %D%/fixture.h %D%/fixture.c %D%/samples.h
 tpm_test_libs = %D%/libtpm.a base/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(TSS_MU_LIBS)
 check_PROGRAMS += %D%/public_test
