@@ -156,6 +156,36 @@ static void test_x509(void **state)
     signer_key_free(again);
 }
 
+/* No file has a key; the id may be left to the TPM, of this kind alone. */
+static void test_tpm(void **state)
+{
+    (void)state;
+    struct burn b = symmetric();
+    struct identity id;
+    b.kind = ATTEST_TPM;
+    assert_ok(identity_burn(target, &b, NULL));
+    assert_int_equal(entries(in_dir("unit/factory")), 2);
+    assert_ok(identity_load(target, &id, NULL));
+    assert_int_equal(id.kind, ATTEST_TPM);
+    assert_string_equal(id.registration_id, "sn-1");
+    assert_int_equal(id.key.n, 0);
+    assert_null(id.key_file);
+    assert_null(id.tpm);
+    identity_done(&id);
+    write_file(in_dir("unit/factory/identity.json"),
+               "{\"version\":1,\"serial\":\"S\",\"idScope\":\"0ne1\",\"dpsHost\":\"h\","
+               "\"attestation\":\"tpm\"}",
+               0644);
+    assert_ok(identity_load(target, &id, NULL));
+    assert_null(id.registration_id);
+    identity_done(&id);
+    write_file(in_dir("unit/factory/identity.json"),
+               "{\"version\":1,\"serial\":\"S\",\"idScope\":\"0ne1\",\"dpsHost\":\"h\","
+               "\"attestation\":\"x509\"}",
+               0644);
+    assert_err(identity_load(target, &id, NULL), E_CORRUPT);
+}
+
 static void test_never_over(void **state)
 {
     (void)state;
@@ -299,7 +329,8 @@ static void test_descriptions(void **state)
         { "empty serial",      DESCRIPTION("1", "\"\"", SYM),                              E_CORRUPT, "serial" },
         { "serial a number",   DESCRIPTION("1", "1", SYM),                                 E_CORRUPT, "serial" },
         { "no attestation",    DESCRIPTION("1", "\"S\"", ""),                              E_CORRUPT, "attestation" },
-        { "tpm",               DESCRIPTION("1", "\"S\"", ",\"attestation\":\"tpm\""),      E_CORRUPT, "attestation" },
+        { "unknown kind",      DESCRIPTION("1", "\"S\"", ",\"attestation\":\"ek\""),       E_CORRUPT, "attestation" },
+        { "tpm",               DESCRIPTION("1", "\"S\"", ",\"attestation\":\"tpm\""),      OK, "" },
         { "port 0",            DESCRIPTION("1", "\"S\"", SYM ",\"mqttsPort\":0"),          E_CORRUPT, "mqttsPort" },
         { "port 65536",        DESCRIPTION("1", "\"S\"", SYM ",\"httpsPort\":65536"),      E_CORRUPT, "httpsPort" },
         { "port a text",       DESCRIPTION("1", "\"S\"", SYM ",\"httpsPort\":\"443\""),    E_CORRUPT, "httpsPort" },
@@ -424,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_symmetric, begin, end),
         cmocka_unit_test_setup_teardown(test_x509, begin, end),
+        cmocka_unit_test_setup_teardown(test_tpm, begin, end),
         cmocka_unit_test_setup_teardown(test_never_over, begin, end),
         cmocka_unit_test_setup_teardown(test_over_others, begin, end),
         cmocka_unit_test_setup_teardown(test_no_parent, begin, end),

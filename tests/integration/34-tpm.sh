@@ -7,6 +7,7 @@
 for p in swtpm swtpm_setup tpm2_createek; do
     command -v "$p" >/dev/null || skip "$p is not installed"
 done
-sandbox_up
+sandbox_up --hubs 1
 py tpm.py
+py tpm_agent.py
 finish
