@@ -109,8 +109,9 @@ static enum err add_count(void *arg, int64_t enrollment, enum enr_kind kind, int
 }
 
 struct groups {
+    struct db *db;
     const struct known *known;
-    const struct counts *counts;
+    struct counts *counts;
     struct buf *b;
     size_t n;
 };
@@ -140,6 +141,14 @@ static enum err add_group(void *arg, const struct enr_row *row)
     const char *by = how(g->known, row);
     if (by == NULL && n == 0) {
         return OK;
+    }
+    /* Those of a group for TPMs keep no anchor: all of them count. */
+    if (row->att == ATT_TPM_CA) {
+        enum err e = sql_reg_count(g->db, row->id, LIMIT_DEPENDENTS_COUNT + 1, &n);
+        if (e != OK) {
+            return e;
+        }
+        g->counts->all += n;
     }
     buf_add_str(g->b, g->n++ == 0 ? "" : ",");
     buf_add_str(g->b, "{\"enrollmentGroupId\":");
@@ -216,7 +225,7 @@ static enum err write_all(struct db *db, const struct known *k, const struct dep
 {
     AUTO(mem_free_p) struct counts *counts = NEW(struct counts);
     struct span sha256 = span_of(cert_sha256(k->self->cert), CERT_SHA256);
-    struct groups groups = {k, counts, b, 0};
+    struct groups groups = {db, k, counts, b, 0};
     enum err e = counts != NULL ? OK : E_NOMEM;
     const char *sep = "";
     if (e != OK ||

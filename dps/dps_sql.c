@@ -650,6 +650,14 @@ enum err sql_left_page(struct db *db, int64_t after, uint64_t limit, sql_left_fn
 
 /* --- operations that were replaced, groups that were deleted --------------------------------------- */
 
+enum err sql_reg_count(struct db *db, int64_t enrollment, uint64_t limit, int64_t *ret)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_REG_COUNT);
+    q_i64(&q, 1, enrollment);
+    q_i64(&q, 2, (int64_t)limit);
+    return one_int(&q, ret);
+}
+
 /* --- through which CA ---------------------------------------------------------------------------- */
 
 enum err sql_anchor_put(struct db *db, struct span fold, struct span ca, int64_t enrollment)

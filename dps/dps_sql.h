@@ -219,6 +219,9 @@ MUST_USE enum err sql_left_page(struct db *db, int64_t after, uint64_t limit, sq
                                 void *arg);
 MUST_USE enum err sql_left_del(struct db *db, int64_t id);
 
+/* Of an enrollment; at most `limit` are counted. */
+MUST_USE enum err sql_reg_count(struct db *db, int64_t enrollment, uint64_t limit, int64_t *ret);
+
 /* Through which CA certificate (SHA-256) a registration came. */
 MUST_USE enum err sql_anchor_put(struct db *db, struct span fold, struct span ca,
                                  int64_t enrollment);

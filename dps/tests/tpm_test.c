@@ -437,6 +437,10 @@ static void test_group(void **state UNUSED)
     provision(other.rid, &other, certs_of(&other, &root, EKU_EK, NULL, certs), k2);
     seen(other.rid);
     assert_true(got_has("/group/tpms\""));
+    service("GET", "/admin/certificates/maker/dependents" ADMIN, NULL, NULL, 200,
+            0); /* threat:S2 */
+    assert_true(got_has("\"enrollmentGroupId\":\"tpms\",\"provisioningStatus\":\"enabled\",\"by\":"
+                        "\"caReferences\",\"registrations\":2}"));
 
     put(other.rid, u.ek_text, u.srk_text, certs_of(&u, &mid, EKU_EK, &mid, certs), NULL);
     want("threat:C5 the second TPM of the maker under the first one's id", 401, 401002);

@@ -25,16 +25,30 @@ async function all(q) {
   return rows;
 }
 
+// TPM2B_PUBLIC of an RSA endorsement key: the default template of the TCG's EK credential profile, a modulus of our own.
+function endorsementKey() {
+  const n = Buffer.from(L.crypto.generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({ format: 'jwk' }).n, 'base64url');
+  const area = Buffer.concat([
+    Buffer.from('0001000b000300b20020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa', 'hex'),
+    Buffer.from('00060080004300100800000000000100', 'hex'), n,
+  ]);
+  const size = Buffer.alloc(2);
+  size.writeUInt16BE(area.length);
+  return Buffer.concat([size, area]).toString('base64');
+}
+
 // What each kind of attestation is written as, and what a reader must find.
 const leafA = L.leaf('svc-x509');
 const leafB = L.leaf('svc-x509');
 const pair = keys();
+const ek = endorsementKey();
 const individuals = {
   symmetricKey: [{ type: 'symmetricKey', symmetricKey: pair }, (a, secret) => L.assert.deepEqual(a.symmetricKey && { ...a.symmetricKey }, secret ? pair : undefined)],
   'x509 client certificates': [
     { type: 'x509', x509: { clientCertificates: { primary: { certificate: leafA.cert }, secondary: { certificate: leafB.cert } } } },
     (a) => L.assert.deepEqual([a.x509.clientCertificates.primary.info.sha256Thumbprint, a.x509.clientCertificates.secondary.info.sha256Thumbprint],
       [thumb(leafA.cert), thumb(leafB.cert)])],
+  tpm: [{ type: 'tpm', tpm: { endorsementKey: ek } }, (a) => L.assert.equal(a.tpm.endorsementKey, ek)],
   'x509 CA reference': [{ type: 'x509', x509: { caReferences: { primary: 'conf-root' } } }, (a) => L.assert.equal(a.x509.caReferences.primary, 'conf-root')],
 };
 const groups = {

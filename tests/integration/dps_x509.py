@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""X.509 attestation against real servers: docs/protocol/dps-device.md 6, dps-service-rest.md B2 and C2. Run by 33-dps-x509.sh."""
+"""X.509 attestation against real servers: docs/protocol/dps-device.md 6, dps-service-rest.md B2 and C2. Run by 35-dps-x509.sh."""
 from dps_kit import *
 import threading
 

@@ -68,7 +68,7 @@ other.make_keys()
 
 # --- one device, by its key -------------------------------------------------------------------------------------------------------
 e = enroll("enrollments", "unit-1", tpm_att(a))
-row("the EK is echoed", e["attestation"]["tpm"]["endorsementKey"], b64(a.ek))
+row("dps-service:G4 the EK is echoed", e["attestation"]["tpm"]["endorsementKey"], b64(a.ek))
 r = put("unit-1", a)
 row("T1 challenge", (r.status, sorted(r.json), r.json.get("keyName"), len(base64.b64decode(r.json["authenticationKey"]))),
     (401, ["authenticationKey", "keyName", "message"], "registration", 766))
