@@ -107,6 +107,9 @@
 #define LIMIT_DPS_BULK 10u
 #define LIMIT_DPS_GROUPS 100u
 #define LIMIT_DPS_LINKED_HUBS 50u
+#define LIMIT_DPS_WEBHOOK_HOSTS 64u /* Berth: patterns in the settings */
+#define LIMIT_DPS_NETWORKS 1000u    /* Berth: rows of the latency table */
+#define LIMIT_DPS_LATENCY_MS 60000u /* Berth: longest round trip that is believed */
 #define LIMIT_DPS_REFUSALS 50000           /* Berth: rows kept for `berth dps explain` */
 #define LIMIT_DPS_REFUSALS_STRANGERS 5000  /* of ids that nobody enrolled */
 #define LIMIT_DPS_CHALLENGES 65536u /* Berth: TPMs that were sent a key and have not used it up; 400 bytes each */

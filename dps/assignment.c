@@ -30,23 +30,27 @@ static double score(const struct hub_row *h, struct span rid_fold)
     return -(double)h->weight / log(u);
 }
 
-static struct pick pick_hashed(const struct snapshot *s, struct span hubs, struct span rid_fold,
+static struct pick pick_hashed(const struct snapshot *s, struct span hubs, const struct pick_for *f,
                                bool by_latency)
 {
-    struct pick p = {SPAN_NONE, RULE_HUB_NONE, "no linked hub takes part in the allocation"};
+    struct pick p = {SPAN_NONE, RULE_HUB_NONE, "no linked hub takes part in the allocation", false};
+    const struct latencies *network = by_latency ? network_of(&s->networks, f->peer) : NULL;
     int64_t best_ms = INT64_MAX;
     double best = -1.0;
     for (size_t i = 0; i < s->n_hubs; i++) {
         const struct hub_row *h = &s->hub[i].row;
-        if (!h->applies || (hubs.n != 0 && !assignment_names(hubs, h->host))) {
+        if (!h->applies || h->is_draining || (hubs.n != 0 && !assignment_names(hubs, h->host))) {
             continue;
         }
-        int64_t ms = !by_latency ? 0 : h->latency_ms < 0 ? INT64_MAX - 1 : h->latency_ms;
-        double v = score(h, rid_fold);
+        int64_t ms = latency_to(f->reports, h->host);
+        ms = ms >= 0 ? ms : latency_to(network, h->host);
+        ms = ms >= 0 ? ms : h->latency_ms;
+        ms = !by_latency ? 0 : ms < 0 ? INT64_MAX - 1 : ms;
+        double v = score(h, f->rid_fold);
         if (ms < best_ms || (ms == best_ms && v > best)) {
             best_ms = ms;
             best = v;
-            p = (struct pick){h->host, RULE_OK, NULL};
+            p = (struct pick){h->host, RULE_OK, NULL, false};
         }
     }
     return p;
@@ -54,14 +58,18 @@ static struct pick pick_hashed(const struct snapshot *s, struct span hubs, struc
 
 static struct pick pick_static(struct snapshot *s, struct span host)
 {
+    struct pick p = {SPAN_NONE, RULE_HUB_STATIC,
+                     "static allocation, and the enrollment names no hub", false};
     if (host.n == 0) {
-        return (struct pick){SPAN_NONE, RULE_HUB_STATIC,
-                             "static allocation, and the enrollment names no hub"};
+        return p;
     }
     const struct linked_hub *h = snapshot_hub(s, host);
-    return h != NULL ? (struct pick){h->row.host, RULE_OK, NULL}
-                     : (struct pick){SPAN_NONE, RULE_HUB_STATIC,
-                                     "the hub that the enrollment names is not linked"};
+    if (h != NULL && !h->row.is_draining) {
+        return (struct pick){h->row.host, RULE_OK, NULL, false};
+    }
+    p.text = h != NULL ? "the hub that the enrollment names takes no devices: it is drained"
+                       : "the hub that the enrollment names is not linked";
+    return p;
 }
 
 enum enr_alloc assignment_policy(const struct snapshot *s, const struct enr_row *e)
@@ -69,7 +77,7 @@ enum enr_alloc assignment_policy(const struct snapshot *s, const struct enr_row 
     return e->alloc != ALLOC_NONE ? e->alloc : e->hub_host.n != 0 ? ALLOC_STATIC : s->alloc;
 }
 
-struct pick assignment_pick(struct snapshot *s, const struct enr_row *e, struct span rid_fold)
+struct pick assignment_pick(struct snapshot *s, const struct enr_row *e, const struct pick_for *f)
 {
     struct span rest = e->hubs;
     struct span first = e->hubs.n != 0 ? span_cut(&rest, ',') : e->hub_host;
@@ -77,13 +85,12 @@ struct pick assignment_pick(struct snapshot *s, const struct enr_row *e, struct 
     case ALLOC_STATIC:
         return pick_static(s, first);
     case ALLOC_CUSTOM:
-        return (struct pick){SPAN_NONE, RULE_HUB_CUSTOM,
-                             "custom allocation is not offered by this version"};
+        return (struct pick){SPAN_NONE, RULE_OK, NULL, true};
     case ALLOC_GEO:
-        return pick_hashed(s, e->hubs, rid_fold, true);
+        return pick_hashed(s, e->hubs, f, true);
     case ALLOC_NONE:
     case ALLOC_HASHED:
         break;
     }
-    return pick_hashed(s, e->hubs, rid_fold, false);
+    return pick_hashed(s, e->hubs, f, false);
 }

@@ -57,6 +57,7 @@ struct issuers;
 struct throttle;
 struct driver;
 struct leftover;
+struct breakers;
 struct refusals;
 struct dps_worker {
     struct dps_worker *next;
@@ -68,6 +69,7 @@ struct dps_worker {
     struct signer_pool *signers; /* dps/issuer.h; NULL until something is to be signed */
     struct refusals *refusals;   /* dps/refusal.h */
     struct leftover *leftover;   /* dps/leftover.h */
+    struct breakers *breakers;   /* dps/webhook.h */
     struct list links;           /* dps/mqtt.c */
     size_t n_links;
     struct timer challenge_timer; /* worker 0: wipes what is over */
@@ -151,6 +153,9 @@ enum dps_metric {
     DPS_M_HUB_CALLS,
     DPS_M_HUB_RETRIES,
     DPS_M_MOVES,
+    DPS_M_WEBHOOK_CALLS,
+    DPS_M_WEBHOOK_FAILED,
+    DPS_M_WEBHOOK_OPENED,
     DPS_M_LEFTOVERS,
     DPS_M_MQTT_CONNECTS,
     DPS_M_MQTT_REFUSED,

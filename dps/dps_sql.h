@@ -134,6 +134,7 @@ enum reg_flag {
         8, /* it was disabled at the old hub by someone else: stays so at the new one */
     REG_F_ISSUED =
         16, /* op_cred is the SHA-256 of a certificate that was issued here, whatever the attestation was */
+    REG_F_ADOPTED = 32, /* the record came from another enrollment: the device id is this one's */
 };
 enum reg_open {
     OP_CLOSED,

@@ -15,6 +15,7 @@
 
 /* clang-format off */
 static const struct step steps[] = {
+    { STEP_ASK,    "ask",    step_ask },
     { STEP_ISSUE,  "issue",  step_issue },
     { STEP_PROBE,  "probe",  step_probe },
     { STEP_FREEZE, "freeze", step_freeze },
@@ -366,6 +367,7 @@ void job_send(struct job *j, unsigned pool, const char *method, uint64_t timeout
         .n_headers = n,
         .body = buf_span(&j->body),
         .timeout_ms = timeout_ms,
+        .allow_http = j->allow_http,
     };
     j->rq.msg.run = call_home;
     if (server_egress_send(dw->dps->server, &j->rq) != OK) {
@@ -411,6 +413,7 @@ static void fill_calls(struct driver *d)
         }
         d->n_calls++;
         j->is_calling = 1;
+        j->allow_http = false;
         j->step->begin(j);
     }
 }

@@ -56,6 +56,8 @@ struct job {
     const char *headers[2];
     char *token;
     struct buf url, body;
+    bool allow_http;
+    struct asked *ask; /* dps/step_ask.c */
     struct buf result; /* of the step, for its commit function */
     void *own;         /* of the step, in arena; for the same */
     struct store_op op;
@@ -91,6 +93,7 @@ struct loop *job_loop(const struct job *j);
 MUST_USE enum err job_enrollment(struct job *j, struct arena *a, struct enr_row *ret);
 
 /* --- steps: dps/step_*.c --------------------------------------------------------------------------- */
+void step_ask(struct job *j);
 void step_probe(struct job *j);
 void step_freeze(struct job *j);
 void step_twin(struct job *j);

@@ -8,6 +8,7 @@
 #include "dps/expiry.h"
 #include "dps/issuance.h"
 #include "dps/registration.h"
+#include "dps/snapshot.h"
 #include "server/admin.h"
 #include "server/trust.h"
 
@@ -165,6 +166,28 @@ static enum err keep_secrets(const struct enr_input *in, const struct enr_row *o
     return keep_cert(in, old, 1, row, info);
 }
 
+static enum err check_webhook(struct store_tx *tx, const struct enr_input *in, struct arena *a,
+                              struct err_info *info)
+{
+    AUTO(json_free_p) struct json *j = NULL;
+    struct webhook_conf c = {.allow_http = false};
+    struct span text = SPAN_NONE;
+    if (!in->has_http_webhook) {
+        return OK;
+    }
+    enum err e = sql_setting_get(tx->db, a, SETTING_WEBHOOK, &text);
+    if (e == OK && (e = json_read(text, LIMIT_ADMIN_BODY, &j, NULL)) == OK) {
+        e = settings_read_webhook(j, a, &c, NULL);
+    }
+    if (e != OK && e != E_NOT_FOUND) {
+        return e;
+    }
+    return c.allow_http ? OK
+                        : err_set(info, E_ARG,
+                                  "customAllocationDefinition: webhookUrl is an https address "
+                                  "without credentials, apiVersion is given");
+}
+
 enum err enrollment_tx_put(struct store_tx *tx, struct dps *d, const struct enr_input *in,
                            const struct enr_match *match, bool may_create, struct arena *out,
                            struct enr_row *ret, struct err_info *info)
@@ -180,6 +203,7 @@ enum err enrollment_tx_put(struct store_tx *tx, struct dps *d, const struct enr_
     if ((e = match_put(match, may_create, exists, exists ? old.etag : 0)) != OK ||
         (e = check_group_limit(tx, &row, before, info)) != OK ||
         (e = each_name(tx, out, &row, check_name, &check)) != OK ||
+        (e = check_webhook(tx, in, out, info)) != OK ||
         (e = keep_secrets(in, before, &row, info)) != OK ||
         (e = admin_tx_next(tx, &row.etag)) != OK) {
         return e;
@@ -318,10 +342,8 @@ static void write_state(struct buf *b, const struct enr_row *row, const struct e
     buf_add_str(b, ",\"status\":\"unassigned\"}");
 }
 
-enum err enrollment_write(struct buf *b, const struct enr_row *row, const struct keyring *k,
-                          const struct enr_state *state)
+static enum err write_object(struct buf *b, const struct enr_row *row, const struct keyring *k)
 {
-    char etag[DPS_ETAG_SIZE];
     buf_addf(b, "{\"%s\":", enrollment_id_member(row->kind));
     json_write_str(b, row->name);
     buf_add_str(b, ",\"attestation\":");
@@ -340,13 +362,40 @@ enum err enrollment_write(struct buf *b, const struct enr_row *row, const struct
         buf_add_str(
             b, ",\"reprovisionPolicy\":{\"updateHubAssignment\":true,\"migrateDeviceData\":true}");
     }
-    dps_etag_text(row->etag, etag);
-    buf_addf(b, ",\"etag\":\"%s\"", etag);
     add_time(b, "createdDateTimeUtc", row->created_us);
     add_time(b, "lastUpdatedDateTimeUtc", row->updated_us);
+    return buf_err(b);
+}
+
+enum err enrollment_write(struct buf *b, const struct enr_row *row, const struct keyring *k,
+                          const struct enr_state *state)
+{
+    char etag[DPS_ETAG_SIZE];
+    enum err e = write_object(b, row, k);
+    if (e != OK) {
+        return e;
+    }
+    dps_etag_text(row->etag, etag);
+    buf_addf(b, ",\"etag\":\"%s\"", etag);
     if (state != NULL) {
         write_state(b, row, state);
     }
+    buf_add_u8(b, '}');
+    return buf_err(b);
+}
+
+enum err enrollment_write_plain(struct buf *b, const struct enr_row *row)
+{
+    char etag[DPS_ETAG_SIZE];
+    uint8_t plain[DPS_ETAG_SIZE];
+    size_t n = sizeof(plain);
+    enum err e = write_object(b, row, NULL);
+    dps_etag_text(row->etag, etag);
+    if (e != OK || (e = base64_decode_to(span_str(etag), plain, &n)) != OK) {
+        return e;
+    }
+    buf_add_str(b, ",\"etag\":");
+    json_write_str(b, span_of(plain, n));
     buf_add_u8(b, '}');
     return buf_err(b);
 }

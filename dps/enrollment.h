@@ -23,8 +23,9 @@
 
 struct enr_input {
     struct arena arena;
-    struct enr_row row; /* id, etag, dates unset; key: sealed */
-    bool has_keys;      /* given; else made, for a new one */
+    struct enr_row row;    /* id, etag, dates unset; key: sealed */
+    bool has_http_webhook; /* plain http: only where the settings allow it */
+    bool has_keys;         /* given; else made, for a new one */
     struct secret key[2];
     bool keeps_cert[2];          /* named by its description only: the stored one stays */
     struct span keeps_sha256[2]; /* hex; empty: not said */
@@ -72,6 +73,13 @@ struct enr_state {
 /* The object; k NULL: without secrets. state NULL: without registrationState. */
 MUST_USE enum err enrollment_write(struct buf *b, const struct enr_row *row,
                                    const struct keyring *k, const struct enr_state *state);
+/* Without secrets and state, the etag decoded: as a webhook sees it (dps-service-rest.md B4). */
+MUST_USE enum err enrollment_write_plain(struct buf *b, const struct enr_row *row);
+/* {"info":{...}} of a certificate. */
+MUST_USE enum err enrollment_write_cert(struct buf *b, struct span der);
+/* initialTwin of body as JSON text, checked; empty when there is none. */
+MUST_USE enum err enrollment_read_twin(const struct json *body, struct arena *a, struct span *ret,
+                                       struct err_info *info);
 /* The attestation alone. */
 MUST_USE enum err enrollment_write_attestation(struct buf *b, const struct enr_row *row,
                                                const struct keyring *k);

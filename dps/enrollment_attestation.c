@@ -268,7 +268,7 @@ static void add_seconds(struct buf *b, const char *name, int64_t us)
     buf_addf(b, "\"%s\":\"%.19sZ\",", name, iso);
 }
 
-static enum err write_info(struct buf *b, struct span der)
+enum err enrollment_write_cert(struct buf *b, struct span der)
 {
     AUTO(cert_free_p) struct cert *c = NULL;
     enum err e = cert_from_der(der, &c, NULL);
@@ -309,7 +309,7 @@ static enum err write_pair(struct buf *b, const struct enr_row *row)
         buf_addf(b, "%s\"%s\":", sep, slots[i]);
         sep = ",";
         if (row->att == ATT_CERT) {
-            e = write_info(b, v);
+            e = enrollment_write_cert(b, v);
         } else {
             json_write_str(b, v);
         }

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "dps/issuance.h"
 #include "dps/snapshot.h"
+#include "dps/webhook.h"
 #include "wire/twin.h"
 
 const char *enrollment_id_member(enum enr_kind kind)
@@ -115,10 +116,10 @@ static enum err read_section(const struct json *twin, const char *path, size_t m
     return OK;
 }
 
-static enum err read_twin(const struct json *body, struct json *doc, struct enr_input *in,
-                          struct err_info *info)
+enum err enrollment_read_twin(const struct json *body, struct arena *a, struct span *ret,
+                              struct err_info *info)
 {
-    AUTO(buf_done) struct buf text = BUF_INIT(LIMIT_DPS_BODY);
+    AUTO(buf_done) struct buf text = BUF_INIT(2 * LIMIT_DPS_BODY);
     AUTO(json_free_p) struct json *made = json_new_object(), *tags = NULL, *desired = NULL;
     struct json *twin = NULL;
     enum err e = json_get_object(body, "initialTwin", JSON_F_OPT, &twin, info);
@@ -140,11 +141,23 @@ static enum err read_twin(const struct json *body, struct json *doc, struct enr_
         }
     }
     json_write(&text, made);
-    if ((e = buf_err(&text)) != OK ||
-        (e = keep(in, buf_span(&text), &in->row.initial_twin)) != OK) {
+    if ((e = buf_err(&text)) != OK) {
         return e;
     }
-    return json_set(doc, "initialTwin", TAKE(made));
+    *ret = arena_span(a, buf_span(&text));
+    return ret->p != NULL ? OK : E_NOMEM;
+}
+
+static enum err read_twin(const struct json *body, struct json *doc, struct enr_input *in,
+                          struct err_info *info)
+{
+    struct json *made = NULL;
+    enum err e = enrollment_read_twin(body, &in->arena, &in->row.initial_twin, info);
+    if (e != OK || in->row.initial_twin.n == 0) {
+        return e;
+    }
+    e = json_read(in->row.initial_twin, 2 * LIMIT_DPS_BODY, &made, info);
+    return e != OK ? e : json_set(doc, "initialTwin", made);
 }
 
 static enum err read_reprovision(const struct json *body, struct json *doc, struct enr_input *in,
@@ -188,28 +201,12 @@ static enum err read_capabilities(const struct json *body, struct json *doc, str
 
 /* --- allocation ------------------------------------------------------------------------------------------ */
 
-/* https only, nothing that could carry a credential into a log (docs/protocol/dps-service-rest.md B4). */
-static bool webhook_url_ok(struct span url)
-{
-    if (!span_starts_nocase(url, SPAN_LIT("https://"))) {
-        return false;
-    }
-    struct span rest = span_from(url, 8);
-    struct span authority = span_cut(&rest, '/');
-    for (size_t i = 0; i < url.n; i++) {
-        if (url.p[i] <= ' ' || url.p[i] == 0x7f) {
-            return false;
-        }
-    }
-    return authority.n != 0 && authority.n <= LIMIT_HOST + 6 &&
-           span_find(authority, '@') == authority.n;
-}
-
 static enum err read_custom(const struct json *body, struct json *doc, struct enr_input *in,
                             struct err_info *info)
 {
     struct json *c = NULL;
     struct span url = SPAN_NONE, version = SPAN_NONE;
+    struct webhook_url parts;
     enum err e = json_get_object(body, "customAllocationDefinition", JSON_F_OPT, &c, info);
     if (e != OK) {
         return e;
@@ -223,11 +220,13 @@ static enum err read_custom(const struct json *body, struct json *doc, struct en
         (e = json_get_str(c, "apiVersion", JSON_F_OPT, &version, info)) != OK) {
         return e;
     }
-    if (!webhook_url_ok(url) || version.n == 0) {
+    /* http only as far as the settings allow it: enrollment_tx_put(). */
+    if (!webhook_url_read(url, &parts) || version.n == 0) {
         return err_set(info, E_ARG,
                        "customAllocationDefinition: webhookUrl is an https address without "
                        "credentials, apiVersion is given");
     }
+    in->has_http_webhook = parts.is_http;
     return copy_member(doc, body, "customAllocationDefinition");
 }
 

@@ -12,6 +12,8 @@
 
 /* --- a linked hub as JSON ------------------------------------------------------------------------ */
 
+static const char *const states[] = {"active", "draining"};
+
 static void add_hub(struct buf *b, const struct hub_row *h)
 {
     AUTO(buf_done) struct buf text = BUF_INIT(HUB_JSON_MAX);
@@ -36,7 +38,7 @@ static void add_hub(struct buf *b, const struct hub_row *h)
     } else {
         buf_add_str(b, "null");
     }
-    buf_addf(b, ",\"etag\":\"%s\"}", etag);
+    buf_addf(b, ",\"state\":\"%s\",\"etag\":\"%s\"}", states[h->is_draining ? 1 : 0], etag);
 }
 
 bool http_hub_name(struct http_rq *rq, struct span *ret)
@@ -234,6 +236,7 @@ static enum err read_hub(struct hub_op *o, const struct json *body, struct err_i
 {
     struct span text, name = SPAN_NONE, location = SPAN_NONE;
     int64_t weight = 1, port = 443, latency = -1;
+    size_t state = 0;
     bool applies = true;
     enum err e;
     if ((e = json_get_str(body, "name", JSON_F_OPT, &name, info)) != OK ||
@@ -242,7 +245,9 @@ static enum err read_hub(struct hub_op *o, const struct json *body, struct err_i
         (e = json_get_bool(body, "applyAllocationPolicy", JSON_F_OPT, &applies, info)) != OK ||
         (e = json_get_int(body, "allocationWeight", JSON_F_OPT, 1, 1000, &weight, info)) != OK ||
         (e = json_get_int(body, "port", JSON_F_OPT, 1, 65535, &port, info)) != OK ||
-        (e = json_get_int(body, "latencyMs", JSON_F_OPT, 0, 3600000, &latency, info)) != OK) {
+        (e = json_get_int(body, "latencyMs", JSON_F_OPT, 0, 3600000, &latency, info)) != OK ||
+        (e = json_get_word(body, "state", JSON_F_OPT, states, ARRAY_LEN(states), &state, info)) !=
+            OK) {
         return e;
     }
     if (name.n != 0 && !span_eq_nocase(name, o->row.host)) {
@@ -261,6 +266,7 @@ static enum err read_hub(struct hub_op *o, const struct json *body, struct err_i
     o->row.weight = (uint16_t)weight;
     o->row.port = (uint16_t)port;
     o->row.latency_ms = latency;
+    o->row.is_draining = state == 1;
     return read_connstr(o, text, info);
 }
 
@@ -273,6 +279,7 @@ static void hub_put(struct http_rq *rq)
                                         "allocationWeight",
                                         "latencyMs",
                                         "port",
+                                        "state",
                                         "etag",
                                         NULL};
     AUTO(json_free_p) struct json *body = NULL;

@@ -266,6 +266,7 @@ static void device_register(struct http_rq *rq)
         .csr = body.csr,
         .csr_form = body.csr_form,
         .payload = body.payload,
+        .latencies = body.latencies,
         .leaf = d->cred.peer.leaf_der,
         .peer = d->peer,
         .tpm_srk = show.srk,

@@ -11,7 +11,7 @@ noinst_LIBRARIES += %D%/libdps.a
 	%D%/http_check.c %D%/http_refusal.c %D%/refusal.c %D%/registration_tell.c %D%/rule.c %D%/snapshot.c %D%/step_hub.c \
 	%D%/throttle.c
 
-%C%_libdps_a_SOURCES += %D%/leftover.h %D%/leftover.c
+%C%_libdps_a_SOURCES += %D%/leftover.h %D%/leftover.c %D%/settings.h %D%/settings.c %D%/step_ask.c %D%/webhook.h %D%/webhook.c
 
 %C%_libdps_a_SOURCES += %D%/dps_sql_int.h %D%/issuance_sql.h %D%/issuance_sql.c %D%/issuer.h %D%/issuer.c \
 	%D%/issuance.h %D%/issuance.c %D%/step_issue.c %D%/http_issuers.h %D%/http_issuers.c %D%/http_issuer_put.c
@@ -42,6 +42,16 @@ check_PROGRAMS += %D%/tests/device_test
 check_PROGRAMS += %D%/rules_test
 %C%_rules_test_SOURCES = %D%/rules_test.c
 %C%_rules_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/webhook_test
+%C%_webhook_test_SOURCES = %D%/webhook_test.c
+%C%_webhook_test_LDADD = $(dps_test_libs)
+if FUZZING
+noinst_PROGRAMS += tests/fuzz/fuzz_webhook
+else
+check_PROGRAMS += tests/fuzz/fuzz_webhook
+endif
+tests_fuzz_fuzz_webhook_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_webhook.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_webhook_LDADD = $(FUZZ_ENGINE) $(dps_libs)
 check_PROGRAMS += %D%/plan_test
 %C%_plan_test_SOURCES = %D%/plan_test.c
 %C%_plan_test_LDADD = $(dps_test_libs)

@@ -19,9 +19,9 @@ bool plan_moves(const struct reg_row *row)
 
 static struct span device_id_of(const struct reg_row *row, const struct plan_in *in)
 {
-    return row->device_id.n != 0 && !in->is_adopted ? row->device_id
-           : in->device_id.n != 0                   ? in->device_id
-                                                    : row->rid;
+    return row->device_id.n != 0 && (row->op_flags & REG_F_ADOPTED) == 0 ? row->device_id
+           : in->device_id.n != 0                                        ? in->device_id
+                                                                         : row->rid;
 }
 
 static void make_move(struct reg_row *row, struct span to)

@@ -24,7 +24,6 @@ struct plan_in {
     struct span text;
     bool may_stay;         /* the lack of a hub is no failure for a device that has one */
     bool is_linked;        /* row->hub still is */
-    bool is_adopted;       /* the record came from another enrollment, whose device id may differ */
     struct span device_id; /* that the enrollment wants; empty: the registration id */
 };
 /* Sets status, the op members and, on failure, the error of row; its op_id, op_cred and flags stand. The rule by which it failed. */

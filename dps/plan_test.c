@@ -123,7 +123,7 @@ static void test_other_name(void **state UNUSED)
     struct plan_in in = {.pick = SPAN_LIT("a"), .is_linked = true, .device_id = SPAN_LIT("pump")};
     assert_int_equal(plan_make(&row, &in), RULE_OK);
     assert_span(row.op_device_id, SPAN_LIT("d"));
-    in.is_adopted = true;
+    row.op_flags |= REG_F_ADOPTED;
     assert_int_equal(plan_make(&row, &in), RULE_OK);
     assert_span(row.op_device_id, SPAN_LIT("pump"));
     assert_span(row.device_id, SPAN_LIT("d"));

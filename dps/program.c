@@ -16,6 +16,7 @@
 #include "dps/refusal.h"
 #include "dps/snapshot.h"
 #include "dps/throttle.h"
+#include "dps/webhook.h"
 #include "server/metrics.h"
 
 #define D(member) offsetof(struct dps_conf, member)
@@ -60,6 +61,9 @@ static const struct metric_def metrics[DPS_METRICS] = {
     [DPS_M_HUB_CALLS]      = { "berth_dps_hub_calls_total", NULL, METRIC_COUNTER, "Calls to linked hubs." },
     [DPS_M_HUB_RETRIES]    = { "berth_dps_hub_call_failures_total", NULL, METRIC_COUNTER, "Calls to linked hubs that will be repeated." },
     [DPS_M_MOVES]          = { "berth_dps_moves_total", NULL, METRIC_COUNTER, "Devices that were moved to another hub." },
+    [DPS_M_WEBHOOK_CALLS]  = { "berth_dps_webhook_calls_total", NULL, METRIC_COUNTER, "Calls to webhooks of the custom allocation." },
+    [DPS_M_WEBHOOK_FAILED] = { "berth_dps_webhook_failures_total", NULL, METRIC_COUNTER, "Custom allocations that failed by their webhook." },
+    [DPS_M_WEBHOOK_OPENED] = { "berth_dps_webhook_breakers_opened_total", NULL, METRIC_COUNTER, "Webhook hosts that failed too often and were left alone for a while." },
     [DPS_M_LEFTOVERS]      = { "berth_dps_leftovers_done_total", NULL, METRIC_COUNTER, "Devices deleted or enabled at a hub that they left." },
     [DPS_M_MQTT_CONNECTS]  = { "berth_dps_mqtt_connects_total", "result=\"accepted\"", METRIC_COUNTER, "MQTT CONNECTs." },
     [DPS_M_MQTT_REFUSED]   = { "berth_dps_mqtt_connects_total", "result=\"refused\"", METRIC_COUNTER, "MQTT CONNECTs." },
@@ -151,7 +155,7 @@ static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
     if ((e = throttle_new(&dw->throttle)) != OK || (e = refusals_new(dw, &dw->refusals)) != OK) {
         return e;
     }
-    if ((e = leftover_new(dw, &dw->leftover)) != OK) {
+    if ((e = leftover_new(dw, &dw->leftover)) != OK || (e = breakers_new(&dw->breakers)) != OK) {
         return e;
     }
     return driver_new(dw, &dw->driver);
@@ -215,6 +219,7 @@ static void done(struct server *s)
         d->workers = dw->next;
         driver_free(dw->driver);
         leftover_free(dw->leftover);
+        breakers_free(dw->breakers);
         throttle_free(dw->throttle);
         refusals_free(dw->refusals);
         snapshot_free(dw->snap);

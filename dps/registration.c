@@ -30,6 +30,7 @@ struct start_op {
     enum enr_att att;
     unsigned flags; /* of the row: the policy */
     bool is_disabled;
+    bool asks; /* a webhook for the hub */
     struct plan_in plan;
     struct refusal_from from; /* in the arena */
     struct span cred;
@@ -87,7 +88,12 @@ static enum err decide(struct store_tx *tx, struct start_op *o, struct reg_row *
         return OK;
     }
     struct plan_in in = o->plan;
-    in.is_adopted = row->enrollment != 0 && row->enrollment != o->enrollment;
+    if (o->asks && in.rule == RULE_OK) {
+        row->status = REG_ASSIGNING;
+        row->op_open = OP_OPEN;
+        row->op_todo |= STEP_ASK; /* the plan is made when the answer is there */
+        return OK;
+    }
     return registration_tx_plan(tx, &o->out, row, &in, &o->rule);
 }
 
@@ -139,10 +145,12 @@ static enum err keep_credential(struct store_tx *tx, struct start_op *o, struct 
 static enum err begin_row(struct store_tx *tx, struct start_op *o, struct reg_row *row)
 {
     bool was_issued = (row->op_flags & REG_F_ISSUED) != 0;
+    bool is_adopted = row->enrollment != 0 && row->enrollment != o->enrollment;
     enum err e = put_more(tx, o, row);
     if (e != OK) {
         return e;
     }
+    row->op_flags |= is_adopted ? REG_F_ADOPTED : 0u;
     row->updated_us = MAX(tx->now_us, row->updated_us + 1); /* hub/http_provision.h: sequence */
     row->op_id = span_str(o->op_id);
     row->op_hub = row->op_device_id = SPAN_NONE;
@@ -274,8 +282,11 @@ static bool keep(struct start_op *o, struct span from, struct span *to)
 static enum err fill_more(struct start_op *o, const struct registration_wish *wish)
 {
     struct reg_more *m = &o->more;
+    if (o->asks && (!keep(o, wish->payload, &m->payload) || !keep(o, wish->leaf, &m->leaf))) {
+        return E_NOMEM;
+    }
     m->csr_form = wish->csr_form;
-    o->has_more = wish->csr.n != 0 || wish->tpm_blob.n != 0;
+    o->has_more = m->payload.n != 0 || m->leaf.n != 0 || wish->csr.n != 0 || wish->tpm_blob.n != 0;
     return keep(o, wish->csr, &m->csr) && keep(o, wish->tpm_srk, &m->tpm_srk) &&
                    keep(o, wish->tpm_blob, &m->tpm_blob) && keep(o, wish->tpm_key, &m->tpm_key)
                ? OK
@@ -303,6 +314,7 @@ static enum err fill_plan(struct start_op *o, const struct registration_wish *wi
     enum rule refused = certificate_rule(wish, &text);
     o->plan.rule = refused != RULE_OK ? refused : pick->rule;
     o->plan.may_stay = refused == RULE_OK && rule_code(pick->rule) == 400208;
+    o->asks = pick->asks;
     return keep(o, pick->host, &o->plan.pick) && keep(o, span_str(text), &o->plan.text) ? OK
                                                                                         : E_NOMEM;
 }
@@ -373,7 +385,8 @@ static enum err begin(struct dps_worker *dw, const struct registration_wish *wis
     o->done = done;
     o->dry = dry;
     o->ctx = ctx;
-    struct pick pick = assignment_pick(s, &wish->who->enr, wish->fold);
+    const struct pick_for asker = {wish->fold, wish->peer, wish->latencies};
+    struct pick pick = assignment_pick(s, &wish->who->enr, &asker);
     e = start_fill(o, wish, &pick);
     o->op.tx = dry != NULL ? dry_tx : start_tx;
     o->op.home = loop_mailbox(worker_loop(dw->w));

@@ -36,11 +36,12 @@ struct registration_wish {
     const struct attested *who;
     bool is_sticky; /* api-version up to 2018-04-01 (dps-device.md 9) */
     const struct refusal_from *from;
-    bool wants_certificate; /* a CSR came with it */
-    struct span payload;    /* JSON text; empty: none */
-    struct span leaf;       /* DER of the certificate presented; empty: none */
-    struct span peer;       /* its address, as text */
-    struct span csr;        /* DER; csr_form as in struct reg_more */
+    bool wants_certificate;            /* a CSR came with it */
+    struct span payload;               /* JSON text; empty: none */
+    const struct latencies *latencies; /* that the device measured; NULL: none */
+    struct span leaf;                  /* DER of the certificate presented; empty: none */
+    struct span peer;                  /* its address, as text */
+    struct span csr;                   /* DER; csr_form as in struct reg_more */
     unsigned csr_form;
     struct span tpm_srk, tpm_blob, tpm_key; /* as in struct reg_more */
 };
@@ -87,7 +88,8 @@ struct registration_body {
     struct span csr; /* DER, unparsed; empty: what came is neither PEM nor base64 */
     unsigned csr_form;
     bool has_tpm;
-    struct span payload; /* JSON text; empty: none */
+    struct span payload;               /* JSON text; empty: none */
+    const struct latencies *latencies; /* payload.berth.latencyMs, a Berth extension; NULL: none */
 };
 MUST_USE enum rule registration_body_read(struct arena *a, struct span body, struct span rid,
                                           struct registration_body *ret, struct verdict *v);

@@ -2,6 +2,7 @@
 /* What devices and administrators are told of a registration; what a device asks. */
 #include <stdio.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "certs/signer.h"
 #include "dps/enrollment.h"
@@ -272,6 +273,26 @@ static enum err read_csr(struct arena *a, const struct json *body, struct regist
     return OK;
 }
 
+/* A hint: what cannot be read is left out, and the device is not refused for it. */
+static enum err read_latencies(struct arena *a, const struct json *body, struct span rid,
+                               const struct latencies **ret)
+{
+    struct err_info info = {0};
+    const struct json *o = json_get(json_get(json_get(body, "payload"), "berth"), "latencyMs");
+    struct latencies *l = arena_new(a, struct latencies);
+    if (o == NULL || l == NULL) {
+        return o == NULL ? OK : E_NOMEM;
+    }
+    enum err e = settings_read_latencies(o, "payload.berth.latencyMs", a, l, &info);
+    if (e == OK) {
+        *ret = l;
+    } else if (e == E_ARG) {
+        LOG_INFO("dps.latencies_ignored", L_SPAN("registration", rid), L_WHY(&info, e));
+        e = OK;
+    }
+    return e;
+}
+
 static enum rule body_refused(struct verdict *v, enum err e)
 {
     if (err_class(e) == ERR_T_LOCAL) {
@@ -308,7 +329,8 @@ enum rule registration_body_read(struct arena *a, struct span body, struct span 
     verdict_keep(v, RULE_BODY_ID);
     const struct json *tpm = json_get(j, "tpm");
     r.has_tpm = tpm != NULL && !json_is(tpm, JSON_T_NULL);
-    if ((e = read_payload(a, j, &r.payload)) != OK || (e = read_csr(a, j, &r)) != OK) {
+    if ((e = read_payload(a, j, &r.payload)) != OK || (e = read_csr(a, j, &r)) != OK ||
+        (e = read_latencies(a, j, rid, &r.latencies)) != OK) {
         return verdict_fail(v, e);
     }
     *ret = r;

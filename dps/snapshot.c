@@ -66,6 +66,30 @@ static enum err add_group(void *arg, const struct enr_row *row)
     return ok ? OK : E_NOMEM;
 }
 
+static enum err read_json(struct snapshot *s, struct db *db, const char *name, struct json **ret)
+{
+    struct span text = SPAN_NONE;
+    enum err e = sql_setting_get(db, &s->arena, name, &text);
+    if (e == E_NOT_FOUND) {
+        return OK;
+    }
+    return e != OK ? e : json_read(text, 2 * LIMIT_ADMIN_BODY, ret, NULL);
+}
+
+static enum err load_webhook(struct snapshot *s, struct db *db)
+{
+    AUTO(json_free_p) struct json *j = NULL;
+    enum err e = read_json(s, db, SETTING_WEBHOOK, &j);
+    return e != OK ? e : settings_read_webhook(j, &s->arena, &s->webhook, NULL);
+}
+
+static enum err load_networks(struct snapshot *s, struct db *db)
+{
+    AUTO(json_free_p) struct json *j = NULL;
+    enum err e = read_json(s, db, SETTING_NETWORKS, &j);
+    return e != OK ? e : settings_read_networks(j, &s->arena, &s->networks, NULL);
+}
+
 static enum err load_settings(struct snapshot *s, struct db *db)
 {
     struct span v = SPAN_NONE;
@@ -76,7 +100,11 @@ static enum err load_settings(struct snapshot *s, struct db *db)
             s->alloc = (enum enr_alloc)i;
         }
     }
-    return e == E_NOT_FOUND ? OK : e;
+    e = e == E_NOT_FOUND ? OK : e;
+    if (e == OK && (e = load_webhook(s, db)) == OK) {
+        e = load_networks(s, db);
+    }
+    return e;
 }
 
 enum err snapshot_load(struct snapshot *s, struct db *db, uint64_t epoch, struct err_info *info)

@@ -13,6 +13,7 @@
 #include "certs/keyring.h"
 #include "dps/dps.h"
 #include "dps/dps_sql.h"
+#include "dps/settings.h"
 
 struct group {
     struct enr_row row;    /* without doc */
@@ -27,6 +28,8 @@ struct snapshot {
     uint64_t epoch; /* 0: nothing read */
     struct arena arena;
     enum enr_alloc alloc; /* of the instance */
+    struct webhook_conf webhook;
+    struct networks networks;
     struct linked_hub hub[LIMIT_DPS_LINKED_HUBS];
     size_t n_hubs;
     struct group *group;
@@ -46,6 +49,8 @@ const struct group *snapshot_group(const struct snapshot *s, int64_t id);
 #define SETTING_ID_SCOPE "id_scope"
 #define SETTING_ALLOCATION "allocation"
 #define SETTING_ETAG "etag"
+#define SETTING_WEBHOOK "webhook"       /* JSON text of that member of /admin/settings */
+#define SETTING_NETWORKS "latencyTable" /* same */
 #define SETTING_PAGE_KEY "page_key"
 extern const char
     *const alloc_words[ALLOC_CUSTOM + 1]; /* "hashed" ... of enrollments; [ALLOC_NONE] is "" */

@@ -39,8 +39,9 @@ struct server_conf {
     char *listen;                    /* addresses, comma separated */
     uint64_t https_port, mqtts_port; /* 443, 8883; 0 switches off */
     char *tls_cert, *tls_key;
-    char *egress_ca;  /* CA file for outgoing HTTPS; NULL: the system's */
-    uint64_t workers; /* 0: one per core */
+    char *egress_ca;       /* CA file for outgoing HTTPS; NULL: the system's */
+    bool private_webhooks; /* may reach loopback, link-local and private addresses (threat E1) */
+    uint64_t workers;      /* 0: one per core */
     char *
         metrics_listen; /* "127.0.0.1:9100"; port 0: any, told in ready line and status file; empty: off */
     char *log_level, *log_format;

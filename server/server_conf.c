@@ -46,6 +46,8 @@ const struct conf_row server_conf_rows[] = {
       "Free disk space below which only revocations are written." },
     { "egress", "ca", CONF_PATH, C(egress_ca), 0, 0, NULL,
       "CA certificates for outgoing HTTPS; the system's when not given." },
+    { "egress", "private-webhooks", CONF_BOOL, C(private_webhooks), 0, 0, "no",
+      "Webhooks may be reached at loopback, link-local and private addresses." },
     { "metrics", "listen", CONF_STR, C(metrics_listen), 0, 0, "127.0.0.1:0",
       "Address and port of /metrics, /healthz and /readyz; port 0: any (see status.json); empty: off." },
     { "log", "level", CONF_STR, C(log_level), 0, 0, "info",

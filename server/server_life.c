@@ -155,7 +155,8 @@ static enum err open_egress(struct server *s, struct err_info *info)
     const char *ca = server_base_conf(s)->egress_ca;
     const struct egress_pool_conf pools[] = {
         [POOL_HUBS] = {"hubs", ca, 16, 4096, 1u << 20, true},
-        [POOL_WEBHOOKS] = {"webhooks", ca, 8, 1024, 256u << 10, false},
+        [POOL_WEBHOOKS] = {"webhooks", ca, 8, 1024, LIMIT_DPS_BODY,
+                           server_base_conf(s)->private_webhooks},
     };
     return egress_new(pools, ARRAY_LEN(pools), &s->egress, info);
 }

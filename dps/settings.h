@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of /admin/settings that registrations use: which webhooks may be asked, and how far networks are from hubs. The same
+ * readers check a PUT and load what is stored.
+ *
+ *   "webhook":      {"allowHttp":false,"timeoutSeconds":5,"allowedHosts":["alloc.example","*.fleet.example"]}
+ *   "latencyTable": [{"network":"10.0.0.0/8","latencyMs":{"hub1.example":5}}, ...]          (Berth extension)
+ *
+ * Ownership   all spans are in the arena given.
+ * Errors      E_ARG names the member.
+ * Limits      LIMIT_DPS_WEBHOOK_HOSTS, LIMIT_DPS_NETWORKS, LIMIT_DPS_LINKED_HUBS in one network, LIMIT_DPS_LATENCY_MS.
+ * Threads     any.
+ * Spec        docs/protocol/dps-service-rest.md B4, C5; docs/threat-model.md E1.
+ */
+#ifndef DPS_SETTINGS_H
+#define DPS_SETTINGS_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "wire/json.h"
+
+struct webhook_conf {
+    bool allow_http;
+    unsigned timeout_s;
+    struct span host[LIMIT_DPS_WEBHOOK_HOSTS]; /* none: no webhook is asked */
+    size_t n_hosts;
+};
+/* o NULL: the defaults. */
+MUST_USE enum err settings_read_webhook(const struct json *o, struct arena *a,
+                                        struct webhook_conf *ret, struct err_info *info);
+/* host without port. "*.example" is every name below example, not itself; "*" all. */
+bool webhook_host_allowed(const struct webhook_conf *c, struct span host);
+
+/* Milliseconds to hubs: what a device reports of itself, or a network's. */
+struct latency {
+    struct span hub;
+    int64_t ms;
+};
+struct latencies {
+    struct latency *v;
+    size_t n;
+};
+/* {"<hub>": ms, ...}; path is for info. */
+MUST_USE enum err settings_read_latencies(const struct json *o, const char *path, struct arena *a,
+                                          struct latencies *ret, struct err_info *info);
+/* -1: not said. */
+int64_t latency_to(const struct latencies *l, struct span hub);
+
+struct network {
+    uint8_t address[16]; /* IPv4 as ::ffff:a.b.c.d */
+    unsigned bits;       /* of all 128 */
+    struct latencies latencies;
+};
+struct networks {
+    struct network *v; /* longest prefix first */
+    size_t n;
+};
+/* array NULL: none. */
+MUST_USE enum err settings_read_networks(const struct json *array, struct arena *a,
+                                         struct networks *ret, struct err_info *info);
+/* Of the longest prefix that holds the address (text); NULL: none. */
+const struct latencies *network_of(const struct networks *t, struct span address);
+
+#endif
