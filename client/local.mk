@@ -15,12 +15,17 @@ noinst_LIBRARIES += %D%/libclient.a
 	%D%/link.h \
 	%D%/mclient.c \
 	%D%/mclient.h \
+	%D%/mux.c \
+	%D%/mux.h \
+	%D%/mux_int.h \
 	%D%/service.c \
-	%D%/service.h
+	%D%/service.h \
+	%D%/splice.c \
+	%D%/splice.h
 
 client_test_libs = %D%/libclient.a net/libnetfixture.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)
-check_PROGRAMS += %D%/env_test %D%/hub_client_test %D%/identity_test %D%/mclient_test %D%/service_test
+check_PROGRAMS += %D%/env_test %D%/hub_client_test %D%/identity_test %D%/mclient_test %D%/mux_test %D%/service_test
 %C%_identity_test_SOURCES = %D%/identity_test.c
 %C%_identity_test_LDADD = $(client_test_libs)
 %C%_mclient_test_SOURCES = %D%/mclient_test.c
@@ -31,3 +36,5 @@ check_PROGRAMS += %D%/env_test %D%/hub_client_test %D%/identity_test %D%/mclient
 %C%_env_test_LDADD = $(client_test_libs)
 %C%_hub_client_test_SOURCES = %D%/hub_client_test.c
 %C%_hub_client_test_LDADD = $(client_test_libs)
+%C%_mux_test_SOURCES = %D%/mux_test.c
+%C%_mux_test_LDADD = $(client_test_libs)
