@@ -157,8 +157,11 @@ static size_t talk(struct span in, size_t step, unsigned ret[ANSWERS_MAX], unsig
         in = span_from(in, n > 0 ? (size_t)n : 0);
         hear(fd[1], &out);
     }
-    for (unsigned i = 0; i < 4; i++) {
+    /* Until it has been silent for a while: requests that came together are served one a turn. */
+    for (unsigned quiet = 0; quiet < 4; quiet++) {
+        size_t before = out.n;
         hear(fd[1], &out);
+        quiet = out.n == before ? quiet : 0;
     }
     close(fd[1]);
     for (unsigned i = 0; i < 8; i++) {
