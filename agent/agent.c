@@ -51,6 +51,9 @@ static void on_state(struct hub_client *c, void *arg, enum hub_state st, enum er
 {
     struct agent *a = arg;
     uint32_t rid;
+    if (a->streams != NULL) {
+        agent_streams_hub(a->streams, st == HUB_UP ? c : NULL);
+    }
     if (st == HUB_DOWN) {
         a->is_up = false;
         a->is_down = true;
@@ -123,7 +126,16 @@ static void on_desired(struct hub_client *c, void *arg, uint64_t version, struct
     }
 }
 
-static const struct hub_client_handler hub_handler = {on_state, on_sent, on_twin, on_desired};
+static void on_stream(struct hub_client *c, void *arg, const struct hub_stream *rq)
+{
+    struct agent *a = arg;
+    (void)c;
+    agent_streams_request(a->streams, rq);
+}
+
+static const struct hub_client_handler hub_handler = {on_state, on_sent, on_twin, on_desired, NULL},
+                                       hub_handler_streams = {on_state, on_sent, on_twin,
+                                                              on_desired, on_stream};
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
 
@@ -205,7 +217,7 @@ static enum err connect_once(struct agent *a)
         .token = buf_span(&token),
     };
     a->is_down = false;
-    e = hub_open(&hc, &hub_handler, a, &a->hub, &info);
+    e = hub_open(&hc, a->streams != NULL ? &hub_handler_streams : &hub_handler, a, &a->hub, &info);
     if (e != OK) {
         LOG_WARN("agent.hub_unreachable", L_STR("hub", a->at.hub), L_ERR(e), L_WHY(&info, e));
         return e;
@@ -291,15 +303,31 @@ enum err agent_start(struct agent *a, const struct agent_conf *conf,
     if (e == E_CORRUPT) {
         LOG_WARN("agent.assignment_damaged", L_WHY(info, e));
     }
-    return e == E_NOT_FOUND || e == E_CORRUPT ? OK : e;
+    if (e != OK && e != E_NOT_FOUND && e != E_CORRUPT) {
+        return e;
+    }
+    return conf->targets.n == 0
+               ? OK
+               : agent_streams_new(a->loop, &conf->targets, a->id.ca_file, &a->streams, info);
 }
 
 void agent_finish(struct agent *a)
 {
     if (a->loop != NULL) {
         timer_stop(a->loop, &a->tick);
+        if (a->streams != NULL) {
+            agent_streams_end(a->streams);
+            uint64_t until = loop_now_ms(a->loop) + AGENT_STREAMS_END_MS;
+            while (agent_streams_count(a->streams) > 0 && loop_now_ms(a->loop) < until) {
+                loop_turn(a->loop, 50);
+            }
+        }
         loop_turn(a->loop, 0);
+        conns_end(a->loop);
         loop_free(a->loop);
+    }
+    if (a->streams != NULL && agent_streams_count(a->streams) == 0) {
+        agent_streams_free(a->streams);
     }
     agent_queue_done(a);
     assignment_done(&a->at);

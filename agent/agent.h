@@ -22,6 +22,7 @@
 
 #include <signal.h>
 
+#include "agent/streams.h"
 #include "client/hub_client.h"
 
 #define AGENT_WAIT_BASE_MS 1000u
@@ -37,6 +38,7 @@ struct agent_conf {
     uint64_t telemetry_s;
     char *tpm_tcti; /* empty: the system's TPM */
     char *log_level, *log_format;
+    struct agent_targets targets;
 };
 
 struct agent_tpm {
@@ -58,6 +60,7 @@ struct agent {
     struct assignment at;
     struct loop *loop;
     struct hub_client *hub;
+    struct agent_streams *streams; /* NULL: no target is listed */
     bool is_up;
     bool is_down; /* HUB_DOWN came: to be freed by the main loop */
     enum err down_why;

@@ -25,6 +25,7 @@ static const struct conf_row conf_rows[] = {
     { "agent", "state",              CONF_PATH, C(state_dir),    0, 0, "/var/lib/berth/agent", "Folder of what the agent learns; private to it." },
     { "agent", "telemetry-interval", CONF_U64,  C(telemetry_s),  1, 86400, "60", "Seconds between messages; the desired property telemetryInterval wins." },
     { "agent", "tpm-tcti",           CONF_STR,  C(tpm_tcti),     0, 0, "", "How the TPM of an identity in one is reached, as device:/dev/tpmrm0; empty: the system's." },
+    { "stream *", "target",          CONF_STR,  0,               0, 0, NULL, "ADDRESS:PORT that the service may reach under this section's name, through the hub; nothing else can be reached." },
     { "log",   "level",              CONF_STR,  C(log_level),    0, 0, "info", "debug, info, warn or error." },
     { "log",   "format",             CONF_STR,  C(log_format),   0, 0, "logfmt", "logfmt or json." },
 };
@@ -115,11 +116,20 @@ static int read_options(int argc, char **argv, struct cmdline *c)
     return optind < argc ? usage_error("unexpected argument") : -1;
 }
 
+static enum err add_target(void *arg, const char *section, const char *name, const char *value,
+                           struct err_info *info)
+{
+    struct agent_conf *conf = arg;
+    (void)name; /* `target` is the only one */
+    return agent_target_add(&conf->targets, span_trim(span_from(span_str(section), 7)),
+                            span_str(value), info);
+}
+
 static enum err load_conf(const struct cmdline *c, struct agent_conf *conf, struct err_info *info)
 {
     static const char dflt[] = "/etc/berth/agent.conf";
     const char *path = c->config != NULL ? c->config : fs_exists(dflt) ? dflt : NULL;
-    enum err e = conf_load(conf_rows, ARRAY_LEN(conf_rows), path, conf, NULL, NULL, info);
+    enum err e = conf_load(conf_rows, ARRAY_LEN(conf_rows), path, conf, add_target, conf, info);
     for (size_t i = 0; e == OK && i < c->n_sets; i++) {
         e = conf_set(conf_rows, ARRAY_LEN(conf_rows), conf, c->sets[i], info);
     }

@@ -350,8 +350,11 @@ static enum err run_mqtt(const struct identity *id, enum link_via via, struct sp
         tls_ctx_unref(tls);
         return e;
     }
-    const struct link_target target = {id->dps_host, id->mqtts_port, id->https_port, tls,
-                                       DPS_TRY_MS};
+    const struct link_target target = {.host = id->dps_host,
+                                       .mqtts_port = id->mqtts_port,
+                                       .https_port = id->https_port,
+                                       .tls = tls,
+                                       .timeout_ms = DPS_TRY_MS};
     e = link_open(m.loop, &target, via, on_link, &m, &t, p->info);
     while (e == OK && !m.is_done) {
         loop_turn(m.loop, 200);

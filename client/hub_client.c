@@ -6,7 +6,9 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/secret.h"
+#include "base/text.h"
 #include "client/dps_client.h"
 #include "client/mclient.h"
 #include "wire/topic.h"
@@ -33,8 +35,9 @@ struct hub_client {
     uint32_t rid;
     enum link_via via;
     bool is_up;
-    bool is_ended; /* HUB_DOWN was told */
-    enum err why;  /* our own reason for closing */
+    bool is_ended;       /* HUB_DOWN was told */
+    enum err why;        /* our own reason for closing */
+    uint16_t streams_id; /* of the SUBSCRIBE for device streams; 0: none */
     size_t n_sent;
     struct sent sent[MCLIENT_INFLIGHT];
 };
@@ -58,10 +61,13 @@ static void on_ready(struct mclient *m, void *arg, bool present)
         {SPAN_LIT("$iothub/twin/res/#"), 0},
         {SPAN_LIT("$iothub/twin/PATCH/properties/desired/#"), 0},
     };
+    const struct mqtt_filter streams[] = {{SPAN_LIT("$iothub/streams/POST/#"), 0}};
     uint16_t id;
-    (void)c;
     (void)present;
-    if (mclient_subscribe(m, f, ARRAY_LEN(f), &id) != OK) {
+    enum err e = c->h->on_stream != NULL
+                     ? mclient_subscribe(m, streams, ARRAY_LEN(streams), &c->streams_id)
+                     : OK;
+    if (e != OK || mclient_subscribe(m, f, ARRAY_LEN(f), &id) != OK) {
         mclient_close(m);
     }
 }
@@ -69,7 +75,12 @@ static void on_ready(struct mclient *m, void *arg, bool present)
 static void on_suback(struct mclient *m, void *arg, uint16_t id, struct span codes)
 {
     struct hub_client *c = arg;
-    (void)id;
+    if (id == c->streams_id && c->streams_id != 0) {
+        if (codes.n != 1 || codes.p[0] > 1) {
+            LOG_WARN("hub.streams_are_off", L_STR("hub", c->conf.hub));
+        }
+        return;
+    }
     for (size_t i = 0; i < codes.n; i++) {
         if (codes.p[i] > 1) {
             c->why = E_UNSUPPORTED;
@@ -95,6 +106,19 @@ static void on_puback(struct mclient *m, void *arg, uint16_t packet_id)
     }
 }
 
+static void on_stream(struct hub_client *c, const struct hub_down_topic *t)
+{
+    AUTO(buf_done) struct buf url = BUF_INIT(2048);
+    percent_decode_lenient(t->url, &url);
+    if (c->h->on_stream == NULL || t->rid.n == 0 || buf_err(&url) != OK) {
+        LOG_WARN("hub.stream_request_unusable", L_SPAN("name", t->name));
+        return;
+    }
+    const struct hub_stream st = {
+        .name = t->name, .rid = t->rid, .url = buf_span(&url), .auth = t->auth, .proto = t->proto};
+    c->h->on_stream(c, c->arg, &st);
+}
+
 static void on_publish(struct mclient *m, void *arg, const struct mqtt_publish *p)
 {
     struct hub_client *c = arg;
@@ -108,6 +132,8 @@ static void on_publish(struct mclient *m, void *arg, const struct mqtt_publish *
         c->h->on_twin(c, c->arg, (uint32_t)rid, (unsigned)t.status, p->payload);
     } else if (t.kind == HUB_DOWN_DESIRED) {
         c->h->on_desired(c, c->arg, t.version, p->payload);
+    } else if (t.kind == HUB_DOWN_STREAM) {
+        on_stream(c, &t);
     }
 }
 
@@ -209,7 +235,11 @@ static void on_link(void *arg, struct stream *s, enum link_via via, enum err why
 static enum err try_link(struct hub_client *c, enum link_via via, struct err_info *info)
 {
     const struct identity *id = c->conf.identity;
-    const struct link_target t = {c->conf.hub, id->mqtts_port, id->https_port, c->tls, TRY_MS};
+    const struct link_target t = {.host = c->conf.hub,
+                                  .mqtts_port = id->mqtts_port,
+                                  .https_port = id->https_port,
+                                  .tls = c->tls,
+                                  .timeout_ms = TRY_MS};
     c->via = via;
     return link_open(c->conf.loop, &t, via, on_link, c, &c->trying, info);
 }
@@ -320,4 +350,17 @@ enum err hub_twin_get(struct hub_client *c, uint32_t *ret_rid)
 enum err hub_twin_report(struct hub_client *c, struct span json_patch, uint32_t *ret_rid)
 {
     return twin_request(c, true, json_patch, ret_rid);
+}
+
+enum err hub_stream_answer(struct hub_client *c, struct span rid, bool is_accepted,
+                           struct span proto)
+{
+    AUTO(buf_done) struct buf topic = BUF_INIT(1024);
+    uint16_t id;
+    if (!c->is_up || c->client == NULL) {
+        return E_STATE;
+    }
+    topic_hub_stream_res_write(&topic, is_accepted ? 200 : 400, rid, proto);
+    enum err e = buf_err(&topic);
+    return e != OK ? e : mclient_publish(c->client, buf_span(&topic), SPAN_NONE, 0, &id);
 }

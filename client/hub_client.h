@@ -19,6 +19,13 @@
 
 struct hub_client;
 enum hub_state { HUB_UP, HUB_DOWN };
+/* docs/protocol/device-streams.md 3.1; borrowed for the call. */
+struct hub_stream {
+    struct span name, rid;
+    struct span url;   /* decoded */
+    struct span auth;  /* secret */
+    struct span proto; /* Berth extension: what the service's tool offers; empty: nothing */
+};
 struct hub_client_handler {
     void (*on_state)(struct hub_client *c, void *arg, enum hub_state st, enum err why,
                      const struct err_info *info);
@@ -29,6 +36,9 @@ struct hub_client_handler {
                     struct span body);
     /* The service changed desired properties. */
     void (*on_desired)(struct hub_client *c, void *arg, uint64_t version, struct span patch);
+    /* The service asks for a device stream; the owner answers with hub_stream_answer, now or later. NULL: this device takes none, and
+     * does not ask the hub for them. */
+    void (*on_stream)(struct hub_client *c, void *arg, const struct hub_stream *st);
 };
 struct hub_client_conf {
     struct loop *loop;
@@ -48,6 +58,9 @@ void hub_free(struct hub_client *c);
 /* QoS 1; E_QUEUE_FULL when too many are under way. */
 MUST_USE enum err hub_send(struct hub_client *c, struct span body, const struct prop *props,
                            size_t n_props, uint64_t tag);
+/* 200 or 400. proto: of those offered, empty: none. */
+MUST_USE enum err hub_stream_answer(struct hub_client *c, struct span rid, bool is_accepted,
+                                    struct span proto);
 MUST_USE enum err hub_twin_get(struct hub_client *c, uint32_t *ret_rid);
 MUST_USE enum err hub_twin_report(struct hub_client *c, struct span json_patch, uint32_t *ret_rid);
 

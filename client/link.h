@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a device reaches a server: MQTT on 8883, or, when that port does not answer, MQTT over WebSocket on 443. Gives a stream.
+ * How a device reaches a server: MQTT on 8883, or, when that port does not answer, MQTT over WebSocket on 443. Gives a stream. With a path
+ * of its own the WebSocket is whatever the path says: an end of a device stream (link_url).
  *
  * Threads     the loop's. Names are resolved by the system's resolver, which may block: for device-side programs only.
  * Errors      done(NULL, why): E_NET, E_TLS (the server's certificate does not verify: no fallback, that is final), E_TIMEOUT.
@@ -16,8 +17,13 @@ struct link_target {
     const char *host;
     uint16_t mqtts_port, https_port;
     struct tls_ctx *tls;
-    uint64_t timeout_ms; /* of each try */
+    uint64_t timeout_ms;            /* of each try */
+    const char *path;               /* of the WebSocket; NULL: MQTT's, with its protocol */
+    const char *protocol, *headers; /* net/ws.h ws_connect; copied, and wiped after use */
 };
+/* "wss://host[:port]/path": host and path are heap, the caller's; E_ARG. */
+MUST_USE enum err link_url(struct span url, char **ret_host, uint16_t *ret_port, char **ret_path,
+                           struct err_info *info);
 typedef void (*link_done_fn)(void *arg, struct stream *s, enum link_via via, enum err why,
                              const struct err_info *info);
 struct link_try;

@@ -334,13 +334,16 @@ static void joined_streams(void **state)
 {
     (void)state;
     struct pair one, two;
+    struct hold held[2];
     struct splice *sp;
     n_done = 0;
     pair_make(l, &one);
     pair_make(l, &two);
     note_done(&one.b);
     note_done(&two.a);
-    assert_ok(splice_new(one.b.s, two.a.s, spliced, NULL, &sp));
+    hold_stream(&held[0], one.b.s, NULL);
+    hold_stream(&held[1], two.a.s, NULL);
+    assert_ok(splice_new(&held[0], &held[1], spliced, NULL, &sp));
     stream_handle(one.a.s, &note_ends_handler, &one.a);
     stream_handle(two.b.s, &note_ends_handler, &two.b);
     two.b.eat = 0;
@@ -369,13 +372,16 @@ static void an_error_ends_both(void **state)
 {
     (void)state;
     struct pair one, two;
+    struct hold held[2];
     struct splice *sp;
     n_done = 0;
     pair_make(l, &one);
     pair_make(l, &two);
     note_done(&one.b);
     note_done(&two.a);
-    assert_ok(splice_new(one.b.s, two.a.s, spliced, NULL, &sp));
+    hold_stream(&held[0], one.b.s, NULL);
+    hold_stream(&held[1], two.a.s, NULL);
+    assert_ok(splice_new(&held[0], &held[1], spliced, NULL, &sp));
     stream_abort(one.a.s, E_NET);
     STEP_UNTIL(l, n_done == 1 && two.b.closed == 1 && one.a.closed == 1);
     assert_int_equal(ended.first, 0);

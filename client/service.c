@@ -236,6 +236,64 @@ enum err service_do(struct service *s, const struct service_call *c, struct serv
     return e;
 }
 
+enum err service_open_stream(struct service *s, const struct service_stream_rq *rq,
+                             struct service_stream_answer *ret, struct service_answer *ret_refusal,
+                             struct err_info *info)
+{
+    AUTO(buf_done) struct buf path = BUF_INIT(2048);
+    struct request r;
+    struct fetch_answer ans = {0};
+    char connect[80], response[80], proto[128], accepted[16] = "";
+    const struct fetch_want wants[] = {
+        {"iothub-streaming-is-accepted", accepted, sizeof(accepted)},
+        {"iothub-streaming-url", ret->url, sizeof(ret->url)},
+        {"iothub-streaming-auth-token", ret->auth, sizeof(ret->auth)},
+        {"berth-streaming-protocol", ret->proto, sizeof(ret->proto)},
+    };
+    *ret = (struct service_stream_answer){.is_accepted = false};
+    buf_add_str(&path, "/twins/");
+    percent_add(&path, span_str(rq->device_id));
+    buf_add_str(&path, "/streams/");
+    percent_add(&path, span_str(rq->name));
+    buf_add_u8(&path, '\0');
+    enum err e = buf_err(&path);
+    if (e != OK || (e = request_make(s, (const char *)path.p, SERVICE_HUB_VERSION, &r)) != OK) {
+        return e;
+    }
+    (void)snprintf(connect, sizeof(connect), "iothub-streaming-connect-timeout-in-seconds: %u",
+                   rq->connect_s);
+    (void)snprintf(response, sizeof(response), "iothub-streaming-response-timeout-in-seconds: %u",
+                   rq->response_s);
+    r.headers[r.n++] = connect;
+    r.headers[r.n++] = response;
+    if (rq->proto != NULL) {
+        (void)snprintf(proto, sizeof(proto), "berth-streaming-protocol: %s", rq->proto);
+        r.headers[r.n++] = proto;
+    }
+    const struct fetch_rq f = {.method = "POST",
+                               .url = (const char *)r.url.p,
+                               .headers = r.headers,
+                               .n_headers = r.n,
+                               .timeout_ms = (rq->connect_s + rq->response_s + 15u) * 1000u,
+                               .max_answer = LIMIT_FILE_SMALL,
+                               .wants = wants,
+                               .n_wants = ARRAY_LEN(wants)};
+    e = fetch(s->fetch, &f, &ans, info);
+    request_done(&r);
+    if (e == OK && ans.status != 200) {
+        *ret_refusal = (struct service_answer){.status = ans.status};
+        service_error_read(buf_span(&ans.body), ret_refusal);
+        e = err_set(info, E_REMOTE, "%s answers %u %s: %s", s->host, ans.status, ret_refusal->code,
+                    ret_refusal->text);
+    }
+    buf_done(&ans.body);
+    ret->is_accepted = e == OK && span_is_nocase(span_str(accepted), "true");
+    if (ret->is_accepted && (ret->url[0] == '\0' || ret->auth[0] == '\0')) {
+        e = err_set(info, E_REMOTE, "%s accepts, but tells no address", s->host);
+    }
+    return e;
+}
+
 enum err service_stream(struct service *s, const char *path, const char *api_version,
                         fetch_line_fn on_line, void *arg, struct err_info *info)
 {

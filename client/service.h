@@ -49,6 +49,22 @@ struct service_call {
 };
 MUST_USE enum err service_do(struct service *s, const struct service_call *c,
                              struct service_answer *ret, struct err_info *info);
+/* Asks for a device stream (docs/protocol/device-streams.md 2); blocks until the device has answered. A refusal by the hub is E_REMOTE as
+ * above, one by the device is OK with is_accepted false. auth is a secret: wipe the struct. */
+struct service_stream_rq {
+    const char *device_id, *name;
+    const char *proto; /* Berth extension: what is offered to the device; NULL: nothing */
+    unsigned connect_s, response_s;
+};
+struct service_stream_answer {
+    bool is_accepted;
+    char url[1024];
+    char auth[513];
+    char proto[64]; /* what the device took; "" */
+};
+MUST_USE enum err service_open_stream(struct service *s, const struct service_stream_rq *rq,
+                                      struct service_stream_answer *ret,
+                                      struct service_answer *ret_refusal, struct err_info *info);
 /* GET whose answer is JSON lines (hub/http_monitor.h). */
 MUST_USE enum err service_stream(struct service *s, const char *path, const char *api_version,
                                  fetch_line_fn on_line, void *arg, struct err_info *info);

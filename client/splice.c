@@ -87,7 +87,46 @@ static const struct stream_handler handler = {
     .on_end = on_end,
 };
 
-enum err splice_new(struct stream *a, struct stream *b, splice_done_fn done, void *arg,
+/* --- waiting ------------------------------------------------------------------------------------ */
+
+static size_t hold_bytes(struct stream *s, void *arg, struct span in)
+{
+    (void)s;
+    (void)arg;
+    (void)in;
+    return 0;
+}
+
+static void hold_close(struct stream *s, void *arg, enum err why)
+{
+    struct hold *h = arg;
+    (void)s;
+    h->s = NULL;
+    h->why = why;
+    if (h->on_gone != NULL) {
+        h->on_gone(h);
+    }
+}
+
+static void hold_end(struct stream *s, void *arg)
+{
+    struct hold *h = arg;
+    (void)s;
+    h->has_ended = true;
+}
+
+static const struct stream_handler hold_handler = {
+    .name = "hold", .on_bytes = hold_bytes, .on_close = hold_close, .on_end = hold_end};
+
+void hold_stream(struct hold *h, struct stream *s, void (*on_gone)(struct hold *h))
+{
+    *h = (struct hold){.s = s, .on_gone = on_gone};
+    stream_handle(s, &hold_handler, h);
+}
+
+/* --- joining -------------------------------------------------------------------------------------- */
+
+enum err splice_new(struct hold *a, struct hold *b, splice_done_fn done, void *arg,
                     struct splice **ret)
 {
     struct splice *sp = NEW(struct splice);
@@ -97,9 +136,16 @@ enum err splice_new(struct stream *a, struct stream *b, splice_done_fn done, voi
     sp->done = done;
     sp->arg = arg;
     for (unsigned i = 0; i < 2; i++) {
-        sp->side[i] = (struct side){.sp = sp, .s = i == 0 ? a : b};
-        stream_handle(sp->side[i].s, &handler, &sp->side[i]);
-        stream_again(sp->side[i].s); /* bytes that waited for a handler */
+        struct hold *h = i == 0 ? a : b;
+        ASSERT(h->s != NULL);
+        sp->side[i] = (struct side){.sp = sp, .s = h->s};
+        stream_handle(h->s, &handler, &sp->side[i]);
+        stream_again(h->s);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        if ((i == 0 ? a : b)->has_ended) {
+            on_end(sp->side[i].s, &sp->side[i]);
+        }
     }
     *ret = sp;
     return OK;

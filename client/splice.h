@@ -18,9 +18,18 @@ struct splice_end {
     unsigned first;          /* the side that ended it: 0 a, 1 b */
     uint64_t from_a, from_b; /* bytes */
 };
+/* A stream that waits for its other side: its bytes are kept, its end is remembered. */
+struct hold {
+    struct stream *s;                /* NULL: gone */
+    enum err why;                    /* then */
+    bool has_ended;                  /* the peer's half, before there was anyone to tell */
+    void (*on_gone)(struct hold *h); /* NULL: nobody wants to hear */
+};
+void hold_stream(struct hold *h, struct stream *s, void (*on_gone)(struct hold *h));
+
 typedef void (*splice_done_fn)(void *arg, const struct splice_end *end);
-/* E_NOMEM: the streams are still the caller's. */
-MUST_USE enum err splice_new(struct stream *a, struct stream *b, splice_done_fn done, void *arg,
+/* Both are there. E_NOMEM: they still wait. */
+MUST_USE enum err splice_new(struct hold *a, struct hold *b, splice_done_fn done, void *arg,
                              struct splice **ret);
 /* So far. */
 void splice_counts(const struct splice *sp, uint64_t *ret_from_a, uint64_t *ret_from_b);

@@ -142,6 +142,12 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
                                rows[i].n); /* too long: as if absent */
         }
     }
+    for (size_t i = 0; i < r->rq->n_wants; i++) {
+        const struct fetch_want *w = &r->rq->wants[i];
+        if (span_is_nocase(name, w->name) && !span_to_cstr(span_trim(value), w->dst, w->size)) {
+            w->dst[0] = '\0';
+        }
+    }
     return size * n;
 }
 

@@ -35,6 +35,12 @@ struct fetch_answer {
     char continuation[512]; /* x-ms-continuation */
     char location[256];
 };
+/* A header of the answer that the caller wants: its value without blanks around; a value that does not fit is as if absent. */
+struct fetch_want {
+    const char *name;
+    char *dst; /* "" when absent */
+    size_t size;
+};
 /* A streamed answer of lines: return false to stop. Empty lines are passed too. */
 typedef bool (*fetch_line_fn)(void *arg, struct span line);
 struct fetch_rq {
@@ -47,6 +53,8 @@ struct fetch_rq {
     size_t max_answer;
     fetch_line_fn on_line; /* for 2xx answers; then body stays empty */
     void *line_arg;
+    const struct fetch_want *wants;
+    size_t n_wants;
 };
 MUST_USE enum err fetch(struct fetch *f, const struct fetch_rq *rq, struct fetch_answer *ret,
                         struct err_info *info);

@@ -90,6 +90,7 @@ struct query {
     struct span version;
     struct span operation_id;
     struct span retry_after;
+    struct span url, auth, proto;
 };
 /* clang-format off */
 static const struct {
@@ -100,6 +101,9 @@ static const struct {
     { "$version",    offsetof(struct query, version) },
     { "operationId", offsetof(struct query, operation_id) },
     { "retry-after", offsetof(struct query, retry_after) },
+    { "$url",        offsetof(struct query, url) },
+    { "$auth",       offsetof(struct query, auth) },
+    { "$proto",      offsetof(struct query, proto) },
 };
 /* clang-format on */
 
@@ -180,6 +184,7 @@ enum err topic_hub_publish_read(struct span topic, struct hub_publish_topic *ret
             t.has_version = q.version.p != NULL;
             t.version = version_of(&q);
             t.status_ok = status_read(c.status, &t.status);
+            t.proto = q.proto;
         }
         if (hub_publishes[i].needs_rid && t.rid.n == 0) {
             return err_set(info, E_ARG_NULL, "no $rid in the topic of a request");
@@ -231,6 +236,16 @@ void topic_hub_method_res_write(struct buf *b, int32_t status, struct span rid)
 {
     buf_addf(b, "$iothub/methods/res/%d", (int)status);
     put_rid(b, rid);
+}
+
+void topic_hub_stream_res_write(struct buf *b, int32_t status, struct span rid, struct span proto)
+{
+    buf_addf(b, "$iothub/streams/res/%d", (int)status);
+    put_rid(b, rid);
+    if (proto.n > 0) {
+        buf_add_str(b, "&$proto=");
+        buf_add(b, proto);
+    }
 }
 
 /* --- hub: what a device subscribes to ----------------------------------------------------- */
@@ -326,6 +341,9 @@ enum err topic_hub_down_read(struct span topic, struct hub_down_topic *ret, stru
             struct query q = query_read(c.tail);
             t.query = c.tail;
             t.rid = q.rid;
+            t.url = q.url;
+            t.auth = q.auth;
+            t.proto = q.proto;
             t.has_version = q.version.p != NULL;
             t.version = version_of(&q);
         }

@@ -44,6 +44,8 @@ struct hub_publish_topic {
     uint64_t version; /* TOPIC_VERSION_BAD: present, not a number */
     bool status_ok;   /* decimal, 32 bits, optional '-' */
     int32_t status;
+    struct span
+        proto; /* HUB_PUB_STREAM_RES: Berth extension, what the device speaks of what was offered */
 };
 MUST_USE enum err topic_hub_publish_read(struct span topic, struct hub_publish_topic *ret,
                                          struct err_info *info);
@@ -52,6 +54,8 @@ void topic_hub_twin_get_write(struct buf *b, struct span rid);
 /* version 0: without $version. */
 void topic_hub_twin_patch_write(struct buf *b, struct span rid, uint64_t version);
 void topic_hub_method_res_write(struct buf *b, int32_t status, struct span rid);
+/* proto empty: left out. */
+void topic_hub_stream_res_write(struct buf *b, int32_t status, struct span rid, struct span proto);
 
 /* --- hub: what a device subscribes to ----------------------------------------------------- */
 enum hub_filter {
@@ -86,7 +90,7 @@ enum hub_down {
     HUB_DOWN_DESIRED,     /* version */
     HUB_DOWN_METHOD,      /* name, rid */
     HUB_DOWN_CREDENTIALS, /* status, rid */
-    HUB_DOWN_STREAM,      /* name, rid, url and auth raw in `query` */
+    HUB_DOWN_STREAM,      /* name, rid, url (percent-encoded), auth, proto */
     HUB_DOWNS
 };
 struct hub_down_topic {
@@ -96,6 +100,7 @@ struct hub_down_topic {
     struct span name;
     struct span bag;
     struct span query; /* what follows '?', raw */
+    struct span url, auth, proto;
     struct span rid;
     bool has_version;
     uint64_t version;
