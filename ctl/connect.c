@@ -84,6 +84,22 @@ enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hu
     return e;
 }
 
+enum err ctl_ca_file(const struct cli_args *a, char **ret, struct err_info *info)
+{
+    AUTO(json_free_p) struct json *env = NULL;
+    const char *own = cli_get(a, "ca-file");
+    *ret = NULL;
+    if (own == NULL && cli_get(a, "env") == NULL) {
+        return OK;
+    }
+    enum err e = own == NULL ? read_env(a, &env, info) : OK;
+    if (e == OK) {
+        *ret = own != NULL ? span_dup(span_str(own)) : env_ca_file(env, cli_get(a, "env"));
+        e = *ret == NULL ? E_NOMEM : OK;
+    }
+    return e;
+}
+
 static void print_number(FILE *out, const uint8_t *p, size_t n)
 {
     static const uint8_t lead[] = {0, 0, 0x1f, 0x0f, 0x07};

@@ -14,6 +14,8 @@ bin_PROGRAMS += %D%/berth
 	%D%/dps_kind.h \
 	%D%/issuer_cmd.c \
 	%D%/explain_cmd.c \
+	%D%/local_peer.c \
+	%D%/local_peer.h \
 	%D%/main.c \
 	%D%/monitor.c \
 	%D%/rest.c \
@@ -22,6 +24,9 @@ bin_PROGRAMS += %D%/berth
 	%D%/sandbox_files.c \
 	%D%/sandbox_link.c \
 	%D%/sandbox_proc.c \
+	%D%/stream_client.c \
+	%D%/stream_client.h \
+	%D%/stream_cmd.c \
 	%D%/tpm_cmd.c
 ctl_libs = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)

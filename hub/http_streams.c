@@ -34,6 +34,18 @@ static enum err read_times(struct http_rq *rq, struct stream_request *r, struct 
     return OK;
 }
 
+bool stream_proto_ok(struct span proto)
+{
+    for (size_t i = 0; i < proto.n; i++) {
+        uint8_t c = proto.p[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+              c == '.' || c == '-' || c == ',')) {
+            return false;
+        }
+    }
+    return proto.n < STREAM_PROTO_SIZE;
+}
+
 static enum err find_device(struct http_rq *rq, struct arena *a, struct device *ret,
                             struct err_info *info)
 {
@@ -59,7 +71,8 @@ static void begin(struct http_rq *rq)
     struct stream_request r = {.device = &d,
                                .name = http_rq_param(rq, 1),
                                .policy = c->policy,
-                               .policy_name = c->policy_name};
+                               .policy_name = c->policy_name,
+                               .proto = http_rq_header(rq, "berth-streaming-protocol")};
     enum err e = OK;
     if (!streams_are_on(hub_of(worker_of_rq(rq)))) {
         e = err_set(&info, E_UNSUPPORTED,
@@ -68,6 +81,9 @@ static void begin(struct http_rq *rq)
         e = err_set(&info, E_ARG,
                     "stream name: 1 to %u bytes of UTF-8 without control characters, '/', '+', '#'",
                     LIMIT_STREAM_NAME);
+    }
+    if (e == OK && !stream_proto_ok(r.proto)) {
+        e = err_set(&info, E_ARG, "berth-streaming-protocol: words separated by commas");
     }
     if (e == OK && (e = read_times(rq, &r, &info)) == OK &&
         (e = find_device(rq, http_rq_arena(rq), &d, &info)) == OK) {

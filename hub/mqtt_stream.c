@@ -9,7 +9,8 @@ enum err hub_mqtt_stream(struct session *s, const struct stream_offer *o)
 {
     AUTO(buf_done) struct buf topic = BUF_INIT(LIMIT_MQTT_TOPIC);
     uint16_t id;
-    stream_topic_write(&topic, span_str(o->name), o->rid, span_str(o->url), span_str(o->auth));
+    stream_topic_write(&topic, span_str(o->name), o->rid, span_str(o->url), span_str(o->auth),
+                       span_str(o->proto));
     enum err e = buf_err(&topic);
     if (e == OK) {
         uint8_t qos = session_qos(s, HUB_SUB_STREAMS_POST);
@@ -46,6 +47,6 @@ void hub_mqtt_stream_answer(struct session *s, const struct hub_publish_topic *t
 {
     uint32_t rid;
     if (read_rid(t->rid, &rid)) {
-        streams_answer(s, rid, t->status_ok && t->status >= 200 && t->status <= 299);
+        streams_answer(s, rid, t->status_ok && t->status >= 200 && t->status <= 299, t->proto);
     }
 }

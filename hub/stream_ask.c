@@ -48,13 +48,27 @@ void streams_unlisten(struct session *s)
     }
 }
 
-void streams_answer(struct session *s, uint32_t rid, bool is_accepted)
+static bool was_offered(struct span offer, struct span proto)
+{
+    while (offer.n > 0) {
+        if (span_eq(span_trim(span_cut(&offer, ',')), proto)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void streams_answer(struct session *s, uint32_t rid, bool is_accepted, struct span proto)
 {
     LIST_EACH_SAFE (n, tmp, &s->asks) {
         struct stream_ask *a = LIST_OF(n, struct stream_ask, link);
         if (a->offer.rid == rid) {
             a->ad = s->ad;
             a->ad.generation_id = a->ad.model_id = SPAN_NONE; /* the session's own text */
+            a->proto[0] = '\0';
+            if (proto.n > 0 && was_offered(span_str(a->offer.proto), proto)) {
+                (void)!span_to_cstr(proto, a->proto, sizeof(a->proto));
+            }
             go_home(a, is_accepted ? ASK_ACCEPTED : ASK_REJECTED);
             return;
         }

@@ -160,6 +160,9 @@ static void answered(struct stream_init *i, bool is_accepted)
     if (is_accepted) {
         http_header(rq, "iothub-streaming-url", span_str(i->service_url));
         http_header(rq, "iothub-streaming-auth-token", span_str(i->service_auth));
+        if (i->ask.proto[0] != '\0') {
+            http_header(rq, "berth-streaming-protocol", span_str(i->ask.proto));
+        }
         bridge_accept(b, &i->ask.ad);
     } else {
         metric_add(i->w, HUB_M_STREAM_REJECTED, 1);
@@ -389,6 +392,8 @@ static struct stream_init *init_new(struct worker *w, const struct stream_reques
                                            .name = i->name,
                                            .url = i->device_url,
                                            .auth = i->device_auth}};
+    (void)!span_to_cstr(r->proto, i->ask.offer.proto,
+                        sizeof(i->ask.offer.proto)); /* stream_proto_ok */
     return i;
 }
 

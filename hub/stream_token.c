@@ -170,7 +170,7 @@ static void name_add(struct buf *b, struct span name)
 }
 
 void stream_topic_write(struct buf *b, struct span name, uint32_t rid, struct span url,
-                        struct span auth)
+                        struct span auth, struct span proto)
 {
     buf_add_str(b, "$iothub/streams/POST/");
     name_add(b, name);
@@ -178,6 +178,10 @@ void stream_topic_write(struct buf *b, struct span name, uint32_t rid, struct sp
     percent_add(b, url);
     buf_add_str(b, "&$auth=");
     percent_add(b, auth); /* its alphabet needs none; were it to change, it still could not split */
+    if (proto.n > 0) {
+        buf_add_str(b, "&$proto=");
+        buf_add(b, proto);
+    }
 }
 
 bool stream_name_ok(struct span name)

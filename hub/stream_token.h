@@ -42,8 +42,9 @@ MUST_USE enum err stream_path_read(struct span raw, struct arena *a, struct stre
 void stream_path_write(struct buf *b, const struct stream_path *p);
 
 /* $iothub/streams/POST/{name}/?$rid=&$url=&$auth= : what the SDKs' splitters demand (3.1). */
+/* proto empty: without $proto, a Berth extension (unknown properties are ignored by the SDKs). */
 void stream_topic_write(struct buf *b, struct span name, uint32_t rid, struct span url,
-                        struct span auth);
+                        struct span auth, struct span proto);
 /* 1..64 bytes of UTF-8 without control characters, '/', '+', '#'. */
 bool stream_name_ok(struct span name);
 /* "30", "2.5", " 7 ": milliseconds. False: no such number, or above max_s. */

@@ -139,7 +139,8 @@ static void topics(void **state)
         random_bytes(bytes, sizeof(bytes));
         size_t n = 1 + (size_t)random_below(64);
         stream_topic_write(&b, span_of(bytes[0], n), (uint32_t)round + 1, span_of(bytes[1], n),
-                           span_of(bytes[2], n));
+                           span_of(bytes[2], n),
+                           round % 2 == 0 ? SPAN_NONE : SPAN_LIT("berth.streams.v1"));
         assert_ok(buf_err(&b));
         struct span rest = buf_span(&b);
         assert_int_equal(count(rest, '/'), 4);
@@ -150,8 +151,8 @@ static void topics(void **state)
         (void)span_cut(&rest, '/');
         assert_int_equal(rest.p[0], '?');
         rest = span_from(rest, 1);
-        static const char *const names[] = {"$rid", "$url", "$auth"};
-        for (unsigned i = 0; i < 3; i++) {
+        static const char *const names[] = {"$rid", "$url", "$auth", "$proto"};
+        for (unsigned i = 0; i < (round % 2 == 0 ? 3u : 4u); i++) {
             struct span value = span_cut(&rest, '&');
             assert_int_equal(count(value, '='), 1);
             assert_span(span_cut(&value, '='), span_str(names[i]));

@@ -46,10 +46,16 @@ struct stream_request { /* spans borrowed for the call */
     uint64_t connect_ms, response_ms;
     struct policy_use policy;
     struct span policy_name;
+    struct span
+        proto; /* Berth extension: what the caller's tool speaks (stream_proto_ok), offered to the device; empty: nothing */
 };
 /* Answers rq, now or later. E_THROTTLED with the reason, E_NOMEM, E_DRAINING: it has not begun. */
 MUST_USE enum err stream_begin(struct http_rq *rq, const struct stream_request *r,
                                struct err_info *info);
+
+/* Words of letters, digits, '.' and '-', separated by commas: nothing that could split a topic or a header. */
+#define STREAM_PROTO_SIZE 64u
+bool stream_proto_ok(struct span proto);
 
 /* --- the device's half: worker of the link --------------------------------------------------------- */
 /* One request as an endpoint sends it (session_ops.stream). */
@@ -58,13 +64,15 @@ struct stream_offer {
     const char *uuid; /* AMQP: the same as a correlation id */
     const char *name;
     const char *url;
-    const char *auth; /* secret */
+    const char *auth;              /* secret */
+    char proto[STREAM_PROTO_SIZE]; /* "": none */
 };
 /* The link listens for requests (again): what waits for it follows, what it has not answered comes once more. */
 void streams_listen(struct session *s);
 void streams_unlisten(struct session *s); /* also at the end of the link */
 /* Unknown, late and repeated ones are ignored. */
-void streams_answer(struct session *s, uint32_t rid, bool is_accepted);
+/* proto: of those offered; empty: none. Anything else counts as none. */
+void streams_answer(struct session *s, uint32_t rid, bool is_accepted, struct span proto);
 
 /* --- gateway: any worker ---------------------------------------------------------------------------- */
 /* hooks.admit_ws for paths below /bridges/. E_NO_ROUTE when it is none; E_AGAIN: moved to its owner. */

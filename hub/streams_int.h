@@ -92,7 +92,8 @@ struct stream_ask {
     struct stream_offer offer;
     bool was_resent;
     enum ask_result result;
-    struct admitted ad; /* ASK_ACCEPTED: what admitted the link; spans are gone */
+    char proto[STREAM_PROTO_SIZE]; /* ASK_ACCEPTED: what the device took */
+    struct admitted ad;            /* ASK_ACCEPTED: what admitted the link; spans are gone */
 };
 void stream_ask_send(struct stream_ask *a);
 /* On the link's worker. */
