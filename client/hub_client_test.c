@@ -159,7 +159,7 @@ static void on_desired(struct hub_client *c, void *arg, uint64_t version, struct
     assert_true(span_to_cstr(patch, dev.body, sizeof(dev.body)));
 }
 
-static const struct hub_client_handler handler = {on_state, on_sent, on_twin, on_desired};
+static const struct hub_client_handler handler = {on_state, on_sent, on_twin, on_desired, NULL};
 
 static int setup(void **state)
 {
