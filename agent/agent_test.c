@@ -290,6 +290,43 @@ static void test_start(void **state)
     assignment_done(&as);
 }
 
+/* Only literal addresses with a port, each name once (threat E3). */
+static void test_targets(void **state)
+{
+    (void)state;
+    static const char *const good[][4] = {
+        {"ssh", "127.0.0.1:22", "127.0.0.1", "22"},
+        {"web", "[::1]:8080", "::1", "8080"},
+        {"vnc", "10.1.2.3:65535", "10.1.2.3", "65535"},
+    };
+    static const char *const bad[][2] = {
+        {"x", "localhost:22"},    {"x", "127.0.0.1"}, {"x", "127.0.0.1:"},  {"x", "127.0.0.1:0"},
+        {"x", "127.0.0.1:65536"}, {"x", ":22"},       {"x", "[::1:22"},     {"x", "127.0.0.1:22x"},
+        {"x", "127.1:22"},        {"x", ""},          {"", "127.0.0.1:22"}, {"ssh", "127.0.0.1:22"},
+        {"x", "[127.0.0.1"},      {"x", "::1:22"},    {"x", "[::1]22"},
+    };
+    struct agent_targets t = {.n = 0};
+    struct err_info info;
+    char port[8], name[80];
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        assert_ok(agent_target_add(&t, span_str(good[i][0]), span_str(good[i][1]), &info));
+        assert_string_equal(t.at[i].name, good[i][0]);
+        assert_string_equal(t.at[i].address, good[i][2]);
+        (void)snprintf(port, sizeof(port), "%u", t.at[i].port);
+        assert_string_equal(port, good[i][3]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_err(agent_target_add(&t, span_str(bad[i][0]), span_str(bad[i][1]), &info), E_CONFIG);
+    }
+    memset(name, 'n', sizeof(name));
+    assert_err(agent_target_add(&t, span_of(name, 65), SPAN_LIT("127.0.0.1:1"), &info), E_CONFIG);
+    for (unsigned i = 0; t.n < AGENT_TARGETS; i++) {
+        assert_ok(agent_target_add(&t, span_of(name, i + 1), SPAN_LIT("127.0.0.1:1"), &info));
+    }
+    assert_err(agent_target_add(&t, SPAN_LIT("one-more"), SPAN_LIT("127.0.0.1:1"), &info),
+               E_CONFIG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +334,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hub_full, begin, end),
         cmocka_unit_test_setup_teardown(test_drop_oldest, begin, end),
         cmocka_unit_test_setup_teardown(test_no_body, begin, end),
+        cmocka_unit_test(test_targets),
         cmocka_unit_test(test_wait),
         cmocka_unit_test(test_measure),
         cmocka_unit_test_setup_teardown(test_describe, begin, end),

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "client/link.h"
 #include "client/mux_int.h"
 #include "client/splice.h"
 #include "net/net_fixture.h"
@@ -389,6 +390,32 @@ static void an_error_ends_both(void **state)
     note_done(&two.b);
 }
 
+static void addresses_of_gateways(void **state)
+{
+    (void)state;
+    char *host, *path;
+    uint16_t port;
+    struct err_info info;
+    assert_ok(link_url(SPAN_LIT("wss://gw.example:4443/bridges/x?y"), &host, &port, &path, &info));
+    assert_string_equal(host, "gw.example");
+    assert_string_equal(path, "/bridges/x?y");
+    assert_int_equal(port, 4443);
+    free(host);
+    free(path);
+    assert_ok(link_url(SPAN_LIT("WSS://gw"), &host, &port, &path, &info));
+    assert_string_equal(path, "/");
+    assert_int_equal(port, 443);
+    free(host);
+    free(path);
+    static const char *const bad[] = {
+        "ws://gw/",   "https://gw/", "wss:///x",     "wss://gw:0/",           "wss://gw:65536/",
+        "wss://gw:/", "wss://gw:x/", "wss://gw/a b", "wss://gw/a\r\nHost: b", "",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_err(link_url(span_str(bad[i]), &host, &port, &path, &info), E_ARG);
+    }
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -404,6 +431,7 @@ int main(void)
         R(late_frames_of_an_old_channel_are_ignored),
         T(joined_streams),
         T(an_error_ends_both),
+        T(addresses_of_gateways),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@ ctl_libs = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/
 %C%_berth_LDADD = $(ctl_libs)
 
 check_PROGRAMS += %D%/sandbox_test
-%C%_sandbox_test_SOURCES = %D%/sandbox_test.c %D%/ctl.h %D%/sandbox.h %D%/sandbox_files.c %D%/sandbox_proc.c %D%/connect.c
+%C%_sandbox_test_SOURCES = %D%/sandbox_test.c %D%/ctl.h %D%/local_peer.c %D%/local_peer.h %D%/sandbox.h %D%/sandbox_files.c %D%/sandbox_proc.c %D%/connect.c
 %C%_sandbox_test_LDADD = $(ctl_libs) $(CMOCKA_LIBS)
 check_PROGRAMS += %D%/audit_test
 %C%_audit_test_SOURCES = %D%/audit_test.c %D%/ctl.h %D%/audit.h %D%/audit.c %D%/connect.c

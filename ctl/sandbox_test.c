@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Processes of a sandbox: told apart from others of the same number, ended only when they are ours. */
+#include "ctl/local_peer.h"
 #include "ctl/sandbox.h"
 
 #include <fcntl.h>
@@ -173,9 +174,31 @@ static void test_stop(void **state)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 }
 
+/* Whose is a connection of this host: the kernel's table, read strictly (threat E4). */
+static void test_local_peer(void **state)
+{
+    (void)state;
+    static const char table[] = "  sl  local_address rem_address   st tx_queue rx_queue tr "
+                                "tm->when retrnsmt   uid  timeout inode\n"
+                                "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 "
+                                "00:00000000 00000000  1000        0 1 1\n"
+                                "   1: 0100007F:9C40 0100007F:1F90 01 00000000:00000000 "
+                                "00:00000000 00000000 65534        0 2 1\n";
+    unsigned long uid = 0;
+    assert_true(local_peer_in_table(table, "0100007F:9C40", &uid));
+    assert_int_equal(uid, 65534);
+    assert_true(local_peer_in_table(table, "0100007F:1F90",
+                                    &uid)); /* the local column, not the remote one */
+    assert_int_equal(uid, 1000);
+    assert_false(local_peer_in_table(table, "0100007F:9C4", &uid));
+    assert_false(local_peer_in_table(table, "00000000:0000", &uid));
+    assert_false(local_peer_in_table("", "0100007F:9C40", &uid));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_local_peer),
         cmocka_unit_test(test_stat_lines),
         cmocka_unit_test(test_own_start),
         cmocka_unit_test_setup_teardown(test_pids, begin, end),

@@ -292,12 +292,15 @@ static int run_stream(struct cli_args *a)
     if (e == OK && (e = open_client(&f, &conf, &k, &info)) == OK) {
         e = run_until_over(&f, &info);
     }
-    if (f.client != NULL && stream_client_count(f.client) == 0) {
+    /* What did not come to its end in time is left to the system. */
+    if (f.client == NULL || stream_client_count(f.client) == 0) {
         stream_client_free(f.client);
         service_free(k.service);
-    }
-    if (f.loop != NULL && (f.client == NULL || e == OK)) {
-        conns_end(f.loop);
+        tls_ctx_unref(k.tls);
+        if (f.loop != NULL) {
+            conns_end(f.loop);
+            loop_free(f.loop);
+        }
     }
     return e != OK ? cli_fail(e, &info) : f.is_stdio ? f.status : EXIT_DONE;
 }
