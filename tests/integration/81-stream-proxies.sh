@@ -7,7 +7,8 @@
 mkdir -m 700 "$T/keys" "$T/web" "$T/ssh"
 sandbox_up --hubs 1
 check_run "a group" "$BERTH" dps group create units --symmetric --key-file "$T/keys/group.key" --env "$ENV"
-check_run "burn" "$ENROLL" burn --serial unit-1 --identity "$T/unit-1" --env "$ENV" --group-key-file "$T/keys/group.key"
+check_run "burn" "$ENROLL" burn --serial unit-1 --identity "$T/unit-1" --env "$ENV" --group-key-file "$T/keys/group.key" \
+    --station "$T/station"
 
 # --- what runs on the device ----------------------------------------------------------------------------------
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -89,7 +90,8 @@ for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
     curls="${curls:-} $!"
 done
 for p in $curls; do wait "$p"; done
-check "twelve at once, each in full" "$(sha256sum "$T"/blob.* "$T/web/blob" | cut -c1-64 | sort -u | wc -l)" 1
+check "twelve at once, each in full" "$(sha256sum "$T"/blob.* | cut -c1-64 | sort | uniq -c | tr -s ' ')" \
+    " 12 $(sha256sum <"$T/web/blob" | cut -c1-64)"
 opened() { "$BERTH" stream list --env "$ENV" | python3 -c 'import json,sys; print(len(json.load(sys.stdin)["value"]))'; }
 check "one stream at the hub for all of them" "$(opened)" 1
 out=$("$BERTH" stream list --env "$ENV")
@@ -108,8 +110,8 @@ check_has "in the agent's log too" "$(cat "$T/agent.log")" "event=agent.stream_r
 err=$("$BERTH" stream unit-1 --to dead --stdio --env "$ENV" </dev/null 2>&1 >/dev/null)
 check "nothing runs there: refused" "$?" 3
 err=$("$BERTH" stream nobody --to ssh --stdio --env "$ENV" </dev/null 2>&1 >/dev/null)
-check "no such device" "$?" 1
-check_has "by its code" "$err" 404001
+check "no such device" "$?" 3
+check_has "by its name" "$err" "404 DeviceNotFound: nobody"
 err=$("$BERTH" stream unit-1 --to ssh --listen localhost:1 --env "$ENV" 2>&1)
 check "a name is no address to listen at" "$?" 1
 "$BERTH" stream unit-1 --to ssh --env "$ENV" >/dev/null 2>&1
@@ -133,3 +135,4 @@ check "the proxy ends in order" "$?" 0
 kill -TERM "$AGENT_PID"
 wait "$AGENT_PID"
 check "the agent ends in order" "$?" 0
+finish
