@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: one machine, both directions of a channel are read together. */
 #include "client/mux.h"
 
 #include <stdio.h>
