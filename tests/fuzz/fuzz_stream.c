@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     try_token(span_cut(&rest, '\n'));
     struct span name = span_cut(&rest, '\n');
     if (stream_name_ok(name)) {
-        stream_topic_write(&b, name, 7, SPAN_LIT("wss://h/x?a=b"), SPAN_LIT("t"));
+        stream_topic_write(&b, name, 7, SPAN_LIT("wss://h/x?a=b"), SPAN_LIT("t"), SPAN_NONE);
         ASSERT(
             span_ends(buf_span(&b), SPAN_LIT("/?$rid=7&$url=wss%3A%2F%2Fh%2Fx%3Fa%3Db&$auth=t")));
         size_t levels = 0;
