@@ -15,6 +15,7 @@
 
 #include "base/limits.h"
 #include "base/list.h"
+#include "dps/backlog.h"
 #include "server/server.h"
 
 /* rights (docs/protocol/dps-service-rest.md A2) */
@@ -31,6 +32,7 @@ struct dps_conf {
     struct server_conf base;
     uint64_t register_burst; /* registrations of one device at once; one more each second */
     uint64_t poll_burst;     /* polls of one device in ten seconds */
+    uint64_t max_backlog;    /* open registrations; then devices are told to come back */
     uint64_t hub_timeout_ms; /* one call to a hub */
     uint64_t move_timeout_s; /* then a move that cannot begin is given up */
     char *pkcs11_module, *pkcs11_pin_file; /* of issuing CAs; NULL: none */
@@ -47,6 +49,7 @@ struct dps {
     struct challenges *challenges; /* dps/challenge.h: of all workers */
     /* Grows after each commit that changed groups, linked hubs or settings: workers read those again. */
     _Atomic uint64_t epoch;
+    struct backlog backlog;     /* of open registrations */
     struct dps_worker *workers; /* a list; workers start one after the other */
     struct issuers *issuers;    /* dps/issuer.h */
 };
@@ -74,6 +77,7 @@ struct dps_worker {
     size_t n_links;
     struct timer challenge_timer; /* worker 0: wipes what is over */
     unsigned n_pending;           /* store operations of this worker that have not come home */
+    struct timer backlog_tick;    /* dps/admission.h; of the first worker */
     bool is_draining;
 };
 
@@ -96,7 +100,6 @@ MUST_USE enum err dps_tx_changed(struct store_tx *tx, struct dps *d);
 
 /* --- dps/face.c: what peers hear. One total table of codes over enum err ---------------------- */
 #define DPS_JSON "application/json; charset=utf-8"
-#define DPS_RETRY_AFTER_S 3u
 /* Which entity an error is about: some errors have a code for each. */
 enum dps_subject {
     ABOUT_NOTHING,

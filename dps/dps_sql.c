@@ -479,13 +479,20 @@ enum err sql_reg_page(struct db *db, int64_t enrollment, struct span after, uint
     return reg_rows(&q, fn, arg);
 }
 
-enum err sql_reg_open_page(struct db *db, struct span after, uint64_t limit, sql_reg_fn fn,
-                           void *arg)
+enum err sql_reg_open_page(struct db *db, int64_t after_us, struct span after, uint64_t limit,
+                           sql_reg_fn fn, void *arg)
 {
     AUTO(q_end) struct q q = begin(db, SQL_REG_OPEN_PAGE);
-    q_text(&q, 1, after.n != 0 ? after : SPAN_LIT(""));
-    q_i64(&q, 2, (int64_t)limit);
+    q_i64(&q, 1, after_us);
+    q_text(&q, 2, after.n != 0 ? after : SPAN_LIT(""));
+    q_i64(&q, 3, (int64_t)limit);
     return reg_rows(&q, fn, arg);
+}
+
+enum err sql_reg_open_count(struct db *db, int64_t *ret)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_REG_OPEN_COUNT);
+    return one_int(&q, ret);
 }
 
 enum err sql_reg_moving(struct db *db, int64_t enrollment, sql_reg_fn fn, void *arg)

@@ -174,10 +174,12 @@ MUST_USE enum err sql_reg_get(struct db *db, struct arena *a, struct span fold,
 typedef enum err (*sql_reg_fn)(void *arg, const struct reg_row *row);
 MUST_USE enum err sql_reg_page(struct db *db, int64_t enrollment, struct span after, uint64_t limit,
                                sql_reg_fn fn, void *arg);
-MUST_USE enum err sql_reg_open_page(struct db *db, struct span after, uint64_t limit, sql_reg_fn fn,
-                                    void *arg);
+/* Open operations in the order of their beginning, behind that one. */
+MUST_USE enum err sql_reg_open_page(struct db *db, int64_t after_us, struct span after,
+                                    uint64_t limit, sql_reg_fn fn, void *arg);
 /* Those whose hub may hold the device frozen. */
 MUST_USE enum err sql_reg_moving(struct db *db, int64_t enrollment, sql_reg_fn fn, void *arg);
+MUST_USE enum err sql_reg_open_count(struct db *db, int64_t *ret);
 MUST_USE enum err sql_reg_put(struct db *db, const struct reg_row *row);
 /* The members of the result; closes the intent. */
 MUST_USE enum err sql_reg_finish(struct db *db, const struct reg_row *row);

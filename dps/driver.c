@@ -33,6 +33,8 @@ struct driver {
     unsigned n_calls;    /* CALLING */
     unsigned n_stores;   /* STORING */
     struct timer sweep;
+    int64_t cursor_us;
+    bool is_spilled;           /* some wait in the database alone */
     char cursor[LIMIT_ID + 1]; /* where the next look goes on */
     bool is_draining;
 };
@@ -235,6 +237,7 @@ static void job_go_on(struct job *j)
 {
     struct driver *d = j->d;
     if (j->now.op_open == OP_CLOSED) {
+        backlog_ended(&d->dw->dps->backlog);
         job_end(j);
         return;
     }
@@ -275,6 +278,7 @@ static void job_store(struct job *j)
     j->op.home = loop_mailbox(worker_loop(dw->w));
     j->op.msg.run = store_home;
     j->op.bytes = (uint32_t)(sizeof(*j) + j->result.n);
+    j->op.bulk = true;
     if (store_submit(server_store(dw->dps->server), &j->op) == OK) {
         j->d->n_stores++;
     } else {
@@ -423,6 +427,7 @@ static void fill_calls(struct driver *d)
 static void job_take(struct driver *d, struct job *j)
 {
     j->begun_ms = loop_now_ms(loop_of(d));
+    d->is_spilled |= d->jobs.count >= DRIVER_JOBS;
     if (d->is_draining || d->jobs.count >= DRIVER_JOBS || map_add(&d->jobs, &j->node) != OK) {
         job_free(
             j); /* over the bound, or known already; found again by the next look if it must be */
@@ -435,7 +440,12 @@ static void job_arrive(struct msg *m)
 {
     struct job *j = CONTAINER_OF(m, struct job, msg);
     struct driver *d = j->d;
-    job_take(d, j);
+    if (d->is_spilled) {
+        job_free(
+            j); /* behind those that wait in the database: the next looks take all in their order */
+    } else {
+        job_take(d, j);
+    }
     fill_calls(d);
 }
 
@@ -470,10 +480,14 @@ static enum err sweep_row(void *arg, const struct reg_row *row)
 {
     struct sweep *s = arg;
     struct driver *d = s->d;
+    if (d->jobs.count >= DRIVER_JOBS) {
+        return E_QUEUE_FULL; /* the cursor stays before it */
+    }
     s->seen++;
     if (!span_to_cstr(row->fold, d->cursor, sizeof(d->cursor))) {
         return E_CORRUPT;
     }
+    d->cursor_us = row->updated_us;
     if (driver_owner(d->dw->dps->server, row->fold) != worker_index(d->dw->w) ||
         map_get(&d->jobs, row->op_id) != NULL) {
         return OK;
@@ -497,7 +511,9 @@ static void sweep_run(struct timer *t)
         return;
     }
     if (d->jobs.count < DRIVER_JOBS / 2) {
-        e = sql_reg_open_page(worker_db(d->dw->w), span_str(d->cursor), DRIVER_PAGE, sweep_row, &s);
+        e = sql_reg_open_page(worker_db(d->dw->w), d->cursor_us, span_str(d->cursor), DRIVER_PAGE,
+                              sweep_row, &s);
+        e = e == E_QUEUE_FULL ? OK : e;
     }
     if (e != OK) {
         LOG_WARN("dps.sweep_failed", L_ERR(e));
@@ -508,8 +524,14 @@ static void sweep_run(struct timer *t)
     bool is_full = s.seen == DRIVER_PAGE;
     if (!is_full && d->jobs.count < DRIVER_JOBS / 2) {
         d->cursor[0] = '\0';
+        d->cursor_us = 0;
+        d->is_spilled = false;
     }
-    timer_set(loop_of(d), &d->sweep, is_full ? 20 : DRIVER_SWEEP_MS, sweep_run);
+    timer_set(loop_of(d), &d->sweep,
+              is_full         ? 20
+              : d->is_spilled ? 100
+                              : DRIVER_SWEEP_MS,
+              sweep_run);
     fill_calls(d);
 }
 

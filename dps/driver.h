@@ -11,6 +11,7 @@
  * The call carries the operation id and may be repeated: never a device assigned but absent.
  * Ownership   driver_new ... driver_drain ... driver_free once the worker's thread is gone: until then messages may still come home.
  * Threads     the worker's; driver_post hands over to any.
+ * Order       as they began; what does not fit in memory waits in the database, and who comes later waits behind it.
  * Limits      DRIVER_JOBS in memory, DRIVER_CALLS at hubs at once, for one worker.
  * Spec        docs/architecture.md "DPS to hub".
  */

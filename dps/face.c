@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "server/face.h"
+#include "dps/admission.h"
 #include "dps/http.h"
 #include "dps/rule.h"
 #include "wire/json.h"
@@ -155,13 +156,24 @@ static void common_headers(struct http_rq *rq, const char *guid)
     http_header(rq, "Strict-Transport-Security", SPAN_LIT("max-age=31536000; includeSubDomains"));
 }
 
+/* A device is told when its turn comes. */
+static unsigned retry_after_s(struct http_rq *rq)
+{
+    const struct http_route *route = http_rq_route(rq);
+    const struct verdict *v =
+        route != NULL && route->auth == AUTH_DEVICE ? http_device_verdict(rq) : NULL;
+    return v == NULL         ? BACKLOG_LEAST_S
+           : v->retry_s != 0 ? v->retry_s
+                             : admission_wait_s(dps_worker_of(worker_of_rq(rq)), SPAN_NONE);
+}
+
 static void answer_error(struct http_rq *rq, const struct dps_code *c, const char *guid,
                          struct span body)
 {
     common_headers(rq, guid);
     http_headerf(rq, "x-ms-error-code", "%u", c->code);
     if (c->status == 429 || c->status == 503) {
-        http_headerf(rq, "Retry-After", "%u", DPS_RETRY_AFTER_S);
+        http_headerf(rq, "Retry-After", "%u", retry_after_s(rq));
     }
     http_answer(rq, c->status, DPS_JSON, body);
 }

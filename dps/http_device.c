@@ -117,7 +117,12 @@ static enum rule check(struct http_rq *rq, enum throttle_what what, struct attes
 {
     struct device_rq *d = http_rq_user(rq);
     const struct device_ask ask = {what, d->rid, d->fold, &d->cred, d->peer};
-    return admission_check(dps_worker_of(worker_of_rq(rq)), http_rq_arena(rq), &ask, ret, &d->v);
+    enum rule r =
+        admission_check(dps_worker_of(worker_of_rq(rq)), http_rq_arena(rq), &ask, ret, &d->v);
+    if (r == RULE_OK && http_rq_conn(rq) != NULL) {
+        conn_mark_authenticated(http_rq_conn(rq)); /* a token of good form alone is nobody's */
+    }
+    return r;
 }
 
 static void refuse(struct http_rq *rq, enum dps_subject about, const struct verdict *v)
@@ -125,14 +130,15 @@ static void refuse(struct http_rq *rq, enum dps_subject about, const struct verd
     dps_refuse_about(rq, about, verdict_err(v), &v->info);
 }
 
-static void answer(struct http_rq *rq, unsigned status, struct buf *b)
+static void answer(struct http_rq *rq, unsigned status, struct span op_id, struct buf *b)
 {
     if (buf_err(b) != OK) {
         dps_refuse(rq, buf_err(b), NULL);
         return;
     }
     if (status == 202) {
-        http_headerf(rq, "Retry-After", "%u", DPS_RETRY_AFTER_S);
+        http_headerf(rq, "Retry-After", "%u",
+                     admission_wait_s(dps_worker_of(worker_of_rq(rq)), op_id));
     }
     dps_answer_json(rq, status, buf_span(b));
 }
@@ -205,7 +211,7 @@ static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span
         return;
     }
     registration_write_assigning(&b, op_id);
-    answer(rq, 202, &b);
+    answer(rq, 202, op_id, &b);
 }
 
 static bool is_tpm(const struct attested *who)
@@ -300,7 +306,7 @@ static void device_poll(struct http_rq *rq)
         refuse(rq, ABOUT_OPERATION, &d->v);
         return;
     }
-    answer(rq, is_final ? 200 : 202, &b);
+    answer(rq, is_final ? 200 : 202, http_rq_param(rq, 2), &b);
 }
 
 static void device_lookup(struct http_rq *rq)
@@ -331,7 +337,7 @@ static void device_lookup(struct http_rq *rq)
     }
     row.status = who.enr.is_enabled ? row.status : REG_DISABLED;
     registration_write_state(&b, &row, more);
-    answer(rq, 200, &b);
+    answer(rq, 200, SPAN_NONE, &b);
 }
 
 /* clang-format off */

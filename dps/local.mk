@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 noinst_LIBRARIES += %D%/libdps.a
 %C%_libdps_a_SOURCES = %D%/dps.h %D%/dps_sql.h %D%/sql.def %D%/migrations.def \
-	%D%/admission.h %D%/assignment.h %D%/attestation.h %D%/challenge.h %D%/dependents.h %D%/driver.h %D%/driver_int.h %D%/enrollment.h %D%/expiry.h \
+	%D%/admission.h %D%/assignment.h %D%/attestation.h %D%/backlog.h %D%/challenge.h %D%/dependents.h %D%/driver.h %D%/driver_int.h %D%/enrollment.h %D%/expiry.h \
 	%D%/http.h %D%/hublink.h %D%/instance.h %D%/mqtt.h %D%/plan.h %D%/program.h \
 	%D%/refusal.h %D%/registration.h %D%/rule.h %D%/rule.def %D%/snapshot.h %D%/throttle.h %D%/tpm_attestation.h \
-	%D%/admission.c %D%/assignment.c %D%/attestation.c %D%/challenge.c %D%/tpm_attestation.c %D%/dependents.c %D%/dps_sql.c %D%/driver.c \
+	%D%/admission.c %D%/assignment.c %D%/attestation.c %D%/backlog.c %D%/challenge.c %D%/tpm_attestation.c %D%/dependents.c %D%/dps_sql.c %D%/driver.c \
 	%D%/enrollment.c %D%/enrollment_attestation.c %D%/enrollment_read.c %D%/expiry.c %D%/face.c \
 	%D%/http_admin.c %D%/http_dependents.c %D%/http_link.c %D%/http_settings.c %D%/http_device.c %D%/http_query.c %D%/http_service.c %D%/hublink.c \
 	%D%/instance.c %D%/mqtt.c %D%/plan.c %D%/program.c %D%/registration.c %D%/registration_step.c \

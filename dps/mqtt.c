@@ -184,18 +184,18 @@ static void on_connect(struct mlink *m, void *arg, const struct mqtt_connect *c)
 /* --- answers ----------------------------------------------------------------------------------------------- */
 
 /* PUBACK first, always: one SDK accepts nothing else in that state (D7). */
+/* retry_s 0: none is said. */
 static void answer(struct link *l, mlink_slot slot, struct span request_id, unsigned status,
-                   struct span body)
+                   unsigned retry_s, struct span body)
 {
     AUTO(buf_done) struct buf topic = BUF_INIT(2 * LIMIT_MQTT_TOPIC);
-    bool waits = status == 202 || status == 429 || status == 503;
     if (slot != MLINK_NO_SLOT) {
         mlink_ack(l->m, slot);
     }
     if (!l->is_subscribed) {
         return; /* nobody hears the answer */
     }
-    topic_dps_res_write(&topic, status, request_id, waits ? DPS_RETRY_AFTER_S : 0);
+    topic_dps_res_write(&topic, status, request_id, retry_s);
     enum err e = buf_err(&topic);
     if (e == OK) {
         e = mlink_publish_after(l->m, slot, buf_span(&topic), body, l->qos);
@@ -212,7 +212,11 @@ static void answer_error(struct link *l, mlink_slot slot, struct span request_id
     unsigned status = dps_mqtt_error(v, about, l->rid, peer_of(l), &body);
     const struct refusal_from from = from_of(l, l->rid);
     refusal_note(l->dw, &from, v); /* answer() may end the link */
-    answer(l, slot, request_id, status, buf_err(&body) == OK ? buf_span(&body) : SPAN_NONE);
+    unsigned retry_s = status != 429 && status != 503 ? 0
+                       : v->retry_s != 0              ? v->retry_s
+                                                      : admission_wait_s(l->dw, SPAN_NONE);
+    answer(l, slot, request_id, status, retry_s,
+           buf_err(&body) == OK ? buf_span(&body) : SPAN_NONE);
 }
 
 static enum rule check(struct link *l, struct arena *a, enum throttle_what what,
@@ -271,7 +275,8 @@ static void registered(struct dps_worker *dw, void *ctx, enum err e, struct span
         (void)verdict_fail(&v, buf_err(&b));
     }
     if (v.rule == RULE_OK) {
-        answer(l, p->slot, span_of(p->request_id, p->n), 202, buf_span(&b));
+        answer(l, p->slot, span_of(p->request_id, p->n), 202, admission_wait_s(dw, op_id),
+               buf_span(&b));
     } else {
         answer_error(l, p->slot, span_of(p->request_id, p->n), ABOUT_REGISTRATION, &v);
     }
@@ -369,7 +374,8 @@ static enum err on_publish(struct mlink *m UNUSED, void *arg, const struct mqtt_
         return OK;
     }
     if (poll(l, &t, &b, &is_final, &v) == RULE_OK) {
-        answer(l, slot, t.rid, is_final ? 200 : 202, buf_span(&b));
+        answer(l, slot, t.rid, is_final ? 200 : 202,
+               is_final ? 0 : admission_wait_s(l->dw, t.operation_id), buf_span(&b));
     } else {
         answer_error(l, slot, t.rid, ABOUT_OPERATION, &v);
     }

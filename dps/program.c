@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "dps/challenge.h"
+#include "dps/admission.h"
 #include "dps/driver.h"
 #include "dps/enrollment.h"
 #include "dps/expiry.h"
@@ -26,6 +27,8 @@ static const struct conf_row rows[] = {
       "Registrations that one device may ask for at once; one more each second. 0: no bound." },
     { "dps", "poll-burst", CONF_U64, D(poll_burst), 0, 1000, "5",
       "Polls of one device in ten seconds. 0: no bound." },
+    { "dps", "max-backlog", CONF_U64, D(max_backlog), 0, 100000000, "200000",
+      "Registrations that may wait for their hub; then new ones are told when to come back. 0: no bound." },
     { "dps", "hub-timeout-ms", CONF_U64, D(hub_timeout_ms), 100, 120000, "10000",
       "How long one call to a linked hub may take." },
     { "dps", "move-timeout-s", CONF_U64, D(move_timeout_s), 1, 86400, "60",
@@ -121,6 +124,7 @@ static enum err init(struct server *s, struct err_info *info)
     }
     d->server = s;
     atomic_init(&d->epoch, 1);
+    backlog_init(&d->backlog);
     server_set_user(s, d);
     metrics_define(s, metrics, ARRAY_LEN(metrics));
     enum err e = issuers_new(d, &d->issuers);
@@ -174,6 +178,7 @@ static void worker_ready(struct worker *w)
     driver_start(dw->driver);
     leftover_start(dw->leftover);
     if (worker_index(w) == 0) {
+        admission_start(dw);
         enrollment_sweep(dw);
         timer_set(worker_loop(w), &dw->challenge_timer, CHALLENGE_SWEEP_MS, sweep_challenges);
     }
@@ -187,6 +192,7 @@ static void worker_drain(struct worker *w, uint64_t deadline_ms)
     driver_drain(dw->driver);
     leftover_drain(dw->leftover);
     mqtt_drain(dw, deadline_ms);
+    timer_stop(worker_loop(w), &dw->backlog_tick);
     refusals_drain(dw->refusals);
 }
 
@@ -267,6 +273,7 @@ const struct server_program *dps_program(void)
         .routes = routes,
         .refuse = dps_refuse,
         .admit = admit,
+        .devices_prove_later = true,
         .on_mqtt = on_mqtt,
         .admit_ws = admit_ws,
         .on_ws = on_ws,

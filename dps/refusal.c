@@ -236,7 +236,7 @@ void refusal_note(struct dps_worker *dw, const struct refusal_from *from, const 
     struct refusals *r = dw->refusals;
     struct refusal_from whose = *from;
     char key[LIMIT_ID + 2];
-    if (v->rule == RULE_OK || v->err == E_DRAINING) {
+    if (v->rule == RULE_OK || v->rule == RULE_BACKLOG || v->err == E_DRAINING) {
         return;
     }
     if (!id_registration_ok(whose.rid)) {

@@ -35,7 +35,7 @@ struct refusals;
 MUST_USE enum err refusals_new(struct dps_worker *dw, struct refusals **ret);
 /* NULL is fine. */
 void refusals_free(struct refusals *r);
-/* Nothing for RULE_OK and for a server that ends. */
+/* Nothing for RULE_OK, for a server that ends, and for a backlog, which is no matter of one device. */
 void refusal_note(struct dps_worker *dw, const struct refusal_from *from, const struct verdict *v);
 /* Same, for a registration that ended `failed` or `disabled`. why empty: none. */
 void refusal_note_end(struct dps_worker *dw, const struct refusal_from *from, enum rule rule,

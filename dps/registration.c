@@ -252,6 +252,7 @@ static void start_home(struct msg *m)
     if (e == OK) {
         log_started(o);
         if (o->row.op_open && !o->is_running) {
+            backlog_begun(&dw->dps->backlog, 1, registration_begun_s(o->row.op_id));
             driver_post(dw, &o->row);
         }
     }
@@ -259,12 +260,16 @@ static void start_home(struct msg *m)
     start_free(o);
 }
 
-/* "{digit}.{16 hex}.{guid}": only characters that are safe in a URL path and an MQTT topic. */
-static void new_operation_id(char dst[OPERATION_ID_SIZE])
+/* "{digit}.{16 hex}.{guid}": only characters that are safe in a URL path and an MQTT topic. The first half of the digits is the
+ * second in which it began (dps/backlog.h). */
+static void new_operation_id(int64_t now_s, char dst[OPERATION_ID_SIZE])
 {
     uint8_t r[8];
     char hex[17], guid[GUID_SIZE];
     random_bytes(r, sizeof(r));
+    for (unsigned i = 0; i < 4; i++) {
+        r[i] = (uint8_t)((uint64_t)now_s >> (24 - 8 * i));
+    }
     hex_to_cstr(span_of(r, sizeof(r)), false, hex);
     guid_new(guid);
     (void)snprintf(dst, OPERATION_ID_SIZE, "5.%s.%s", hex, guid);
@@ -334,7 +339,7 @@ static enum err start_fill(struct start_op *o, const struct registration_wish *w
     o->has_anchor = wish->who->has_anchor;
     memcpy(o->anchor, wish->who->anchor, sizeof(o->anchor));
     o->has_issuance = enr->issuance.n != 0;
-    new_operation_id(o->op_id);
+    new_operation_id(loop_wall_us(worker_loop(o->dw->w)) / 1000000, o->op_id);
     if (!keep(o, wish->from->peer, &o->from.peer) ||
         !keep(o, wish->from->transport, &o->from.transport) ||
         !keep(o, wish->from->api_version, &o->from.api_version) || !keep(o, wish->rid, &o->rid) ||
@@ -392,6 +397,8 @@ static enum err begin(struct dps_worker *dw, const struct registration_wish *wis
     o->op.home = loop_mailbox(worker_loop(dw->w));
     o->op.msg.run = dry != NULL ? dry_home : start_home;
     o->op.bytes = (uint32_t)(sizeof(*o) + o->arena.used);
+    o->op.bulk =
+        true; /* administrators' writes have their share of each commit, whatever devices want */
     if (e != OK || (e = store_submit(server_store(dw->dps->server), &o->op)) != OK) {
         start_free(o);
         return err_set(info, e, "the registration cannot be stored: %s", err_text(e));

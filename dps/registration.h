@@ -95,6 +95,8 @@ MUST_USE enum rule registration_body_read(struct arena *a, struct span body, str
                                           struct registration_body *ret, struct verdict *v);
 /* Of registration_begin(), and of its done. */
 enum rule registration_refused(enum err e, const struct err_info *info, struct verdict *v);
+/* The second in which an operation began, by its id; 0: it is none of ours. */
+int64_t registration_begun_s(struct span op_id);
 /* "2018-04-01" and older. */
 bool registration_is_sticky(struct span api_version);
 

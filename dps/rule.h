@@ -41,6 +41,7 @@ unsigned rule_code(enum rule r);
 struct verdict {
     enum rule rule;
     enum err err; /* what the endpoint makes an answer of; the rule's, unless set to a nearer one */
+    unsigned retry_s;     /* when to come back; 0: nothing said */
     uint64_t kept;        /* bit r: looked at, and kept */
     struct err_info info; /* for the log: why; err is the rule's kind */
     /* JSON members without braces: "presented":"dev-2","now":"..." */

@@ -4,6 +4,7 @@
 
 #include "certs/signer.h"
 #include "dps/assignment.h"
+#include "dps/backlog.h"
 #include "certs/leaf.h"
 #include "dps/registration.h"
 #include "dps/throttle.h"
@@ -232,15 +233,15 @@ static void test_allocation(void **state UNUSED)
 
 static void test_throttle(void **state UNUSED)
 {
-    static const struct throttle_rule rule = {THROTTLE_REGISTER, 3, 1000},
-                                      other = {THROTTLE_POLL, 1, 1000};
+    static const struct throttle_rule rule = {THROTTLE_REGISTER, 3, 1000, 0},
+                                      other = {THROTTLE_POLL, 1, 1000, 0};
     struct throttle *t = NULL;
     struct span id = SPAN_LIT("dev");
     assert_ok(throttle_new(&t));
     for (unsigned i = 0; i < 3; i++) {
         assert_true(throttle_take(t, &rule, id, SPAN_NONE, 5000));
     }
-    assert_false(throttle_may(t, &rule, id, SPAN_NONE, 5000));
+    assert_int_equal(throttle_wait_ms(t, &rule, id, SPAN_NONE, 5000), 1000);
     assert_false(throttle_take(t, &rule, id, SPAN_NONE, 5999)); /* dps-device:D33 */
     assert_true(throttle_take(t, &rule, id, SPAN_NONE, 6000));
     assert_false(throttle_take(t, &rule, id, SPAN_NONE, 6000));
@@ -249,6 +250,74 @@ static void test_throttle(void **state UNUSED)
     assert_true(throttle_take(t, &other, id, SPAN_NONE, 6000));
     assert_false(throttle_take(t, &other, id, SPAN_NONE, 6000));
     throttle_free(t);
+}
+
+/* threat:N3 who fails again and again waits longer each time, up to a bound, until it was quiet for a while. */
+static void test_throttle_grows(void **state UNUSED)
+{
+    static const struct throttle_rule rule = {THROTTLE_FAILED, 2, 1000, 8000};
+    static const uint64_t want_ms[] = {0, 0, 1000, 2000, 4000, 8000, 8000, 8000};
+    struct throttle *t = NULL;
+    struct span id = SPAN_LIT("dev"), from = SPAN_LIT("10.0.0.1");
+    uint64_t now_ms = 5000;
+    assert_ok(throttle_new(&t));
+    for (size_t i = 0; i < ARRAY_LEN(want_ms); i++) {
+        assert_int_equal(throttle_wait_ms(t, &rule, id, from, now_ms), want_ms[i]);
+        assert_int_equal(throttle_take(t, &rule, id, from, now_ms), want_ms[i] == 0);
+        now_ms += want_ms[i];
+        assert_true(want_ms[i] == 0 || throttle_take(t, &rule, id, from, now_ms));
+    }
+    assert_int_equal(throttle_wait_ms(t, &rule, id, SPAN_LIT("10.0.0.2"), now_ms), 0);
+    now_ms += 100000;
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(throttle_wait_ms(t, &rule, id, from, now_ms), want_ms[i]);
+        (void)throttle_take(t, &rule, id, from, now_ms);
+    }
+    throttle_free(t);
+}
+
+/* The place in the queue, from the second of the beginning; the rate, from what ended while some were waiting. */
+static void test_backlog(void **state UNUSED)
+{
+    static struct backlog b;
+    backlog_init(&b);
+    assert_int_equal(backlog_wait_s(&b, 0, 7), BACKLOG_LEAST_S);
+    backlog_begun(&b, 100, 999);
+    backlog_begun(&b, 3900, 1000);
+    backlog_begun(&b, 4000, 1001);
+    assert_int_equal(backlog_open(&b), 8000);
+    for (uint32_t r = 0; r < 40000; r += 997) {
+        assert_int_equal(backlog_wait_s(&b, 999, r), BACKLOG_LEAST_S); /* 100 at 200 a second */
+        /* 20 s, but 8000 / BACKLOG_POLLS is 16: a quarter more or less */
+        assert_in_range(backlog_wait_s(&b, 1000, r), 12, 20);
+        assert_in_range(backlog_wait_s(&b, 1001, r), 12, 20);
+        assert_in_range(backlog_wait_s(&b, 0, r), 12, 20);           /* one that would begin now */
+        assert_int_equal(backlog_wait_s(&b, 1, r), BACKLOG_LEAST_S); /* older than we remember */
+    }
+    for (unsigned i = 0; i < 3900; i++) {
+        backlog_ended(&b);
+    }
+    assert_int_equal(backlog_wait_s(&b, 1000, 5), BACKLOG_LEAST_S);
+    assert_in_range(backlog_wait_s(&b, 1001, 5), 7, 13); /* 4100 / 200 = 20 s, and few wait */
+    backlog_tick(&b); /* 3900 in a second: (3 * 200 + 3900) / 4 */
+    assert_int_equal(atomic_load(&b.rate), 1125);
+    assert_in_range(backlog_wait_s(&b, 1001, 5), 3, 5);
+    for (unsigned i = 0; i < 100; i++) {
+        backlog_tick(&b); /* the hub is gone: the rate falls, the wait is bounded */
+    }
+    assert_in_range(backlog_wait_s(&b, 1001, 12345), BACKLOG_CALM_S * 3 / 4,
+                    BACKLOG_CALM_S * 5 / 4 + 1);
+    backlog_begun(&b, 1000000, 1002);
+    assert_in_range(backlog_wait_s(&b, 1002, 12345), BACKLOG_MOST_S * 3 / 4, BACKLOG_MOST_S);
+    for (unsigned i = 0; i < 1009000; i++) {
+        backlog_ended(&b);
+    }
+    assert_int_equal(backlog_open(&b), 0);
+    assert_int_equal(backlog_wait_s(&b, 1001, 12345), BACKLOG_LEAST_S);
+    assert_int_equal(registration_begun_s(SPAN_LIT("5.65a0b1c2deadbeef.x")), 0x65a0b1c2);
+    assert_int_equal(registration_begun_s(SPAN_LIT("5.65a0")), 0);
+    assert_int_equal(registration_begun_s(SPAN_LIT("5.65a0B1c2deadbeef.x")), 0);
+    assert_int_equal(registration_begun_s(SPAN_NONE), 0);
 }
 
 static void test_etags(void **state UNUSED)
@@ -351,7 +420,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_leaf),     cmocka_unit_test(test_leaf_subjects),
         cmocka_unit_test(test_hashed),   cmocka_unit_test(test_allocation),
-        cmocka_unit_test(test_throttle), cmocka_unit_test(test_etags),
+        cmocka_unit_test(test_throttle), cmocka_unit_test(test_throttle_grows),
+        cmocka_unit_test(test_backlog),  cmocka_unit_test(test_etags),
         cmocka_unit_test(test_bodies),   cmocka_unit_test(test_rule_table),
         cmocka_unit_test(test_verdict),
     };

@@ -9,6 +9,7 @@
 struct bucket {
     uint64_t hash;
     uint64_t full_ms; /* when it is full again; 0: unused */
+    uint32_t taken;   /* since it was full */
 };
 struct throttle {
     uint64_t k0, k1;
@@ -49,36 +50,47 @@ static struct bucket *find(struct throttle *t, uint64_t hash, bool *ret_mine)
     return oldest;
 }
 
-static bool look(struct throttle *t, const struct throttle_rule *rule, struct span id,
-                 struct span scope, uint64_t now_ms, bool takes)
+/* Milliseconds until one may be taken; ret_bucket and what of it still counts now. */
+static uint64_t look(struct throttle *t, const struct throttle_rule *rule, struct span id,
+                     struct span scope, uint64_t now_ms, struct bucket **ret, struct bucket *now)
 {
-    if (rule->burst == 0) {
-        return true;
-    }
     uint64_t hash = siphash(t->k0 + (uint64_t)rule->what, t->k1, id);
     if (scope.n != 0) {
         hash = siphash(t->k0, hash, scope);
     }
     bool mine;
-    struct bucket *b = find(t, hash, &mine);
-    uint64_t full_ms = mine ? MAX(b->full_ms, now_ms) : now_ms;
-    if (full_ms - now_ms > (rule->burst - 1) * rule->each_ms) {
-        return false;
+    *ret = find(t, hash, &mine);
+    *now = mine && (*ret)->full_ms > now_ms ? **ret : (struct bucket){hash, now_ms, 0};
+    uint64_t owed_ms = now->full_ms - now_ms, free_ms = (rule->burst - 1) * rule->each_ms;
+    return owed_ms > free_ms ? owed_ms - free_ms : 0;
+}
+
+static uint64_t cost_ms(const struct throttle_rule *rule, uint32_t taken)
+{
+    uint64_t ms = rule->each_ms;
+    for (uint64_t i = rule->burst; i <= taken && ms < rule->most_ms; i++) {
+        ms *= 2;
     }
-    if (takes) {
-        *b = (struct bucket){hash, full_ms + rule->each_ms};
-    }
-    return true;
+    return rule->most_ms != 0 ? MIN(ms, rule->most_ms) : rule->each_ms;
 }
 
 bool throttle_take(struct throttle *t, const struct throttle_rule *rule, struct span id_fold,
                    struct span scope, uint64_t now_ms)
 {
-    return look(t, rule, id_fold, scope, now_ms, true);
+    struct bucket *b, now;
+    if (rule->burst == 0) {
+        return true;
+    }
+    if (look(t, rule, id_fold, scope, now_ms, &b, &now) != 0) {
+        return false;
+    }
+    *b = (struct bucket){now.hash, now.full_ms + cost_ms(rule, now.taken), now.taken + 1};
+    return true;
 }
 
-bool throttle_may(struct throttle *t, const struct throttle_rule *rule, struct span id_fold,
-                  struct span scope, uint64_t now_ms)
+uint64_t throttle_wait_ms(struct throttle *t, const struct throttle_rule *rule, struct span id_fold,
+                          struct span scope, uint64_t now_ms)
 {
-    return look(t, rule, id_fold, scope, now_ms, false);
+    struct bucket *b, now;
+    return rule->burst == 0 ? 0 : look(t, rule, id_fold, scope, now_ms, &b, &now);
 }

@@ -95,6 +95,8 @@ struct server_program {
      * and authenticates by auth kind. May use server/authn.h. Not called for AUTH_ADMIN routes. OK on a route other than
      * AUTH_NONE ends the connection's budget of unauthenticated work. */
     enum err (*admit)(struct http_rq *rq, struct err_info *info);
+    /* AUTH_DEVICE routes: admit looks at the form alone, the handler at the credential, and it calls conn_mark_authenticated(). */
+    bool devices_prove_later;
     /* A new MQTT stream (8883, or WebSocket sub-protocol mqtt on 443). */
     void (*on_mqtt)(struct worker *w, struct stream *s);
     /* WebSocket on 443: path match and protocol choice; *ret_kind is given back to on_ws. */

@@ -69,7 +69,8 @@ static enum err worker_admit(struct http_rq *rq, struct err_info *info)
                  : p->admit != NULL  ? p->admit(rq, info)
                  : auth == AUTH_NONE ? OK
                                      : E_UNAUTHORIZED;
-    if (e == OK && auth != AUTH_NONE && http_rq_conn(rq) != NULL) {
+    bool is_proven = auth != AUTH_NONE && !(auth == AUTH_DEVICE && p->devices_prove_later);
+    if (e == OK && is_proven && http_rq_conn(rq) != NULL) {
         conn_mark_authenticated(http_rq_conn(rq));
     }
     return e;

@@ -100,6 +100,7 @@ static struct {
 	long stride;            /* device of the k-th operation: first + k * stride % devices */
 	const char *ws;
 	int no_wait;
+	FILE *trace;
 	const char *pids;
 	const char *dir;
 	const char *label;
@@ -639,6 +640,7 @@ typedef struct {
 	int nfree, inflight;
 	int ping_out;
 	int rid;
+	int n202, n429, longest; /* --trace */
 	char opid[200];
 } conn;
 
@@ -1033,6 +1035,9 @@ static void op_done(conn *c, uint64_t t)
 	w->done++;
 	w->acked++;
 	w->t_end = t;
+	if (o.trace)
+		fprintf(o.trace, "%ld %llu %llu %d %d %d\n", (long)c->dev, (unsigned long long)(c->t0 / 1000000),
+			(unsigned long long)(t / 1000000), c->n202, c->n429, c->longest);
 	if (!http_mode()) {
 		static const uint8_t disc[2] = { 0xe0, 0 };
 		uint32_t g = c->gen;
@@ -1077,6 +1082,9 @@ static void dps_response(conn *c, const char *topic, size_t tl, const uint8_t *b
 		}
 		if (code == 202)
 			c->w->pings++;          /* polls, reported as polls= */
+		c->n202 += code == 202;
+		c->n429 += code == 429;
+		c->longest = ra > c->longest ? ra : c->longest;
 		if (o.no_wait || ra <= 0) {
 			if (c->opid[0])
 				dps_get(c);
@@ -1632,6 +1640,7 @@ static void start_conn(W *w, conn *c, long dev)
 	int one = 1;
 	c->w = w;
 	c->dev = dev;
+	c->n202 = c->n429 = c->longest = 0;
 	c->t0 = now_ns();
 	c->eout = 1;
 	c->inflight = c->ping_out = 0;
@@ -2626,6 +2635,7 @@ static void usage(void)
 "pub         --topic TPL -q QOS -s BYTES -w WINDOW --no-coalesce (one TLS record per PUBLISH)\n"
 "            --subs K --sub-topic TPL --sub-qos Q (K subscribers in this process)\n"
 "dps         --scope S --no-wait (poll at once, ignoring retry-after)\n"
+"            --trace FILE (of each device: number, begin and end in ms, answers 202 and 429, longest wait told in s)\n"
 "http, tls   --path P --method M --header H -s BYTES | --body TPL (body of POST/PUT)\n"
 "            http -n N: N requests and end, the k-th one for device k (--path, --header, --body are templates)\n"
 "relay       --sink-port P [--sink-cert F --sink-key F] | --ws A --ws-b B [--header H --header-b H];  --mb N --frame BYTES\n"
@@ -2638,7 +2648,7 @@ static void usage(void)
 enum { OPT_HOST = 256, OPT_PORT, OPT_SNI, OPT_PLAIN, OPT_SRCS, OPT_TLS12, OPT_TLS13, OPT_CA, OPT_CERT, OPT_KEY, OPT_PAIRS, OPT_GROUPS,
        OPT_CIPHERS, OPT_RESUME, OPT_DEVICES, OPT_FIRST, OPT_RATE, OPT_TIMEOUT, OPT_SETTLE, OPT_ID, OPT_CID, OPT_USER, OPT_PASS, OPT_HUB,
        OPT_SASKEY, OPT_SASGROUP, OPT_KEYFILE, OPT_SASTTL, OPT_KEEPALIVE, OPT_PSESS, OPT_WS, OPT_TOPIC, OPT_NOCO, OPT_SUBS, OPT_SUBTOPIC,
-       OPT_SUBQOS, OPT_SCOPE, OPT_NOWAIT, OPT_PATH, OPT_METHOD, OPT_HEADER, OPT_SINKPORT, OPT_SINKCERT, OPT_SINKKEY, OPT_WSB, OPT_HEADERB, OPT_MB,
+       OPT_SUBQOS, OPT_SCOPE, OPT_NOWAIT, OPT_TRACE, OPT_PATH, OPT_METHOD, OPT_HEADER, OPT_SINKPORT, OPT_SINKCERT, OPT_SINKKEY, OPT_WSB, OPT_HEADERB, OPT_MB,
        OPT_FRAME, OPT_BODY, OPT_FILTER, OPT_STRIDE, OPT_DIR, OPT_PID, OPT_LABEL, OPT_QUIET, OPT_HELP };
 
 static const struct option lo[] = {
@@ -2653,7 +2663,7 @@ static const struct option lo[] = {
 	{"keepalive", 1, 0, OPT_KEEPALIVE}, {"persistent-session", 0, 0, OPT_PSESS}, {"ws", 1, 0, OPT_WS},
 	{"topic", 1, 0, OPT_TOPIC}, {"no-coalesce", 0, 0, OPT_NOCO}, {"subs", 1, 0, OPT_SUBS},
 	{"sub-topic", 1, 0, OPT_SUBTOPIC}, {"sub-qos", 1, 0, OPT_SUBQOS}, {"scope", 1, 0, OPT_SCOPE},
-	{"no-wait", 0, 0, OPT_NOWAIT}, {"path", 1, 0, OPT_PATH}, {"method", 1, 0, OPT_METHOD},
+	{"no-wait", 0, 0, OPT_NOWAIT}, {"trace", 1, 0, OPT_TRACE}, {"path", 1, 0, OPT_PATH}, {"method", 1, 0, OPT_METHOD},
 	{"header", 1, 0, OPT_HEADER}, {"body", 1, 0, OPT_BODY},
 	{"subscribe", 1, 0, OPT_FILTER}, {"stride", 1, 0, OPT_STRIDE}, {"sink-port", 1, 0, OPT_SINKPORT}, {"sink-cert", 1, 0, OPT_SINKCERT},
 	{"sink-key", 1, 0, OPT_SINKKEY}, {"ws-b", 1, 0, OPT_WSB}, {"header-b", 1, 0, OPT_HEADERB}, {"mb", 1, 0, OPT_MB}, {"frame", 1, 0, OPT_FRAME},
@@ -2736,6 +2746,12 @@ static void parse(int ac, char **av)
 		case OPT_SUBQOS: o.sub_qos = (int)num(optarg); break;
 		case OPT_SCOPE: o.scope = optarg; break;
 		case OPT_NOWAIT: o.no_wait = 1; break;
+		case OPT_TRACE:
+			if (!(o.trace = fopen(optarg, "w"))) {
+				fprintf(stderr, "mqttload: cannot write '%s'\n", optarg);
+				exit(2);
+			}
+			break;
 		case OPT_PATH: o.path = optarg; break;
 		case OPT_METHOD: o.method = optarg; break;
 		case OPT_HEADER: o.header = optarg; break;
