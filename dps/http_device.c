@@ -181,7 +181,7 @@ static void device_challenge(struct http_rq *rq)
     buf_add_str(&b, "{\"message\":\"Authorization required.\",\"authenticationKey\":\"");
     base64_add(&b, buf_span(&blob));
     buf_add_str(&b, "\",\"keyName\":\"registration\"}");
-    answer(rq, 401, &b);
+    answer(rq, 401, SPAN_NONE, &b);
 }
 
 /* --- register ----------------------------------------------------------------------------------- */
