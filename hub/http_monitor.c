@@ -9,6 +9,7 @@
 #include "hub/metrics.h"
 #include "server/authn.h"
 #include "wire/json.h"
+#include "wire/logmeta.h"
 
 #define LINE_MAX                                                                                   \
     (16u * LIMIT_D2C_MESSAGE) /* a row as text: escapes make it six times as long at the worst */
@@ -64,35 +65,19 @@ static void unref(struct monitor *m)
 
 /* --- one row as a line (scan thread) ------------------------------------------------------------- */
 
-/* Text between `mark` and the next quote in JSON of our own: inside a string a quote never stands without a backslash, so a mark
- * that begins with one is found only where we wrote it. */
-static struct span after_mark(struct span s, struct span mark)
-{
-    const uint8_t *p = s.n > 0 ? memmem(s.p, s.n, mark.p, mark.n) : NULL;
-    return p == NULL ? SPAN_NONE : span_from(s, (size_t)(p - s.p) + mark.n);
-}
-
 static void write_row(struct buf *b, unsigned partition, const struct seglog_row *row,
-                      struct span device)
+                      const struct logmeta_row *meta)
 {
-    static const char app_mark[] = "},\"app\":{";
     char when[TIME_ISO_SIZE];
-    struct span app = after_mark(row->meta, span_str(app_mark));
-    if (app.p == NULL) {
-        return; /* not written by this hub: there is nothing to say about it */
-    }
-    struct span sys = span_sub(row->meta, sizeof("{\"sys\":{") - 1,
-                               (size_t)(app.p - row->meta.p) - (sizeof(app_mark) - 1) - 8);
     time_iso7(row->enqueued_us, when);
     buf_addf(b,
              "{\"partition\":%u,\"sequenceNumber\":%llu,\"enqueuedTimeUtc\":\"%s\",\"deviceId\":\"",
              partition, (unsigned long long)row->seq, when);
-    buf_add(b, device);
-    buf_addf(b, "\",\"systemProperties\":{\"iothub-enqueuedtime\":\"%s\"%s", when,
-             sys.n > 0 ? "," : "");
-    buf_add(b, sys);
+    buf_add(b, meta->device_id);
+    buf_addf(b, "\",\"systemProperties\":{\"iothub-enqueuedtime\":\"%s\",", when);
+    logmeta_add_system(b, meta);
     buf_add(b, SPAN_LIT("},\"properties\":{"));
-    buf_add(b, span_sub(app, 0, app.n - 2));
+    logmeta_add_properties(b, meta);
     buf_add(b, SPAN_LIT("},\"body\":"));
     if (row->body.n == 0 || span_is_utf8(row->body)) {
         json_write_str(b, row->body);
@@ -107,16 +92,18 @@ static void write_row(struct buf *b, unsigned partition, const struct seglog_row
 static bool on_row(void *arg, const struct seglog_row *row)
 {
     struct monitor *m = arg;
-    struct span rest = after_mark(row->meta, SPAN_LIT("\"iothub-connection-device-id\":\""));
-    struct span device = span_cut(&rest, '"');
+    struct logmeta_row meta;
     if (row->seq > m->at->end) {
         return false;
     }
     m->after = row->seq + 1;
-    if (m->device != NULL && !span_is(device, m->device)) {
+    if (logmeta_read(row->meta, &meta) != OK) {
+        return true; /* not written by this hub: there is nothing to say about it */
+    }
+    if (m->device != NULL && !span_is(meta.device_id, m->device)) {
         return true;
     }
-    write_row(&m->text, m->at->partition, row, device);
+    write_row(&m->text, m->at->partition, row, &meta);
     m->found++;
     return m->found < m->want && m->text.n < MONITOR_SLICE_BYTES && buf_err(&m->text) == OK;
 }

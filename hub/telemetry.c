@@ -6,9 +6,9 @@
 #include "base/limits.h"
 #include "base/map.h"
 #include "hub/session.h"
-#include "wire/json.h"
+#include "wire/logmeta.h"
 
-/* Properties are bounded by the size rule; names, quotes and escapes make the JSON larger, six times at the worst. */
+/* Properties are bounded by the size rule; names and lengths of them, and the stamps, come on top for each message of a batch. */
 #define META_MAX (8u * LIMIT_D2C_MESSAGE)
 
 #define RETAIN "mqtt-retain"
@@ -28,40 +28,6 @@ struct telemetry_op {
     struct append append[];
 };
 
-static void add_member(struct buf *b, bool *is_first, struct span name, struct span value,
-                       bool has_value)
-{
-    if (!*is_first) {
-        buf_add_u8(b, ',');
-    }
-    *is_first = false;
-    json_write_str(b, name);
-    buf_add_u8(b, ':');
-    if (has_value) {
-        json_write_str(b, value);
-    } else {
-        buf_add(b, SPAN_LIT("null"));
-    }
-}
-
-/* What the hub says itself stands behind what the device said, and no device key can become one of these: application names go into a
- * list of their own (threat D3). */
-static void add_stamps(struct buf *b, bool *is_first, const struct telemetry_source *src)
-{
-    add_member(b, is_first, SPAN_LIT("iothub-connection-device-id"), src->device_id, true);
-    if (src->module_id.n > 0) {
-        add_member(b, is_first, SPAN_LIT("iothub-connection-module-id"), src->module_id, true);
-    }
-    add_member(b, is_first, SPAN_LIT("iothub-connection-auth-generation-id"), src->generation_id,
-               true);
-    add_member(b, is_first, SPAN_LIT("iothub-connection-auth-method"),
-               span_str(src->auth_method_json), true);
-    add_member(b, is_first, SPAN_LIT("iothub-message-source"), SPAN_LIT("Telemetry"), true);
-    if (src->model_id.n > 0) {
-        add_member(b, is_first, SPAN_LIT("dt-dataschema"), src->model_id, true);
-    }
-}
-
 /* Names that this message gets from the hub: the device's own word for them would stand there twice. */
 static bool is_ours(const struct telemetry_message *m, struct span name)
 {
@@ -71,28 +37,21 @@ static bool is_ours(const struct telemetry_message *m, struct span name)
 static void write_meta(struct buf *b, const struct telemetry_source *src,
                        const struct telemetry_message *m)
 {
-    bool is_first = true;
-    buf_add(b, SPAN_LIT("{\"sys\":{"));
+    const struct logmeta stamps = {src->device_id, src->module_id, src->generation_id,
+                                   src->model_id, span_str(src->auth_method_json)};
+    logmeta_begin(b, &stamps);
     for (size_t i = 0; i < m->n_props; i++) {
-        if (prop_is_system(&m->props[i])) {
-            add_member(b, &is_first, m->props[i].key, m->props[i].value, m->props[i].has_value);
-        }
-    }
-    add_stamps(b, &is_first, src);
-    buf_add(b, SPAN_LIT("},\"app\":{"));
-    is_first = true;
-    for (size_t i = 0; i < m->n_props; i++) {
-        if (!prop_is_system(&m->props[i]) && !is_ours(m, m->props[i].key)) {
-            add_member(b, &is_first, m->props[i].key, m->props[i].value, m->props[i].has_value);
+        const struct prop *p = &m->props[i];
+        if (prop_is_system(p) || !is_ours(m, p->key)) {
+            logmeta_add(b, prop_is_system(p), p->key, p->value, p->has_value);
         }
     }
     if (m->retain) {
-        add_member(b, &is_first, SPAN_LIT(RETAIN), SPAN_LIT("true"), true);
+        logmeta_add(b, false, SPAN_LIT(RETAIN), SPAN_LIT("true"), true);
     }
     if (m->is_will) {
-        add_member(b, &is_first, SPAN_LIT(MESSAGE_TYPE), SPAN_LIT("Will"), true);
+        logmeta_add(b, false, SPAN_LIT(MESSAGE_TYPE), SPAN_LIT("Will"), true);
     }
-    buf_add(b, SPAN_LIT("}}"));
 }
 
 static unsigned partition_of(const struct hub *h, struct span device_id)

@@ -4,8 +4,7 @@
  *
  *   telemetry_begin(worker, who, message, done) ... log writer ... done(...) on the worker
  *
- * meta of a log row is the JSON text of system and application properties in the order they came:
- *   {"sys":{"message-id":"m1","iothub-connection-device-id":"dev-1",...},"app":{"a":"b","flag":null}}
+ * meta of a log row holds stamps and properties as wire/logmeta.h writes them.
  * partition = SipHash(device id) with a fixed key mod partitions, so that one device's messages keep their order.
  * Limits      hub-mqtt.md 5.4 size rule (E_TOO_LARGE), LIMIT_PROPS.
  * Errors      E_BUSY, E_DISK_FULL, E_UNKNOWN, E_DRAINING: never acknowledged.

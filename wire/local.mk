@@ -4,7 +4,7 @@ noinst_LIBRARIES += %D%/libwire.a
 	%D%/mqtt.h %D%/mqtt_bits.h %D%/mqtt.c %D%/mqtt_write.c \
 	%D%/topic.h %D%/topic.c %D%/topic_user.c \
 	%D%/decode.h %D%/decode.c \
-	%D%/props.h %D%/props.c \
+	%D%/props.h %D%/props.c %D%/logmeta.h %D%/logmeta.c \
 	%D%/sas.h %D%/sas.c \
 	%D%/connstr.h %D%/connstr.c \
 	%D%/ws.h %D%/ws.c \
@@ -13,7 +13,7 @@ noinst_LIBRARIES += %D%/libwire.a
 	%D%/http.h %D%/http.c %D%/http_body.c %D%/http_path.c
 
 WIRE_TEST_LIBS = %D%/libwire.a base/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) -lm
-check_PROGRAMS += %D%/mqtt_test %D%/topic_test %D%/props_test %D%/sas_test %D%/connstr_test %D%/ws_test \
+check_PROGRAMS += %D%/mqtt_test %D%/topic_test %D%/props_test %D%/logmeta_test %D%/sas_test %D%/connstr_test %D%/ws_test \
 	%D%/json_test %D%/twin_test %D%/http_test %D%/where_test
 %C%_mqtt_test_SOURCES = %D%/mqtt_test.c
 %C%_mqtt_test_LDADD = $(WIRE_TEST_LIBS)
@@ -21,6 +21,8 @@ check_PROGRAMS += %D%/mqtt_test %D%/topic_test %D%/props_test %D%/sas_test %D%/c
 %C%_topic_test_LDADD = $(WIRE_TEST_LIBS)
 %C%_props_test_SOURCES = %D%/props_test.c
 %C%_props_test_LDADD = $(WIRE_TEST_LIBS)
+%C%_logmeta_test_SOURCES = %D%/logmeta_test.c
+%C%_logmeta_test_LDADD = $(WIRE_TEST_LIBS)
 %C%_sas_test_SOURCES = %D%/sas_test.c
 %C%_sas_test_LDADD = $(WIRE_TEST_LIBS)
 %C%_connstr_test_SOURCES = %D%/connstr_test.c
@@ -43,7 +45,7 @@ EXTRA_DIST += tests/fuzz/corpus
 wire_fuzz_targets = \
 	tests/fuzz/fuzz_mqtt tests/fuzz/fuzz_topic tests/fuzz/fuzz_props \
 	tests/fuzz/fuzz_sas tests/fuzz/fuzz_connstr tests/fuzz/fuzz_ws \
-	tests/fuzz/fuzz_json tests/fuzz/fuzz_twin tests/fuzz/fuzz_http tests/fuzz/fuzz_where
+	tests/fuzz/fuzz_json tests/fuzz/fuzz_twin tests/fuzz/fuzz_http tests/fuzz/fuzz_where tests/fuzz/fuzz_logmeta
 if FUZZING
 noinst_PROGRAMS += $(wire_fuzz_targets)
 FUZZ_MAIN =
@@ -70,5 +72,7 @@ tests_fuzz_fuzz_twin_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_twin.c $(FUZZ_M
 tests_fuzz_fuzz_twin_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_http_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_http.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_http_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_logmeta_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_logmeta.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_logmeta_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_where_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_where.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_where_LDADD = $(FUZZ_LIBS)

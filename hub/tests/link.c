@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "hub/metrics.h"
 #include "net/conn.h"
+#include "wire/logmeta.h"
 
 /* --- bed ------------------------------------------------------------------------------------- */
 
@@ -365,7 +366,16 @@ static bool on_row(void *arg, const struct seglog_row *row)
     t->rows++;
     if (t->text != NULL && row->enqueued_us >= t->newest) {
         t->newest = row->enqueued_us;
-        (void)snprintf(t->text, t->n, "%.*s|%.*s", SPAN_ARG(row->meta), SPAN_ARG(row->body));
+        AUTO(buf_done) struct buf b = BUF_INIT(1u << 20);
+        struct logmeta_row meta;
+        if (logmeta_read(row->meta, &meta) == OK) { /* else one that a test put there itself */
+            buf_add_str(&b, "{\"sys\":{");
+            logmeta_add_system(&b, &meta);
+            buf_add_str(&b, "},\"app\":{");
+            logmeta_add_properties(&b, &meta);
+            buf_add_str(&b, "}}");
+        }
+        (void)snprintf(t->text, t->n, "%.*s|%.*s", SPAN_ARG(buf_span(&b)), SPAN_ARG(row->body));
     }
     return true;
 }
