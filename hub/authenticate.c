@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "hub/hub_sql.h"
 #include "certs/leaf.h"
+#include "hub/directory.h"
 #include "hub/registry_int.h"
 #include "hub/work.h"
 #include "server/authn.h"
@@ -300,6 +301,7 @@ enum err registry_authenticate(struct worker *w, struct arena *a, struct span de
     struct err_info own = {0};
     memset(&ad, 0, sizeof ad);
     ad.expires_s = INT64_MAX;
+    ad.changes = directory_changes(hub_of(w)->directory);
     struct attempt t = {
         .w = w, .a = a, .token = token, .ret = &ad, .info = info != NULL ? info : &own};
     if (c != NULL) {

@@ -34,6 +34,7 @@ struct shard {
 struct directory {
     struct shard shards[SHARDS];
     _Atomic uint64_t next_epoch;
+    _Atomic uint64_t changes; /* notices so far */
     dir_post_fn post;
     void *post_arg;
     dir_change_fn hook;
@@ -125,6 +126,7 @@ enum err directory_new(uint64_t boot, dir_post_fn post, void *arg, struct direct
         }
     }
     atomic_init(&d->next_epoch, (boot << 32) + 1);
+    atomic_init(&d->changes, 0);
     d->post = post;
     d->post_arg = arg;
     *ret = d;
@@ -299,12 +301,18 @@ bool directory_is_connected(struct directory *d, int64_t identity)
 void directory_notify(struct directory *d, int64_t identity, enum dir_change change)
 {
     struct shard *s = shard_of(d, identity);
+    (void)atomic_fetch_add(&d->changes, 1);
     pthread_mutex_lock(&s->lock);
     struct entry *e = find(s, identity);
     if (e != NULL) {
         tell_owner(d, e, change);
     }
     pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t directory_changes(struct directory *d)
+{
+    return atomic_load(&d->changes);
 }
 
 uint64_t directory_count(struct directory *d)

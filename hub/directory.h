@@ -49,6 +49,9 @@ handle directory_find(struct directory *d, int64_t identity);
 enum dir_change { DIR_GONE /* deleted or disabled */, DIR_CREDENTIAL /* re-judge */, DIR_TAKEOVER };
 /* From any thread (the registry writer's notice): the owner's worker runs the hook set below. */
 void directory_notify(struct directory *d, int64_t identity, enum dir_change change);
+/* Grows with every directory_notify, before that looks for the owner. Who reads it, judges a credential by the registry, enters the
+ * directory and finds it unchanged has missed no change: one that the registry did not show yet is told to the entry. */
+uint64_t directory_changes(struct directory *d);
 /* Called on the owner's worker thread. */
 typedef void (*dir_change_fn)(void *arg, unsigned worker, handle link, int64_t identity,
                               enum dir_change change);

@@ -150,6 +150,7 @@ struct admitted { /* what let it in; kept by sessions */
     int64_t identity;
     uint64_t cred_gen;    /* slot_gen of the slot that matched */
     uint64_t trust_epoch; /* read before judging; X.509 by CA only, else 0 */
+    uint64_t changes;     /* directory_changes(), read before judging */
     bool by_policy;
     struct policy_use policy;
     bool by_ca;
