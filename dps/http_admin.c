@@ -302,6 +302,46 @@ static void hub_put(struct http_rq *rq)
     admin_submit(rq, &o->op);
 }
 
+/* drain, activate: the one member that changes while a hub is at work. */
+static enum err hub_state_tx(struct store_tx *tx, struct admin_op *op)
+{
+    struct hub_op *o = as_hub_op(op);
+    struct hub_row row;
+    bool exists;
+    enum err e = hub_old(tx, o, &row, &exists);
+    if (e != OK || (e = admin_match_change(&op->match, exists, exists ? row.etag : 0)) != OK) {
+        return e;
+    }
+    row.is_draining = o->row.is_draining;
+    if ((e = admin_tx_next(tx, &row.etag)) != OK || (e = sql_hub_put(tx->db, &row)) != OK ||
+        (e = dps_tx_changed(tx, o->dps)) != OK) {
+        return e;
+    }
+    o->now = row;
+    return OK;
+}
+
+static void hub_state(struct http_rq *rq, bool is_draining)
+{
+    struct hub_op *o = hub_op_new(rq);
+    if (o != NULL) {
+        o->row.is_draining = is_draining;
+        o->op.tx = hub_state_tx;
+        o->op.answer = hub_put_answer;
+        admin_submit(rq, &o->op);
+    }
+}
+
+static void hub_drain(struct http_rq *rq)
+{
+    hub_state(rq, true);
+}
+
+static void hub_activate(struct http_rq *rq)
+{
+    hub_state(rq, false);
+}
+
 static enum err hub_delete_tx(struct store_tx *tx, struct admin_op *op)
 {
     struct hub_op *o = as_hub_op(op);
@@ -343,6 +383,8 @@ const struct http_route dps_admin_routes[] = {
     { HTTP_DELETE, "/admin/linkedHubs/{name}",      AUTH_ADMIN, 0, 0,                hub_delete },
     { HTTP_POST,   "/admin/linkedHubs/{name}/test", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_link_test },
     { HTTP_GET,    "/admin/certificates/{name}/dependents", AUTH_ADMIN, 0, 0,        http_dependents },
+    { HTTP_POST,   "/admin/linkedHubs/{name}/drain", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, hub_drain },
+    { HTTP_POST,   "/admin/linkedHubs/{name}/activate", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, hub_activate },
     { HTTP_GET,    "/admin/settings",               AUTH_ADMIN, 0, 0,                http_settings_get },
     { HTTP_PUT,    "/admin/settings",               AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_settings_put },
 };

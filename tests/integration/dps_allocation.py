@@ -281,6 +281,8 @@ link(A, applyAllocationPolicy=True, allocationWeight=1000)
 link(B, state="active")
 got = [register(f"w-{i}", geo(f"w-{i}", allocationPolicy="hashed"))["assignedHub"] for i in range(10)]
 row("a weight counts at once", got.count(A) >= 8)
+r = [admin("POST", f"linkedHubs/{B}/{w}", if_match=m) for w, m in (("drain", "*"), ("activate", "*"), ("drain", None), ("drain", "AAAAAAAAAAE="))]
+row("drain, activate; not without If-Match, not with an old one", [(x.status, x.json.get("state", x.json.get("errorCode"))) for x in r], [(200, "draining"), (200, "active"), (412, 412001), (412, 412001)])
 row("bad state", (lambda r: (r.status, r.code))(admin("PUT", f"linkedHubs/{B}", {"connectionString": admin("GET", f"linkedHubs/{B}").json["connectionString"], "state": "asleep"}, "*")), (400, 400004))
 row("dps ends cleanly", dps.stop(), 0)
 done()

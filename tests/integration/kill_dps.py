@@ -10,7 +10,7 @@ seed = int(os.environ.get("BERTH_SEED", time.time_ns() & 0xffffffff))
 print(f"# seed {seed}", flush=True)
 rnd = random.Random(seed)
 env = Env()
-servers = [Server(env, n).take() for n in ("dps", "hub1", "hub2")]
+servers = [Server(env, n, ["dps.register-burst=0", "dps.poll-burst=0"] if n == "dps" else []).take() for n in ("dps", "hub1", "hub2")]
 for s in servers:
     s.start()
 G = new_key(64)
@@ -23,9 +23,9 @@ lock = threading.Lock()
 stopping = threading.Event()
 
 
-def register(rid, patience):
-    """registrationState when final; None when the server went away or nothing was final in time"""
-    token = sas(f"{env.scope}/registrations/{rid}", derive(G, rid), "registration")
+def register(rid, patience, token=None):
+    """The answer when it is final; None when the server went away or nothing was final in time"""
+    token = token or sas(f"{env.scope}/registrations/{rid}", derive(G, rid), "registration")
     h = {"Authorization": token, "Content-Type": "application/json"}
     end = time.monotonic() + patience
     try:
@@ -64,8 +64,93 @@ class Line(threading.Thread):
             stopping.wait(0.02 if j else 0.1)
 
 
+# --- devices that move between the hubs all the while ---------------------------------------------------------------------------------
+
+MOVERS = 8
+mover_keys = {f"m{i}": new_key(64) for i in range(MOVERS)}
+moves, doubles, looks = [0], [], [0]
+
+
+def service(method, path, body=None):
+    """None: nobody answered."""
+    try:
+        return rest(env, env.dps_cs, method, path + DPS_V, body, {"If-Match": "*"} if method == "PUT" and body.pop("again", False) else None)
+    except (OSError, ssl.SSLError, ValueError):
+        return None
+
+
+def point_at(rid, hub, again=True):
+    """Until it is stored, or the test ends."""
+    body = {"registrationId": rid, "allocationPolicy": "static", "iotHubs": [env.hubs[hub]], "initialTwin": {"tags": {"born": rid}},
+            "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": mover_keys[rid], "secondaryKey": mover_keys[rid]}}}
+    while not stopping.is_set():
+        r = service("PUT", "/enrollments/" + rid, {**body, "again": again})
+        if r is not None and r.status in (200, 409):
+            return
+        stopping.wait(0.1)
+
+
+def device_at(hub, rid):
+    """(status, generation, etag), None when it is not there, False when nobody answered"""
+    try:
+        r = rest(env, env.hub_cs[hub], "GET", f"/devices/{rid}{HUB_V}")
+    except (OSError, ssl.SSLError, ValueError):
+        return False
+    if r.status == 404:
+        return None
+    return (r.json["status"], r.json["generationId"], r.json["etag"]) if r.status == 200 else False
+
+
+def register_mover(rid, patience):
+    token = sas(f"{env.scope}/registrations/{rid}", mover_keys[rid], "registration")
+    return register(rid, patience, token)
+
+
+class Mover(threading.Thread):
+    def __init__(self, rids):
+        super().__init__(daemon=True)
+        self.rids, self.at = rids, {r: 0 for r in rids}
+
+    def run(self):
+        mine = random.Random(seed + len(self.rids))
+        while not stopping.is_set():
+            for rid in self.rids:
+                if mine.random() < 0.7:
+                    self.at[rid] = 1 - self.at[rid]
+                    point_at(rid, self.at[rid])
+                j = register_mover(rid, 2.0)
+                if j and j["status"] == "assigned":
+                    moves[0] += j["registrationState"].get("substatus") != "initialAssignment"
+                elif j and j["registrationState"].get("errorCode") != 400210:  # a hub was away for too long
+                    odd.append((rid, j))
+
+
+class Watcher(threading.Thread):
+    """Is a device enabled at both hubs at one instant? It is when one hub says the same before and after the other said enabled."""
+
+    def run(self):
+        while not stopping.is_set():
+            for rid in mover_keys:
+                for a, b in ((0, 1), (1, 0)):
+                    before = device_at(a, rid)
+                    if not before or before[0] != "enabled":
+                        continue
+                    other = device_at(b, rid)
+                    if other and other[0] == "enabled" and device_at(a, rid) == before:
+                        doubles.append((rid, before, other))
+                    looks[0] += 1
+
+
+for rid in mover_keys:
+    point_at(rid, 0, again=False)
+    j = register_mover(rid, 20)
+    row(f"{rid} begins", bool(j) and j["status"], "assigned")
+    r = rest(env, env.hub_cs[0], "PATCH", f"/twins/{rid}{HUB_V}", {"tags": {"kept": rid}})
+    assert r.status == 200, r
+rids = sorted(mover_keys)
+others = [Mover(rids[:3]), Mover(rids[3:6]), Mover(rids[6:]), Watcher(daemon=True)]
 lines = [Line(i) for i in range(5)]
-for t in lines:
+for t in lines + others:
     t.start()
 times = []
 for k in range(kills):
@@ -75,10 +160,14 @@ for k in range(kills):
     threading.Event().wait(rnd.choice((0, 0, 0.05)))
     times.append(servers[which].start())
 stopping.set()
-for t in lines:
-    t.join(15)
+for t in lines + others:
+    t.join(30)
 stopping.clear()
 print(f"# {kills} kills, {len(began)} registrations begun, {len(told)} told 'assigned'; ready again after {sorted(times)[len(times) // 2]:.0f} ms (median)")
+print(f"# {moves[0]} moves told, {looks[0]} looks at both hubs")
+row("devices were moving", moves[0] > kills / 10)
+row("and were looked at", looks[0] > kills / 4)
+row("no device was ever enabled at two hubs", doubles, [])
 row("every answer was one of those that are allowed", odd, [])
 row("units were registering", len(told) > kills / 4)
 
@@ -111,6 +200,25 @@ def devices(hub):
         out[d["deviceId"]] = d["authentication"]["symmetricKey"]["primaryKey"]
     return out
 
+
+# the devices that moved: exactly one hub, the one that the record names, with the twin that went along
+lost = []
+for rid in rids:
+    j = until(30, lambda: register_mover(rid, 8))
+    if not j or j["status"] != "assigned":
+        lost.append((rid, j))
+        continue
+    at_hub = env.hubs.index(j["registrationState"]["assignedHub"])
+    if not until(20, lambda: device_at(1 - at_hub, rid) is None and (device_at(at_hub, rid) or [""])[0] == "enabled"):
+        lost.append((rid, device_at(0, rid), device_at(1, rid)))
+    tags = rest(env, env.hub_cs[at_hub], "GET", f"/twins/{rid}{HUB_V}").json.get("tags", {})
+    if tags != {"born": rid, "kept": rid}:
+        lost.append((rid, tags))
+    a = rest(env, env.dps_cs, "GET", f"/registrations/{rid}{DPS_V}")
+    if a.status != 200 or a.json.get("assignedHub") != env.hubs[at_hub]:
+        lost.append((rid, a))
+row("who moved is enabled at one hub, as the record says, with its twin", lost, [])
+row("and connects there", [r for r in rids if not any(hub_link(env, r, mover_keys[r], hub=i)[1] == 0 for i in (0, 1))], [])
 
 at = {env.hubs[i]: devices(i) for i in (0, 1)}
 row("fewer than a page of devices", all(len(d) < 1000 for d in at.values()))
