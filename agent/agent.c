@@ -12,6 +12,8 @@
 #include "client/dps_client.h"
 #include "wire/json.h"
 
+#define CHAIN_PEM_MAX (256u << 10)
+
 /* --- telemetry ------------------------------------------------------------------------------ */
 
 static enum err send_one(void *arg, struct span body, uint64_t n)
@@ -58,7 +60,7 @@ static void on_state(struct hub_client *c, void *arg, enum hub_state st, enum er
         a->is_up = false;
         a->is_down = true;
         a->down_why = why;
-        if (!*a->stop && why != E_EXPIRED) {
+        if (!*a->stop && !a->is_renewing && why != E_EXPIRED) {
             LOG_WARN("agent.hub_down", L_STR("hub", a->at.hub), L_ERR(why), L_WHY(info, why));
         }
         return;
@@ -66,6 +68,7 @@ static void on_state(struct hub_client *c, void *arg, enum hub_state st, enum er
     a->is_up = true;
     a->tries = 0;
     a->wait_ms = 0;
+    agent_credential_worked(a);
     LOG_INFO("agent.hub_up", L_STR("hub", a->at.hub), L_STR("device", a->at.device_id));
     (void)sd_notify(0, "READY=1\nSTATUS=connected");
     agent_queue_again(a);
@@ -151,10 +154,13 @@ static void wait_a_while(struct agent *a)
 
 static enum err provision(struct agent *a)
 {
+    AUTO(buf_done) struct buf csr = BUF_INIT(LIMIT_CERT_DER);
+    AUTO(buf_done) struct buf chain = BUF_INIT(CHAIN_PEM_MAX);
     struct dps_result r;
     struct err_info info = {0};
-    enum err e =
-        dps_register(&a->id, DPS_VIA_ALL, SPAN_NONE, AGENT_REGISTER_MS, a->stop, &r, &info);
+    bool asks = agent_credential_ask(a, &csr);
+    enum err e = dps_register_csr(&a->id, DPS_VIA_ALL, SPAN_NONE, asks ? buf_span(&csr) : SPAN_NONE,
+                                  AGENT_REGISTER_MS, a->stop, &r, asks ? &chain : NULL, &info);
     if (e != OK) {
         if (!*a->stop) {
             LOG_WARN("agent.register_failed", L_STR("registration", a->id.registration_id),
@@ -175,6 +181,9 @@ static enum err provision(struct agent *a)
     }
     assignment_done(&a->at);
     a->at = next;
+    if (!agent_credential_take(a, buf_span(&chain)) && asks) {
+        agent_renewal_failed(a); /* no certificate came: what there is goes on */
+    }
     LOG_INFO("agent.assigned", L_STR("registration", a->id.registration_id), L_STR("hub", r.hub),
              L_STR("device", r.device_id), L_STR("via", r.via), L_STR("substatus", r.substatus));
     return OK;
@@ -208,7 +217,7 @@ static enum err connect_once(struct agent *a)
     }
     const struct hub_client_conf hc = {
         .loop = a->loop,
-        .identity = &a->id,
+        .identity = agent_hub_identity(a),
         .hub = a->at.hub,
         .device_id = a->at.device_id,
         .product = "berth-agent/" PACKAGE_VERSION,
@@ -225,7 +234,8 @@ static enum err connect_once(struct agent *a)
     bool is_closing = false;
     while (!a->is_down) {
         loop_turn(a->loop, 200);
-        if (*a->stop && !is_closing) {
+        a->is_renewing = a->is_renewing || (a->is_up && agent_renewal_is_due(a));
+        if ((*a->stop || a->is_renewing) && !is_closing) {
             is_closing = true;
             hub_close(a->hub);
         }
@@ -244,16 +254,25 @@ void agent_run(struct agent *a)
 {
     bool has_assignment = a->at.hub != NULL;
     while (!*a->stop) {
-        if (!has_assignment) {
-            has_assignment = provision(a) == OK;
-            if (!has_assignment) {
+        if (!has_assignment || a->is_renewing) {
+            bool is_given = provision(a) == OK;
+            if (!is_given && !has_assignment) {
                 wait_a_while(a);
                 continue;
             }
+            if (!is_given && !*a->stop) {
+                agent_renewal_failed(a);
+            }
+            has_assignment = true;
+            a->is_renewing = false;
         }
         enum err e = connect_once(a);
-        if (*a->stop || e == E_EXPIRED) {
+        if (*a->stop || a->is_renewing || e == E_EXPIRED) {
             continue; /* a new token needs a new link: at once */
+        }
+        if (is_refusal(e) && agent_credential_refused(a)) {
+            wait_a_while(a);
+            continue;
         }
         if (is_refusal(e) || ++a->tries >= AGENT_HUB_TRIES) {
             a->tries = 0;
@@ -299,6 +318,7 @@ enum err agent_start(struct agent *a, const struct agent_conf *conf,
         return e;
     }
     a->boot = count_boot(conf->state_dir);
+    agent_credential_load(a);
     e = assignment_load(conf->state_dir, &a->at, info);
     if (e == E_CORRUPT) {
         LOG_WARN("agent.assignment_damaged", L_WHY(info, e));
@@ -332,5 +352,6 @@ void agent_finish(struct agent *a)
     agent_queue_done(a);
     assignment_done(&a->at);
     agent_tpm_finish(a);
+    agent_credential_done(a);
     identity_done(&a->id);
 }

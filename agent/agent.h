@@ -9,7 +9,12 @@
  *
  * Only a server's refusal sends it back to the DPS, never the local clock and never silence: a hub that does not answer is asked
  * again, and after AGENT_HUB_TRIES failures in a row the DPS is asked whether the unit belongs elsewhere now. The stored assignment is
- * replaced by the new one only after the DPS has given it; the identity is never written.
+ * replaced by the new one only after the DPS has given it; what the factory burned is never written.
+ *
+ * Certificate when it is configured, each registration asks for one: a new key here, its request to the DPS, what is issued beside the
+ *             factory's identity (client/credential.h). The hub is tried with the new one, and only its yes makes it the unit's own;
+ *             a no leads back to the former, then to the factory's. It is renewed by another registration, long before its end; one
+ *             that fails changes nothing.
  *
  * Waits       decorrelated jitter: next = random(base, 3 x last), at most AGENT_WAIT_MAX_MS.
  * Telemetry   numbered; kept in memory until the hub has it on disk, at most AGENT_QUEUE messages (then the oldest go, counted).
@@ -23,6 +28,7 @@
 #include <signal.h>
 
 #include "agent/streams.h"
+#include "client/credential.h"
 #include "client/hub_client.h"
 
 #define AGENT_WAIT_BASE_MS 1000u
@@ -37,6 +43,8 @@ struct agent_conf {
     char *state_dir;
     uint64_t telemetry_s;
     char *tpm_tcti; /* empty: the system's TPM */
+    bool certificate;
+    uint64_t renew_at; /* per cent of a certificate's life */
     char *log_level, *log_format;
     struct agent_targets targets;
 };
@@ -58,6 +66,11 @@ struct agent {
     const volatile sig_atomic_t *stop; /* set by a signal: come to an end */
     struct identity id;
     struct assignment at;
+    struct credential cred, candidate;                    /* empty: none */
+    enum { USE_FACTORY, USE_CURRENT, USE_CANDIDATE } use; /* what the hub is shown */
+    struct identity hub_id;           /* of the link, borrows from id and those */
+    uint64_t renew_ms, renew_wait_ms; /* not before, by the monotonic clock */
+    bool is_renewing;                 /* the link ends for that */
     struct loop *loop;
     struct hub_client *hub;
     struct agent_streams *streams; /* NULL: no target is listed */
@@ -100,6 +113,21 @@ void agent_queue_stored(struct agent *a, uint64_t n);
 /* A new link: what the old one left unanswered is sent again. */
 void agent_queue_again(struct agent *a);
 void agent_queue_done(struct agent *a);
+
+/* --- renew.c: the certificate that the DPS issues for the hub ----------------------------------- */
+void agent_credential_load(struct agent *a);
+/* A new key; its request into csr. false: none is wanted, or could be made. */
+bool agent_credential_ask(struct agent *a, struct buf *csr);
+/* What the registration brought is what the hub is shown next. false: nothing, or nothing of use. */
+bool agent_credential_take(struct agent *a, struct span chain_pem);
+const struct identity *agent_hub_identity(struct agent *a);
+void agent_credential_worked(struct agent *a);
+/* true: there is another to try before the DPS is asked. */
+bool agent_credential_refused(struct agent *a);
+bool agent_renewal_is_due(const struct agent *a);
+/* Not again for a while. */
+void agent_renewal_failed(struct agent *a);
+void agent_credential_done(struct agent *a);
 
 /* --- measure.c ------------------------------------------------------------------------------------ */
 /* One telemetry body: {"n":1,"uptime":12.3,"load1":0.5,"memoryFreeKb":1234}. Heap, NULL when memory is short. */

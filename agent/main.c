@@ -25,6 +25,8 @@ static const struct conf_row conf_rows[] = {
     { "agent", "state",              CONF_PATH, C(state_dir),    0, 0, "/var/lib/berth/agent", "Folder of what the agent learns; private to it." },
     { "agent", "telemetry-interval", CONF_U64,  C(telemetry_s),  1, 86400, "60", "Seconds between messages; the desired property telemetryInterval wins." },
     { "agent", "tpm-tcti",           CONF_STR,  C(tpm_tcti),     0, 0, "", "How the TPM of an identity in one is reached, as device:/dev/tpmrm0; empty: the system's." },
+    { "agent", "certificate",        CONF_BOOL, C(certificate),  0, 0, "no", "Ask the DPS for a certificate at each registration, go to the hub with it, and renew it." },
+    { "agent", "renew-at",           CONF_U64,  C(renew_at),     1, 95, "66", "Per cent of a certificate's life after which it is renewed." },
     { "stream *", "target",          CONF_STR,  0,               0, 0, NULL, "ADDRESS:PORT that the service may reach under this section's name, through the hub; nothing else can be reached." },
     { "log",   "level",              CONF_STR,  C(log_level),    0, 0, "info", "debug, info, warn or error." },
     { "log",   "format",             CONF_STR,  C(log_format),   0, 0, "logfmt", "logfmt or json." },
@@ -39,6 +41,7 @@ enum {
     O_STATE,
     O_INTERVAL,
     O_TPM_INFO,
+    O_CERTIFICATE,
     O_CHECK,
     O_DUMP,
     O_VERSION,
@@ -50,6 +53,7 @@ static const struct option options[] = {
     {"state", required_argument, NULL, O_STATE},
     {"telemetry-interval", required_argument, NULL, O_INTERVAL},
     {"tpm-info", no_argument, NULL, O_TPM_INFO},
+    {"certificate", no_argument, NULL, O_CERTIFICATE},
     {"check-config", no_argument, NULL, O_CHECK},
     {"dump-config", no_argument, NULL, O_DUMP},
     {"version", no_argument, NULL, O_VERSION},
@@ -64,6 +68,7 @@ static const char help[] =
     "  --state DIR                 Folder of what the agent learns.\n"
     "  --telemetry-interval S      Seconds between messages.\n"
     "  --tpm-info                  Print the keys of the TPM for the enrollment, and exit.\n"
+    "  --certificate               Ask the DPS for a certificate, and go to the hub with it.\n"
     "  --check-config              Check the configuration and exit.\n"
     "  --dump-config               Print the configuration in force and exit.\n"
     "  --version, --help\n";
@@ -89,7 +94,8 @@ static int read_options(int argc, char **argv, struct cmdline *c)
         const char *name;
     } rows[] = {{O_IDENTITY, "agent.identity"},
                 {O_STATE, "agent.state"},
-                {O_INTERVAL, "agent.telemetry-interval"}};
+                {O_INTERVAL, "agent.telemetry-interval"},
+                {O_CERTIFICATE, "agent.certificate"}};
     int id;
     while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
         for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -98,7 +104,7 @@ static int read_options(int argc, char **argv, struct cmdline *c)
                     return usage_error("too many options");
                 }
                 (void)snprintf(c->sets[c->n_sets++], sizeof(c->sets[0]), "%s=%s", rows[i].name,
-                               optarg);
+                               optarg != NULL ? optarg : "yes");
             }
         }
         if (id == O_CONFIG) {

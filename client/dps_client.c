@@ -87,6 +87,22 @@ static void read_refusal(struct progress *p, unsigned status, const struct json 
                      p->ret->message, p->ret->tracking_id);
 }
 
+/* Entries without armour; what is no base64 ends the registration. */
+static enum err read_chain(const struct json *st, struct buf *chain)
+{
+    AUTO(buf_done) struct buf der = BUF_INIT(LIMIT_CERT_DER);
+    const struct json *list = json_get(st, "issuedCertificateChain");
+    for (size_t i = 0; i < json_count(list); i++) {
+        enum err e = base64_decode(json_str(json_at(list, i)), &der);
+        if (e != OK) {
+            return e;
+        }
+        cert_der_add_pem(buf_span(&der), chain);
+        buf_reset(&der);
+    }
+    return buf_err(chain);
+}
+
 static void read_final(struct progress *p, const struct json *j)
 {
     const struct json *st = json_get(j, "registrationState");
@@ -99,7 +115,9 @@ static void read_final(struct progress *p, const struct json *j)
     r->error_code = (uint32_t)json_int(json_get(st, "errorCode"));
     (void)read_blob(json_get(st, "tpm"), &p->blob);
     if (span_is(span_str(r->status), "assigned") && r->hub[0] != '\0' && r->device_id[0] != '\0') {
-        p->err = OK;
+        p->err = p->chain == NULL || read_chain(st, p->chain) == OK
+                     ? OK
+                     : err_set(p->info, E_REMOTE, "the issued certificates cannot be read");
     } else if (span_is(span_str(r->status), "disabled")) {
         p->err = err_set(p->info, E_DISABLED, "the enrollment of this device is disabled");
     } else {
@@ -157,13 +175,19 @@ static void tpm_member(const struct identity_tpm *t, struct buf *b)
     buf_add_str(b, "\"}");
 }
 
-void dps_register_body(const struct identity *id, struct span payload, struct buf *b)
+void dps_register_body(const struct identity *id, struct span payload, struct span csr,
+                       struct buf *b)
 {
     buf_add(b, SPAN_LIT("{\"registrationId\":"));
     json_write_str(b, span_str(id->registration_id));
     if (payload.n > 0) {
         buf_add(b, SPAN_LIT(",\"payload\":"));
         buf_add(b, payload);
+    }
+    if (csr.n > 0) {
+        buf_add(b, SPAN_LIT(",\"csr\":\""));
+        base64_add(b, csr);
+        buf_add_u8(b, '"');
     }
     if (id->tpm != NULL) {
         tpm_member(id->tpm, b);
@@ -197,7 +221,7 @@ static void send_request(struct over_mqtt *m)
         topic_dps_status_write(&topic, span_str(rid), span_str(m->p->operation_id));
     } else {
         topic_dps_register_write(&topic, span_str(rid));
-        dps_register_body(m->id, m->payload, &body);
+        dps_register_body(m->id, m->payload, m->p->csr, &body);
     }
     if (mclient_publish(m->client, buf_span(&topic), buf_span(&body), 1, &pid) != OK) {
         mclient_close(m->client);
@@ -294,7 +318,8 @@ static enum err start_mqtt(struct over_mqtt *m, struct stream *s)
     AUTO(buf_done) struct buf token = BUF_INIT(LIMIT_SAS_TOKEN);
     enum err e = OK;
     topic_dps_username_write(&user, span_str(m->id->id_scope), span_str(m->id->registration_id),
-                             SPAN_LIT(DPS_API_VERSION), SPAN_LIT("berth-agent/" PACKAGE_VERSION));
+                             span_str(dps_api_version(m->p)),
+                             SPAN_LIT("berth-agent/" PACKAGE_VERSION));
     if (m->id->kind == ATTEST_SYMMETRIC_KEY) {
         e = dps_token(m->id, &token);
     }
@@ -397,6 +422,13 @@ enum err dps_register(const struct identity *id, unsigned via, struct span paylo
                       uint64_t timeout_ms, const volatile sig_atomic_t *stop,
                       struct dps_result *ret, struct err_info *info)
 {
+    return dps_register_csr(id, via, payload_json, SPAN_NONE, timeout_ms, stop, ret, NULL, info);
+}
+
+enum err dps_register_csr(const struct identity *id, unsigned via, struct span payload_json,
+                          struct span csr, uint64_t timeout_ms, const volatile sig_atomic_t *stop,
+                          struct dps_result *ret, struct buf *ret_chain, struct err_info *info)
+{
     static const struct {
         unsigned bit;
         const char *name;
@@ -413,6 +445,8 @@ enum err dps_register(const struct identity *id, unsigned via, struct span paylo
         struct progress p = {.outcome = O_RETRY,
                              .ret = &r,
                              .info = &why,
+                             .csr = csr,
+                             .chain = ret_chain,
                              .token = BUF_INIT(LIMIT_SAS_TOKEN),
                              .blob = BUF_INIT(BLOB_MAX)};
         if ((via & ways[i].bit) == 0) {

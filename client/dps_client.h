@@ -8,7 +8,7 @@
  * (seconds, at least 1).
  * Errors      E_UNAUTHORIZED 401; E_DISABLED the enrollment; E_REMOTE failed, with error_code and message; E_NET, E_TLS, E_TIMEOUT no
  *             transport got through (info names each).
- * Spec        docs/protocol/dps-device.md 2 to 5; docs/protocol/sas.md.
+ * Spec        docs/protocol/dps-device.md 2 to 5, 10 (the second contract); docs/protocol/sas.md.
  */
 #ifndef CLIENT_DPS_CLIENT_H
 #define CLIENT_DPS_CLIENT_H
@@ -36,6 +36,12 @@ struct dps_result {
 MUST_USE enum err dps_register(const struct identity *id, unsigned via, struct span payload_json,
                                uint64_t timeout_ms, const volatile sig_atomic_t *stop,
                                struct dps_result *ret, struct err_info *info);
+/* The same with a certificate request (DER; empty: none). ret_chain is appended to: the chain that was issued, PEM, leaf first; nothing
+ * when the DPS issued none. */
+MUST_USE enum err dps_register_csr(const struct identity *id, unsigned via,
+                                   struct span payload_json, struct span csr, uint64_t timeout_ms,
+                                   const volatile sig_atomic_t *stop, struct dps_result *ret,
+                                   struct buf *ret_chain, struct err_info *info);
 /* Token of a device for its DPS: "{scope}/registrations/{rid}". */
 MUST_USE enum err device_token(struct span resource_raw, const struct secret *key,
                                int64_t expires_s, const char *skn, struct buf *ret);

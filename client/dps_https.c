@@ -21,11 +21,12 @@ static enum err https_once(struct fetch *f, const struct identity *id, struct sp
     buf_addf(&url, "https://%s:%u/%s/registrations/", id->dps_host, id->https_port, id->id_scope);
     percent_add(&url, span_str(id->registration_id));
     if (is_poll) {
-        buf_addf(&url, "/operations/%s?api-version=" DPS_API_VERSION, p->operation_id);
+        buf_addf(&url, "/operations/%s", p->operation_id);
     } else {
-        buf_add_str(&url, "/register?api-version=" DPS_API_VERSION);
-        dps_register_body(id, payload, &body);
+        buf_add_str(&url, "/register");
+        dps_register_body(id, payload, p->csr, &body);
     }
+    buf_addf(&url, "?api-version=%s", dps_api_version(p));
     buf_add_u8(&url, '\0');
     if (id->kind == ATTEST_SYMMETRIC_KEY) {
         buf_add_str(&auth, "Authorization: ");

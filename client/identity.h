@@ -10,7 +10,7 @@
  *   IDENTITY/factory/ca.pem          the CA that the servers' certificates come from
  *   STATE/assignment.json            hub and device id of the last registration; replaced by rename
  *
- * Renewed credentials will live in IDENTITY/a and IDENTITY/b behind IDENTITY/current; until then there is the factory's only.
+ * What the unit was issued since lives in IDENTITY/a and IDENTITY/b behind IDENTITY/current: client/credential.h.
  *
  * identity.json  {"version":1,"serial":"...","registrationId":"...","idScope":"...","dpsHost":"...","attestation":"symmetricKey"|"x509"|"tpm",
  *                 "mqttsPort":8883,"httpsPort":443}; with a TPM registrationId may be left out: it is the one that the EK gives

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 noinst_LIBRARIES += %D%/libclient.a
 %C%_libclient_a_SOURCES = \
+	%D%/credential.c \
+	%D%/credential.h \
 	%D%/dps_client.c \
 	%D%/dps_client.h \
 	%D%/dps_client_int.h \
@@ -25,6 +27,9 @@ noinst_LIBRARIES += %D%/libclient.a
 
 client_test_libs = %D%/libclient.a net/libnetfixture.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)
+check_PROGRAMS += %D%/credential_test
+%C%_credential_test_SOURCES = %D%/credential_test.c
+%C%_credential_test_LDADD = $(client_test_libs)
 check_PROGRAMS += %D%/env_test %D%/hub_client_test %D%/identity_test %D%/mclient_test %D%/mux_test %D%/service_test
 %C%_identity_test_SOURCES = %D%/identity_test.c
 %C%_identity_test_LDADD = $(client_test_libs)

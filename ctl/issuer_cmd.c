@@ -139,7 +139,10 @@ static int show_pem(struct cli_args *a, const char *member, const char *missing)
         if (pem.n == 0) {
             status = cli_failf(EXIT_FAILED, "%s", missing);
         } else {
-            cli_print_safe(stdout, pem);
+            while (pem.n != 0) {
+                cli_print_safe(stdout, span_cut(&pem, '\n'));
+                (void)putchar('\n');
+            }
         }
     }
     service_answer_done(&ans);

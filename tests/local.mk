@@ -27,6 +27,11 @@ endif
 %C%_fuzz_fuzz_identity_LDADD = $(FUZZ_ENGINE) client/libclient.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) -lm
 
+# Row 17 of tests/bench/run.
+noinst_PROGRAMS += %D%/bench/issuebench
+%C%_bench_issuebench_SOURCES = %D%/bench/issuebench.c
+%C%_bench_issuebench_LDADD = $(dps_libs)
+
 # Out of memory at every allocation; skips itself in sanitizer builds.
 check_PROGRAMS += %D%/oom/oom_test
 %C%_oom_oom_test_SOURCES = %D%/oom/oom.h %D%/oom/oom_malloc.c %D%/oom/oom_test.c enroll-tool/ledger.c enroll-tool/ledger.h \
