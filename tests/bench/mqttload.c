@@ -732,6 +732,24 @@ static void conn_close(conn *c, int polite)
 	w->active--;
 }
 
+/* --trace: a device that was not served comes again, as devices do; its wait began with its first attempt */
+#define REDO_MAX 131072
+#define REDO_AFTER_NS 2000000000ull
+static struct { long dev; uint64_t t0, due; } redo[REDO_MAX];
+static long redo_first, redo_n, redo_total;
+
+static int redo_push(conn *c)
+{
+	if (!o.trace || o.mode != M_DPS || redo_n == REDO_MAX || redo_total >= 50 * o.n)
+		return 0;
+	long i = (redo_first + redo_n++) % REDO_MAX;
+	redo_total++;
+	redo[i].dev = c->dev;
+	redo[i].t0 = c->t0;
+	redo[i].due = now_ns() + REDO_AFTER_NS;
+	return 1;
+}
+
 static void conn_fail(conn *c, const char *why)
 {
 	W *w = c->w;
@@ -749,7 +767,7 @@ static void conn_fail(conn *c, const char *why)
 		}
 		w->outstanding -= (uint64_t)c->inflight;
 		c->inflight = 0;
-	} else
+	} else if (!redo_push(c))
 		w->done++;
 	conn_close(c, 0);
 	w->t_end = now_ns();
@@ -1718,6 +1736,16 @@ static int start_more(W *w)
 		conn *c = &w->c[w->idle[--w->nidle]];
 		start_conn(w, c, pick_dev(w));
 	}
+	while (redo_n > 0 && redo[redo_first].due <= t && w->nidle > 0) {
+		conn *c = &w->c[w->idle[--w->nidle]];
+		uint64_t t0 = redo[redo_first].t0;
+		long dev = redo[redo_first].dev;
+		redo_first = (redo_first + 1) % REDO_MAX;
+		redo_n--;
+		start_conn(w, c, dev);
+		if (c->state != S_FREE)
+			c->t0 = t0;
+	}
 	return 0;
 }
 
@@ -1849,7 +1877,7 @@ static void *worker_main(void *arg)
 			}
 			if (ph == P_DONE)
 				break;
-		} else if (w->active == 0 && w->ops_left <= 0)
+		} else if (w->active == 0 && w->ops_left <= 0 && redo_n == 0)
 			break;
 		int to = more || (ph == P_RUN && o.rate > 0 && o.mode != M_HOLD) ? 1 : ph == P_RUN ? 20 : 5;
 		if (!persistent())
