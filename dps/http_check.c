@@ -12,6 +12,7 @@
 #include "dps/http.h"
 #include "dps/refusal.h"
 #include "dps/registration.h"
+#include "dps/tpm_attestation.h"
 #include "server/admin.h"
 #include "wire/json.h"
 
@@ -27,6 +28,8 @@ struct check {
     struct cert *cert[LIMIT_CHAIN_CERTS + 1];
     size_t n_certs;
     struct credential cred;
+    bool has_tpm;
+    struct tpm_show show; /* without a storage root key: nothing is sealed for it */
     struct attested who;
     struct verdict v;
     bool is_admitted;
@@ -107,6 +110,31 @@ static enum err read_payload(struct check *c, const struct json *payload)
     return buf_err(&b) != OK ? buf_err(&b) : take(c, buf_span(&b), &c->payload);
 }
 
+/* Base64 of a TPM2B_PUBLIC. A certificate that comes along is the EK's then, and what stands above it. */
+static enum err read_ek(struct check *c, struct span text, struct err_info *info)
+{
+    uint8_t raw[TPM_PUBLIC_MAX], whole[TPM_PUBLIC_MAX];
+    size_t n = sizeof(raw);
+    struct span area;
+    enum err e;
+    if (text.n == 0) {
+        return OK;
+    }
+    if (base64_decode_to(text, raw, &n) != OK ||
+        tpm_public_whole(span_of(raw, n), whole, &area) != OK) {
+        return err_set(info, E_ARG, "endorsementKey is not base64 of a TPM2B_PUBLIC");
+    }
+    if ((e = take(c, area, &c->show.ek)) != OK) {
+        return e;
+    }
+    if (tpm_public_read(c->show.ek, TPM_EK, &c->show.ek_key, info) != OK) {
+        return err_wrap(info, E_ARG, "endorsementKey");
+    }
+    c->show.ek_cert = c->cred.peer;
+    c->has_tpm = true;
+    return OK;
+}
+
 static enum err read_check(struct check *c, const struct json *body, struct err_info *info)
 {
     struct span rid = SPAN_NONE, pem = SPAN_NONE, token = SPAN_NONE, ek = SPAN_NONE,
@@ -123,8 +151,8 @@ static enum err read_check(struct check *c, const struct json *body, struct err_
         (e = take(c, rid, &c->rid)) != OK) {
         return e;
     }
-    if (ek.n != 0) {
-        return err_set(info, E_UNSUPPORTED, "endorsementKey: TPMs cannot be checked yet");
+    if ((e = read_ek(c, ek, info)) != OK) {
+        return e;
     }
     if (c->rid.n == 0 && (e = id_of_credential(c, info)) != OK) {
         return e;
@@ -231,7 +259,10 @@ static void answer(struct dps_worker *dw, struct http_rq *rq, const struct check
     json_write_str(&b, c->rid);
     http_device_state_add(&b, &st);
     buf_add_str(&b, "},\"notes\":[");
-    if (c->n_certs != 0) {
+    if (c->has_tpm) {
+        buf_add_str(&b,
+                    "\"possession of the TPM is not proved: its answer to a challenge does that\"");
+    } else if (c->n_certs != 0) {
         buf_add_str(&b, "\"possession of the certificate's private key is not proved: the TLS "
                         "handshake of the device does that\"");
     }
@@ -250,6 +281,11 @@ static enum rule attest(struct dps_worker *dw, struct check *c)
     struct verdict *v = &c->v;
     enum rule r = RULE_OK;
     verdict_keep(v, RULE_ID_FORM);
+    if (c->has_tpm) {
+        r = tpm_admits(dw, &c->arena, c->fold, &c->show, &c->who.enr, v);
+        /* A group's row is the snapshot's, which may change before the answer. */
+        return r != RULE_OK ? r : verdict_fail(v, take(c, c->who.enr.name, &c->who.enr.name));
+    }
     c->cred.has_token = c->token.n != 0;
     if (c->cred.has_token) {
         r = attestation_token(dw, c->token, c->rid, &c->cred.token, v);

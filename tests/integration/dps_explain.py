@@ -231,6 +231,20 @@ never = admin("GET", "refusals/dev-a").json["registration"]
 row("check: the record as it was", never["lastUpdatedDateTimeUtc"] == service("GET", "/registrations/dev-a").json["lastUpdatedDateTimeUtc"])
 row("check: refused bodies", [rest(env, env.dps_cs, "POST", f"/admin/check?api-version={BERTH_VERSION}", b).code for b in
     ({"x": 1}, {"certificateChain": "nonsense"}, {}, {"registrationId": "-"}, {"certificateChain": read("dev-a.pem") * 12}, [])], [400004] * 6)
+def ek():
+    """TPM2B_PUBLIC of an RSA 2048 endorsement key by the usual template, base64."""
+    m = bytes.fromhex(subprocess.run("openssl genrsa 2048 | openssl rsa -noout -modulus", shell=True, check=True, capture_output=True, text=True).stdout.split("=")[1])
+    policy = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
+    area = struct.pack(">HHIH", 1, 0x0B, 0x000300B2, 32) + policy + struct.pack(">HHHHHIH", 6, 128, 0x43, 0x10, 2048, 0, 256) + m
+    return base64.b64encode(struct.pack(">H", len(area)) + area).decode()
+
+
+eks = [ek(), ek()]
+enroll("enrollments", "chip", {"type": "tpm", "tpm": {"endorsementKey": eks[0]}})
+j = check(endorsementKey=eks[0], registrationId="chip")
+row("check: a TPM by its endorsement key", (j["passes"], j["effect"], j["admittedBy"]["id"], ["not proved" in n for n in j["notes"]]), (True, "assign", "chip", [True]))
+row("check: another TPM", (check(endorsementKey=eks[1], registrationId="chip")["passes"], check(endorsementKey=eks[0], registrationId="nochip")["passes"]), (False, False))
+row("check: no key of a TPM", rest(env, env.dps_cs, "POST", f"/admin/check?api-version={BERTH_VERSION}", {"endorsementKey": "AAAA", "registrationId": "chip"}).code, 400004)
 with open(os.path.join(T, "tok"), "w") as f:
     f.write(device_token("sym-1", key))
 status, out, err = berth("check", "--token-file", os.path.join(T, "tok"))
