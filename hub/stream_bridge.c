@@ -343,6 +343,7 @@ void stream_take(struct worker *w, struct stream *carrier, void *arg)
 {
     const struct gate_end *end = arg;
     struct bridge *b = end->b;
+    conn_forget_peer_cert(stream_conn(carrier)); /* the token is what counts here */
     relay_attach(b->relay, end->side, carrier, end->is_ours);
     if (relay_has(b->relay, RELAY_DEVICE) && relay_has(b->relay, RELAY_SERVICE)) {
         b->is_open = true;

@@ -47,7 +47,8 @@ uint64_t conn_bytes_out(const struct conn *c);
 /* Gives an open connection to another loop, with the bytes that its handler has not used: what the call of
  * on_bytes on the stack leaves unused is among them. The handler hears nothing more, on_close included; at
  * the end of the turn the connection leaves, and arrived() runs on the other loop, where a handler is set as
- * in on_open. Its listener counts it no longer: listener_take. Both loops run until conns_end of this one. */
+ * in on_open. Its listener counts it no longer: listener_take. Of the peer's
+ * certificate only the thumbprint goes along. Both loops run until conns_end of this one. */
 typedef void (*conn_arrived_fn)(struct conn *c, void *arg);
 void conn_move(struct conn *c, struct loop *to, conn_arrived_fn arrived, void *arg);
 

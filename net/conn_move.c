@@ -53,6 +53,7 @@ void conn_depart(struct conn *c)
     timer_stop(l, &c->timer);
     list_del(&c->all);
     listener_forget(c);
+    conn_forget_peer_cert(c); /* it was parsed in the library context of this thread */
     tls_lend(&c->tls, &cs->lent);
     conns_settle_lent(cs, false);
     c->end.pass = 0; /* the other loop counts its own */
