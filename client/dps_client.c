@@ -294,7 +294,9 @@ static void mq_close(struct mclient *c, void *arg, enum err why, uint8_t connack
     m->client = NULL;
     if (!m->is_done) {
         m->is_done = true;
-        m->why = why;
+        m->why = why == E_CLOSED
+                     ? E_NET
+                     : why; /* to the caller E_CLOSED is his own stop: no way is tried then */
         if (connack != MCLIENT_NO_CONNACK && connack != MQTT_ACCEPTED && why != E_BUSY) {
             m->p->outcome = O_FINAL;
             m->p->err =
