@@ -279,6 +279,16 @@ for name, body in [("[]", "[]"), ("1", "1"), ("{", "{"), ("key with a dot", '{"a
         return t.startswith("$iothub/twin/res/400/?$rid=9") and isinstance(json.loads(b)["errorCode"], int)
     attempt(f"M32 {name}", refused)
 attempt("M32 twin unchanged", lambda: twin()[1]["reported"], merged)
+
+
+def stale(version):
+    t, b = ask(P + f"7&$version={version}", '{"stale":1}')
+    return t.startswith("$iothub/twin/res/412/?$rid=7") and isinstance(json.loads(b)["errorCode"], int)
+
+
+attempt("M33 patch on an old version", lambda: stale(merged["$version"] - 1))
+attempt("M33 patch on a version that is not there yet", lambda: stale(merged["$version"] + 1))
+attempt("M33 twin unchanged", lambda: twin()[1]["reported"], merged)
 r = rest(env, env.hub_cs[0], "PATCH", "/twins/tw" + HUB_V, {"properties": {"desired": {"on": True}}}, {"If-Match": "*"})
 row("M34 desired patch", r.status, 200)
 attempt("M34 notified once", lambda: (lambda t, b: (t, json.loads(b)))(*m.message()),
@@ -384,5 +394,22 @@ log = env.log("hub1")
 for name, parts in (("a wrong key", ("hub.connect_refused", "d1")), ("an unknown device", ("hub.connect_refused", "nobody")), ("a bad topic", ("hub.link_ended", "odd"))):
     row(f"log names the device: {name}", any(all(p in line for p in parts) for line in log.split("\n")))
 row("no key and no signature in the log", any(k in log for k in (K, K2, "sig=")), False)
+
+
+# --- threat:N10: the name in the TLS greeting picks the certificate, no more; user name and Host decide ---------------------------------------
+def greeting(sni, user):
+    c = ssl.create_default_context(cafile=env.ca)
+    c.check_hostname = False
+    s = c.wrap_socket(socket.create_connection((host, 8883), 10), server_hostname=sni)
+    m = Mqtt(s)
+    return m.connect("d1", user, token())
+
+
+for sni in ("other.example", "x" * 63 + ".example", "xn--nxasmq6b", None):
+    attempt(f"N10 greeting for {str(sni)[:14]}, user name of this hub", lambda: greeting(sni, hub_user(host, "d1")), 0)
+    attempt(f"N10 greeting for {str(sni)[:14]}, user name of another", lambda: greeting(sni, hub_user("other.example", "d1")), 5)
+attempt("N10 greeting for this hub, user name of another", lambda: greeting(host, hub_user("other.example", "d1")), 5)
+attempt("N10 greeting for this hub, token for another", lambda: Mqtt(tls(host, 8883, env.ca)).connect(
+    "d1", hub_user(host, "d1"), sas("other.example/devices/d1", K)), 5)
 row("the hub still serves", hub_link(env, "d1", K)[1], 0)
 done()
