@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The hub over MQTT: mosquitto's clients first, then by hand what a well-behaved client never sends (hub_mqtt.py).
 # hub-mqtt:M2 hub-mqtt:M3 hub-mqtt:M4 hub-mqtt:M5 hub-mqtt:M6 hub-mqtt:M7 hub-mqtt:M8 hub-mqtt:M9 hub-mqtt:M10 hub-mqtt:M12
-# hub-mqtt:M14 hub-mqtt:M15 hub-mqtt:M16 hub-mqtt:M17 hub-mqtt:M18 hub-mqtt:M19 hub-mqtt:M20 hub-mqtt:M21 hub-mqtt:M21a hub-mqtt:M22
+# hub-mqtt:M14 hub-mqtt:M15 hub-mqtt:M16 hub-mqtt:M17 hub-mqtt:M18 hub-mqtt:M19 hub-mqtt:M20 hub-mqtt:M21 hub-mqtt:M22
 # hub-mqtt:M28 hub-mqtt:M30 hub-mqtt:M31 hub-mqtt:M32 hub-mqtt:M33 hub-mqtt:M34 hub-mqtt:M40 hub-mqtt:M41 hub-mqtt:M42 hub-mqtt:M43 hub-mqtt:M45 hub-mqtt:M46
 # threat:D1 threat:D3 threat:N10 threat:N13
 # time-limit: 120
