@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -740,6 +741,40 @@ static void test_many_threads(void **state)
     }
 }
 
+/* Killed while a new segment was about to get its WAL: the rollback journal is still there, and a reader may not use it. */
+static void test_hot_journal(void **state)
+{
+    struct fx *f = *state;
+    char *seg = fs_join(f->log_dir, "00000000000000000001.seg");
+    char *journal = fs_join(f->log_dir, "00000000000000000001.seg-journal");
+    struct stat sb;
+    int status = -1;
+
+    open_log(f);
+    assert_ok(put(f, 0, 1, NULL));
+    close_log(f);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        sqlite3 *h = NULL;
+        bool ok = sqlite3_open(seg, &h) == SQLITE_OK &&
+                  sqlite3_exec(h,
+                               "PRAGMA journal_mode=DELETE; PRAGMA cache_size=2; BEGIN IMMEDIATE;"
+                               "CREATE TABLE x(a); INSERT INTO x VALUES(zeroblob(400000))",
+                               NULL, NULL, NULL) == SQLITE_OK;
+        _exit(ok ? 0 : 1); /* without COMMIT or ROLLBACK */
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(stat(journal, &sb), 0);
+    assert_true(sb.st_size > 0);
+    open_log(f);
+    assert_int_equal(read_all(f, 0, 1), 1);
+    close_log(f);
+    free(seg);
+    free(journal);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -753,6 +788,7 @@ int main(void)
         T(test_retention_by_age),
         T(test_retention_by_bytes_and_pause),
         T(test_folder),
+        T(test_hot_journal),
         T(test_watch),
         T(test_full_queue_and_drain),
         T(test_low_disk),

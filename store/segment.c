@@ -174,18 +174,25 @@ static enum err load_base(sqlite3 *h, const struct seg_place *at, struct segment
     return e;
 }
 
-static bool has_wal(const char *path)
+/* A log that a crash left: the WAL, or the rollback journal under which the file was about to become one with a WAL. */
+static bool has_leftover(const char *path)
 {
-    char wal[PATH_MAX];
+    static const char *const suffixes[] = {"-wal", "-journal"};
+    char name[PATH_MAX];
     struct stat st;
-    int n = snprintf(wal, sizeof(wal), "%s-wal", path);
 
-    return n > 0 && (size_t)n < sizeof(wal) && stat(wal, &st) == 0 && st.st_size != 0;
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        int n = snprintf(name, sizeof(name), "%s%s", path, suffixes[i]);
+        if (n > 0 && (size_t)n < sizeof(name) && stat(name, &st) == 0 && st.st_size != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 AUTO_FREE_FN(sqlite3, lite_close)
 
-/* What a crash left in the WAL of a segment must be on disk before anybody reads it. */
+/* What a crash left beside a segment must be on disk, or undone, before anybody reads it: a reader may do neither. */
 static enum err settle(const struct seg_place *at, const char *path, struct err_info *info)
 {
     struct lite_writer w = {0};
@@ -211,7 +218,7 @@ enum err segment_load(const struct seg_place *at, uint64_t number, struct segmen
         return path_too_long(info);
     }
     seg->number = number;
-    if ((has_wal(path) && (e = settle(at, path, info)) != OK) ||
+    if ((has_leftover(path) && (e = settle(at, path, info)) != OK) ||
         (e = lite_open(path, at->vfs, LITE_READER, &h, info)) != OK ||
         (e = check_head(h, at, number, info)) != OK || (e = load_base(h, at, seg, info)) != OK) {
         return err_wrap(info, e, "segment \"%s\"", path);

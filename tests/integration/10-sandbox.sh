@@ -11,7 +11,7 @@ check_has "up says how long it took" "$out" "ready after"
 echo "# $(printf %s "$out" | grep -o 'ready after [0-9]* ms')"
 check "env.json is private" "$(stat -c %a "$ENV")" 600
 check "fields of env.json" "$(env_get 'sorted(set(e) - {"eventHub"})')" \
-    "['caFile', 'dpsHost', 'dpsServiceConnectionString', 'httpsPort', 'hubs', 'idScope', 'metrics', 'mqttsPort', 'pids']"
+    "['caFile', 'dpsHost', 'dpsServiceConnectionString', 'httpsPort', 'hubs', 'idScope', 'metrics', 'mqttsPort', 'pids', 'streams']"
 check "hosts" "$(env_get '[e["dpsHost"]] + [h["host"] for h in e["hubs"]]')" "['$NET.1', '$NET.2', '$NET.3']"
 check "no file of secrets is readable by others" "$(find "$SB" \( -name '*.key' -o -name 'init.json' -o -name 'env.json' -o -name 'master*' \) -perm /077)" ""
 check "status" "$("$BERTH" sandbox status --dir "$SB" >/dev/null; echo $?)" 0
