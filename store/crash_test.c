@@ -363,7 +363,8 @@ static enum err open_log(const char *dir, const char *vfs, struct seglog **ret)
     struct err_info info = {0};
     enum err e = seglog_open(&cfg, ret, &info);
     if (e != OK && vfs == NULL) {
-        print_message("log: %s\n", err_why(&info, e)); /* of the real file system: never wanted here */
+        print_message("log: %s\n",
+                      err_why(&info, e)); /* of the real file system: never wanted here */
     }
     return e;
 }
