@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/local_peer.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +11,15 @@
 
 #define TABLE_MAX (32u << 20)
 
-/* "  sl  local_address rem_address st tx:rx tr:when retrnsmt uid ...": words 1 and 7 of each line. */
-bool local_peer_in_table(const char *table, const char *local, unsigned long *ret_uid)
+/* "  sl  local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...": words 1, 2, 7 and 9 of each line. */
+bool local_peer_in_table(const char *table, const char *local, const char *remote,
+                         unsigned long *ret_uid)
 {
     for (const char *line = table; line != NULL && *line != '\0';) {
-        char address[80];
-        unsigned long uid;
-        if (sscanf(line, " %*u: %79s %*s %*x %*s %*s %*x %lu", address, &uid) == 2 &&
-            strcmp(address, local) == 0) {
+        char a[80], b[80];
+        unsigned long uid, inode;
+        if (sscanf(line, " %*u: %79s %79s %*x %*s %*s %*x %lu %*d %lu", a, b, &uid, &inode) == 4 &&
+            strcmp(a, local) == 0 && strcmp(b, remote) == 0 && inode != 0) {
             *ret_uid = uid;
             return true;
         }
@@ -46,10 +48,10 @@ static bool read_table(const char *path, struct buf *b)
     return buf_err(b) == OK;
 }
 
-static bool find_uid(const char *path, const char *local, unsigned long *ret)
+static bool find_uid(const char *path, const char *local, const char *remote, unsigned long *ret)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(TABLE_MAX);
-    return read_table(path, &b) && local_peer_in_table((const char *)b.p, local, ret);
+    return read_table(path, &b) && local_peer_in_table((const char *)b.p, local, remote, ret);
 }
 
 /* As the kernel prints it: 32-bit words in the byte order of the host. */
@@ -70,13 +72,22 @@ bool local_peer_is_own(struct conn *c)
 {
     socklen_t n;
     const struct sockaddr *a = conn_peer_addr(c, &n);
-    char local[80];
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+    } own = {.any = {.sa_family = a->sa_family}};
+    char local[80], remote[80];
     unsigned long uid;
-    if (a->sa_family != AF_INET && a->sa_family != AF_INET6) {
+    bool is_v4 = a->sa_family == AF_INET;
+    void *dst = is_v4 ? (void *)&own.in4.sin_addr : (void *)&own.in6.sin6_addr;
+    if ((!is_v4 && a->sa_family != AF_INET6) ||
+        inet_pton(a->sa_family, conn_local_text(c), dst) != 1) {
         return false;
     }
+    own.in4.sin_port = htons(conn_local_port(c)); /* in the same place for both */
     address_text(a, local);
-    bool found =
-        find_uid(a->sa_family == AF_INET ? "/proc/net/tcp" : "/proc/net/tcp6", local, &uid);
+    address_text(&own.any, remote);
+    bool found = find_uid(is_v4 ? "/proc/net/tcp" : "/proc/net/tcp6", local, remote, &uid);
     return found && (uid == geteuid() || uid == 0);
 }

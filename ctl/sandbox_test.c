@@ -183,16 +183,20 @@ static void test_local_peer(void **state)
                                 "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 "
                                 "00:00000000 00000000  1000        0 1 1\n"
                                 "   1: 0100007F:9C40 0100007F:1F90 01 00000000:00000000 "
-                                "00:00000000 00000000 65534        0 2 1\n";
+                                "00:00000000 00000000 65534        0 2 1\n"
+                                "   2: 0100007F:9C41 0100007F:1F90 06 00000000:00000000 "
+                                "03:00001234 00000000     0        0 0 3\n";
     unsigned long uid = 0;
-    assert_true(local_peer_in_table(table, "0100007F:9C40", &uid));
+    assert_true(local_peer_in_table(table, "0100007F:9C40", "0100007F:1F90", &uid));
     assert_int_equal(uid, 65534);
-    assert_true(local_peer_in_table(table, "0100007F:1F90",
-                                    &uid)); /* the local column, not the remote one */
+    assert_true(local_peer_in_table(table, "0100007F:1F90", "00000000:0000", &uid));
     assert_int_equal(uid, 1000);
-    assert_false(local_peer_in_table(table, "0100007F:9C4", &uid));
-    assert_false(local_peer_in_table(table, "00000000:0000", &uid));
-    assert_false(local_peer_in_table("", "0100007F:9C40", &uid));
+    assert_false(
+        local_peer_in_table(table, "0100007F:9C40", "0100007F:1F91", &uid)); /* to another place */
+    assert_false(local_peer_in_table(table, "0100007F:9C4", "0100007F:1F90", &uid));
+    assert_false(
+        local_peer_in_table(table, "0100007F:9C41", "0100007F:1F90", &uid)); /* TIME_WAIT */
+    assert_false(local_peer_in_table("", "0100007F:9C40", "0100007F:1F90", &uid));
 }
 
 int main(void)
