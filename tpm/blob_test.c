@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* docs/protocol/dps-tpm.md 4, 9.1: row T17. tests/integration/34-tpm.sh opens blobs with a TPM. */
+/* docs/protocol/dps-tpm.md 4, 9.1: dps-tpm:T17. tests/integration/34-tpm.sh opens blobs with a TPM. */
 #include "tests/unit.h"
 
 #include "base/text.h"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/protocol/dps-device.md section 11 against a real DPS. Run by 30-dps.sh."""
+import threading
+
 from dps_kit import *
 
 K, G = new_key(), new_key(64)
@@ -57,6 +59,27 @@ def mq(rid, k=K, body=b"", token=None, cert=None, **kw):
     m.disconnect()
     return seen[0], seen[-1], j.get("status", j.get("errorCode")) if j else None
 
+
+# dps-service:30 two at once: the same operation, or one of them is told of the conflict
+def twice(i):
+    rid = f"twin-{i}"
+    gate, got = threading.Barrier(2), []
+
+    def one():
+        t = device_token(rid, derive(G, rid))
+        gate.wait(10)
+        got.append(https(rid, t))
+    ts = [threading.Thread(target=one) for _ in range(2)]
+    for t in ts:
+        t.start()
+    for t in ts:
+        t.join(20)
+    ok = [a.json["operationId"] for a in got if a.status == 202]
+    other = [(a.status, a.code) for a in got if a.status != 202]
+    return len(got) == 2 and len(ok) >= 1 and len(set(ok)) == 1 and other in ([], [(409, 409203)])
+
+
+row("30 two simultaneous registrations of one id, twenty times", [i for i in range(20) if not twice(i)], [])
 
 attempt("D3 empty body", lambda: mq("r3"), lambda v: v[0] == "202" and v[1:] == ("200", "assigned"))
 attempt("D2 group", lambda: mq("unit-1", derive(G, "unit-1")), lambda v: v[1:] == ("200", "assigned"))

@@ -10,6 +10,10 @@ env = Env()
 host = env.hub
 hub = Server(env, "hub1", ["server.max-unauthenticated=20k", "server.max-unauthenticated-per-source=0"]).take()
 hub.start()
+# dps-device:D40 a device that connects and asks for nothing
+quiet, code = dps_link(env, "quiet", new_key())
+quiet_t0 = time.monotonic()
+row("D40 connected", code, 0)
 K = put_device(env, "steady")
 m, c = hub_link(env, "steady", K)
 took, stop, why = [], threading.Event(), []
@@ -138,4 +142,8 @@ print("# " + ", ".join(f"{k} {v:.0f} s" for k, v in sorted(ended.items())))
 stop.set()
 t.join(10)
 row("and the steady device publishes still", why, [])
+lived = time.monotonic() - quiet_t0
+row("D40 the quiet link is still there before its time", lived > 55 or not is_closed(quiet.s, 0.01))
+closed = is_closed(quiet.s, max(1, 75 - lived))
+row("D40 and closed after 60 s", (closed, 55 < time.monotonic() - quiet_t0 or lived > 55), (True, True))
 done()
