@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A storm of registrations: none lost, none doubled, all told when to come back, nobody slowed but who guesses. Run by 36-storm.sh."""
+"""A storm of registrations: none lost, none doubled, all told when to come back, nobody slowed but who guesses. Run by 41-storm.sh."""
 import heapq
 import statistics
 import threading

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run by 35-issuance.sh: requests | away | begin ROUND PID | end ROUND | log"""
+"""Run by 39-issuance.sh: requests | away | begin ROUND PID | end ROUND | log"""
 import random
 import re
 import threading

@@ -159,6 +159,8 @@ for k in range(kills):
     servers[which].kill()
     threading.Event().wait(rnd.choice((0, 0, 0.05)))
     times.append(servers[which].start())
+# a few kills on a slow build are over before the first device has moved
+until(60, lambda: moves[0] > kills / 10 and looks[0] > kills / 4 and len(told) > kills / 4)
 stopping.set()
 for t in lines + others:
     t.join(30)

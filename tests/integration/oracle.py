@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Timing classes of refusals: unknown id, wrong key, disabled (wrong key). Each is asked in turn over one connection, so that what else
 happens on the machine meets all alike; two classes overlap when neither is the faster one clearly more often than by chance. Run by
-38-oracle.sh."""
+42-oracle.sh."""
 import statistics
 from dps_kit import *
 
