@@ -97,6 +97,7 @@ enum err cert_from_der_in(struct crypto_lib *lib, struct span der, struct cert *
     const unsigned char *at = c->der;
     ERR_clear_error();
     X509 *x = X509_new_ex(lib != NULL ? crypto_lib_lean(lib) : NULL, NULL);
+    c->lib = crypto_lib_ref(lib);
     c->x = x != NULL ? d2i_X509(&x, &at, (long)der.n) : NULL; /* frees x when it fails */
     if (c->x == NULL) {
         return crypto_err(info, E_MALFORMED, "certificate");
@@ -134,6 +135,7 @@ enum err cert_of_leaf(struct crypto_lib *lib, const struct cert_peer *peer, stru
         return crypto_err(info, E_CRYPTO, "certificate");
     }
     c->x = peer->leaf;
+    c->lib = crypto_lib_ref(lib);
     e = describe(c, info);
     if (e != OK) {
         return e;
@@ -142,17 +144,55 @@ enum err cert_of_leaf(struct crypto_lib *lib, const struct cert_peer *peer, stru
     return OK;
 }
 
-enum err cert_from_x509(X509 *x, struct cert **ret, struct err_info *info)
+static enum err made_der(X509 *x, unsigned char **ret, struct span *ret_der, struct err_info *info)
 {
-    unsigned char *der = NULL;
-    int n = i2d_X509(x, &der);
+    int n = i2d_X509(x, ret);
     if (n <= 0) {
         return crypto_err(info, E_CRYPTO, "certificate");
     }
-    enum err e = cert_from_der(span_of(der, (size_t)n), ret, info);
-    OPENSSL_free(der);
+    *ret_der = span_of(*ret, (size_t)n);
+    return OK;
+}
+
+enum err cert_from_x509(X509 *x, struct cert **ret, struct err_info *info)
+{
+    unsigned char *mem = NULL;
+    struct span der;
+    enum err e = made_der(x, &mem, &der, info);
     if (e == OK) {
-        X509_free(x);
+        e = cert_from_der(der, ret, info);
+    }
+    OPENSSL_free(mem);
+    return e;
+}
+
+enum err cert_of_made(struct crypto_lib *lib, X509 *x, EVP_PKEY *key, struct cert **ret,
+                      struct err_info *info)
+{
+    AUTO(cert_free_p) struct cert *c = NULL;
+    unsigned char *mem = NULL;
+    struct span der;
+    enum err e = made_der(x, &mem, &der, info);
+    if (e == OK) {
+        e = cert_new(der, &c, info);
+    }
+    OPENSSL_free(mem);
+    if (e != OK) {
+        return e;
+    }
+    if (X509_up_ref(x) == 1) {
+        c->x = x;
+    }
+    if (EVP_PKEY_up_ref(key) == 1) {
+        c->key = key;
+    }
+    c->lib = crypto_lib_ref(lib);
+    if (c->x == NULL || c->key == NULL) {
+        return crypto_err(info, E_CRYPTO, "certificate");
+    }
+    e = describe(c, info);
+    if (e == OK) {
+        *ret = TAKE(c);
     }
     return e;
 }
@@ -169,6 +209,8 @@ void cert_free(struct cert *c)
 {
     if (c != NULL && atomic_fetch_sub(&c->refs, 1) <= 1) {
         X509_free(c->x);
+        EVP_PKEY_free(c->key);
+        crypto_lib_unref(c->lib); /* after what was made in it */
         free(c->der);
         free(c);
     }
@@ -228,10 +270,15 @@ void cert_add_spki(const struct cert *c, struct buf *b)
     OPENSSL_free(der);
 }
 
+EVP_PKEY *cert_key(const struct cert *c)
+{
+    return c->key != NULL ? c->key : X509_get0_pubkey(c->x);
+}
+
 bool cert_same_key(const struct cert *a, const struct cert *b)
 {
-    const EVP_PKEY *ka = X509_get0_pubkey(a->x);
-    const EVP_PKEY *kb = X509_get0_pubkey(b->x);
+    const EVP_PKEY *ka = cert_key(a);
+    const EVP_PKEY *kb = cert_key(b);
     bool same = ka != NULL && kb != NULL && EVP_PKEY_eq(ka, kb) == 1;
     ERR_clear_error();
     return same;
@@ -239,7 +286,7 @@ bool cert_same_key(const struct cert *a, const struct cert *b)
 
 bool cert_issued_by(const struct cert *child, const struct cert *issuer)
 {
-    EVP_PKEY *k = X509_get0_pubkey(issuer->x);
+    EVP_PKEY *k = cert_key(issuer);
     bool ok =
         k != NULL &&
         X509_NAME_cmp(X509_get_issuer_name(child->x), X509_get_subject_name(issuer->x)) == 0 &&

@@ -22,7 +22,7 @@ struct x509_st;    /* OpenSSL's own, for handing over only */
 #define CERT_SHA1 20u
 
 MUST_USE enum err cert_from_der(struct span der, struct cert **ret, struct err_info *info);
-/* Made in this library context, which must outlive it; cert_from_der uses the process's. */
+/* Made in this library context, of which it keeps a reference; cert_from_der uses the process's. */
 MUST_USE enum err cert_from_der_in(struct crypto_lib *lib, struct span der, struct cert **ret,
                                    struct err_info *info);
 /* PEM, base64 of PEM, or base64 of DER (dps-service-rest.md B2); the first certificate counts. */

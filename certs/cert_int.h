@@ -19,6 +19,8 @@
 struct cert {
     atomic_uint refs;
     X509 *x;
+    EVP_PKEY *key;          /* of x, when x itself does not know it parsed; see cert_key */
+    struct crypto_lib *lib; /* in which x, or key, was made; NULL: the process's */
     uint8_t *der;
     size_t der_n;
     uint8_t sha256[CERT_SHA256];
@@ -27,8 +29,13 @@ struct cert {
     int64_t not_after_us;
 };
 
-/* Takes x over when it succeeds. */
+/* What x says, read anew. */
 MUST_USE enum err cert_from_x509(X509 *x, struct cert **ret, struct err_info *info);
+/* x as it was made here and signed; key is the parsed one of what it says, of that library context. Both are shared. */
+MUST_USE enum err cert_of_made(struct crypto_lib *lib, X509 *x, EVP_PKEY *key, struct cert **ret,
+                               struct err_info *info);
+/* Its public key; NULL: one that OpenSSL cannot read. Borrowed. */
+EVP_PKEY *cert_key(const struct cert *c);
 
 bool cert_has_leaf(const struct crypto_lib *lib, const struct cert_peer *peer);
 /* The leaf of a peer, in this library context: without parsing it again when its handshake has. */

@@ -6,6 +6,7 @@
 
 #include <openssl/err.h>
 
+#include "base/crypto_lib.h"
 #include "certs/signer_int.h"
 
 static inline void req_free_p(X509_REQ **p)
@@ -53,12 +54,25 @@ enum err signer_make_csr(const struct signer_key *k, struct span cn, struct buf 
 
 enum err csr_from_der(struct span der, struct csr **ret, struct err_info *info)
 {
+    return csr_from_der_in(NULL, der, ret, info);
+}
+
+enum err csr_from_der_in(struct crypto_lib *lib, struct span der, struct csr **ret,
+                         struct err_info *info)
+{
     const unsigned char *at = der.p;
     if (der.n == 0 || der.n > LIMIT_CERT_DER) {
         return err_set(info, der.n == 0 ? E_MALFORMED : E_TOO_LARGE, "request of %zu bytes", der.n);
     }
     ERR_clear_error();
-    AUTO(req_free_p) X509_REQ *rq = d2i_X509_REQ(NULL, &at, (long)der.n);
+    OSSL_LIB_CTX *in = lib != NULL ? crypto_lib_lean(lib) : NULL;
+    AUTO(req_free_p) X509_REQ *rq = X509_REQ_new_ex(in, NULL);
+    if (rq == NULL) {
+        return err_set(info, E_NOMEM, "request: out of memory");
+    }
+    /* d2i_X509_REQ looks for the decoders of its key in the process's context. Frees rq when it fails. */
+    (void)ASN1_item_d2i_ex((ASN1_VALUE **)&rq, &at, (long)der.n, ASN1_ITEM_rptr(X509_REQ), in,
+                           NULL);
     if (rq == NULL || at != der.p + der.n) {
         return crypto_err(info, E_MALFORMED, "request");
     }
@@ -76,6 +90,7 @@ enum err csr_from_der(struct span der, struct csr **ret, struct err_info *info)
         return err_set(info, E_NOMEM, "request: out of memory");
     }
     c->rq = TAKE(rq);
+    c->lib = crypto_lib_ref(lib);
     *ret = c;
     return OK;
 }
@@ -104,13 +119,14 @@ void csr_free(struct csr *c)
 {
     if (c != NULL) {
         X509_REQ_free(c->rq);
+        crypto_lib_unref(c->lib); /* last: what stood here was made in it */
         free(c);
     }
 }
 
 bool csr_fits(const struct csr *c, const struct cert *cert)
 {
-    const EVP_PKEY *have = X509_get0_pubkey(cert->x);
+    const EVP_PKEY *have = cert_key(cert);
     bool fits = have != NULL && EVP_PKEY_eq(have, X509_REQ_get0_pubkey(c->rq)) == 1;
     ERR_clear_error();
     return fits;

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
@@ -11,7 +12,8 @@
 #include "base/text.h"
 #include "certs/signer_int.h"
 
-#define SERIAL_SIZE 20 /* RFC 5280 4.1.2.2: at most 20 octets, positive */
+#define EC_POINT_MAX (1 + 2 * 66) /* P-521 */
+#define SERIAL_SIZE 20            /* RFC 5280 4.1.2.2: at most 20 octets, positive */
 
 static const struct profile {
     bool is_ca;
@@ -39,6 +41,8 @@ struct issue {
     const struct signer_key *key;
     const struct cert *issuer; /* NULL: self-signed */
     EVP_PKEY *subject_key;     /* borrowed; used for its public half */
+    const struct csr *csr;     /* NULL, or of whom subject_key is */
+    bool is_key_copied;        /* x does not know subject_key parsed */
 };
 
 /* --- what the profile permits ----------------------------------------------------------------- */
@@ -273,17 +277,72 @@ static bool put_names(X509 *x, const struct issue *is)
                                                       : subject) == 1;
 }
 
-static bool put_fields(X509 *x, const struct issue *is)
+/* Is it written as we would write it? Of elliptic curves that is soon told. */
+static bool is_plain_ec(const EVP_PKEY *k, const X509_ALGOR *alg, struct span bits)
+{
+    uint8_t point[EC_POINT_MAX];
+    size_t n = 0;
+    int type = V_ASN1_UNDEF;
+    X509_ALGOR_get0(NULL, &type, NULL, alg);
+    return EVP_PKEY_get_base_id(k) == EVP_PKEY_EC && type == V_ASN1_OBJECT &&
+           EVP_PKEY_get_octet_string_param(k, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point), &n) ==
+               1 &&
+           span_eq(bits, span_of(point, n));
+}
+
+/*
+ * A device's key goes over as the bytes of its request, and the certificate is whole with the key that was parsed for the request
+ * (cert_key): X509_set_pubkey has a key written by an encoder and read again by all decoders, and parsing what was signed reads it once
+ * more, each of which costs as much as some signatures. Certificates of CAs go where OpenSSL asks them for their key itself.
+ */
+static bool may_copy_key(const struct issue *is, ASN1_OBJECT **ret_oid, struct span *ret_bits,
+                         X509_ALGOR **ret_alg)
+{
+    const unsigned char *p = NULL;
+    int n = 0;
+    if (is->csr == NULL || is->profile->is_ca ||
+        X509_PUBKEY_get0_param(ret_oid, &p, &n, ret_alg, X509_REQ_get_X509_PUBKEY(is->csr->rq)) !=
+            1 ||
+        n <= 0) {
+        return false;
+    }
+    *ret_bits = span_of(p, (size_t)n);
+    return is_plain_ec(is->subject_key, *ret_alg, *ret_bits);
+}
+
+static bool put_key(X509 *x, struct issue *is)
+{
+    ASN1_OBJECT *oid = NULL;
+    struct span bits = SPAN_NONE;
+    X509_ALGOR *from = NULL, *to = NULL;
+    X509_PUBKEY *own = X509_get_X509_PUBKEY(x);
+    if (!may_copy_key(is, &oid, &bits, &from)) {
+        return X509_set_pubkey(x, is->subject_key) == 1;
+    }
+    is->is_key_copied = true;
+    oid = OBJ_dup(oid);
+    unsigned char *copy = OPENSSL_memdup(bits.p, bits.n);
+    if (oid == NULL || copy == NULL ||
+        X509_PUBKEY_set0_param(own, oid, V_ASN1_UNDEF, NULL, copy, (int)bits.n) != 1) {
+        ASN1_OBJECT_free(oid);
+        OPENSSL_free(copy);
+        return false;
+    }
+    return X509_PUBKEY_get0_param(NULL, NULL, NULL, &to, own) == 1 &&
+           X509_ALGOR_copy(to, from) == 1;
+}
+
+static bool put_fields(X509 *x, struct issue *is)
 {
     return X509_set_version(x, X509_VERSION_3) == 1 && put_serial(x) && put_names(x, is) &&
            ASN1_TIME_adj(X509_getm_notBefore(x), (time_t)(is->rq->not_before_us / 1000000), 0, 0) !=
                NULL &&
            ASN1_TIME_adj(X509_getm_notAfter(x), (time_t)(is->rq->not_after_us / 1000000), 0, 0) !=
                NULL &&
-           X509_set_pubkey(x, is->subject_key) == 1;
+           put_key(x, is);
 }
 
-static enum err build(const struct issue *is, struct cert **ret, struct err_info *info)
+static enum err build(struct issue *is, struct cert **ret, struct err_info *info)
 {
     struct span cn;
     enum err e;
@@ -301,11 +360,8 @@ static enum err build(const struct issue *is, struct cert **ret, struct err_info
     if ((e = signer_sign_cert(is->key, x, info)) != OK) {
         return e;
     }
-    e = cert_from_x509(x, ret, info);
-    if (e == OK) {
-        x = NULL; /* ended there */
-    }
-    return e;
+    return is->is_key_copied ? cert_of_made(is->csr->lib, x, is->subject_key, ret, info)
+                             : cert_from_x509(x, ret, info);
 }
 
 enum err signer_issue_now(const struct signer_key *key, const struct cert *issuer,
@@ -313,7 +369,11 @@ enum err signer_issue_now(const struct signer_key *key, const struct cert *issue
                           const struct cert_request *rq, struct cert **ret, struct err_info *info)
 {
     ASSERT((size_t)rq->profile < ARRAY_LEN(profiles));
-    struct issue is = {.profile = &profiles[rq->profile], .rq = rq, .key = key, .issuer = issuer};
+    struct issue is = {.profile = &profiles[rq->profile],
+                       .rq = rq,
+                       .key = key,
+                       .issuer = issuer,
+                       .csr = subject_csr};
     enum err e;
     if (subject_csr != NULL) {
         is.subject_key = X509_REQ_get0_pubkey(subject_csr->rq);

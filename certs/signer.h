@@ -65,6 +65,9 @@ MUST_USE enum err signer_make_csr(const struct signer_key *k, struct span cn, st
 struct csr;
 MUST_USE enum err csr_from_text(struct span pem_or_base64, struct csr **ret, struct err_info *info);
 MUST_USE enum err csr_from_der(struct span der, struct csr **ret, struct err_info *info);
+/* Made in this library context, of which it keeps a reference; the others use the process's. */
+MUST_USE enum err csr_from_der_in(struct crypto_lib *lib, struct span der, struct csr **ret,
+                                  struct err_info *info);
 void csr_free(struct csr *c);
 AUTO_FREE_FN(struct csr, csr_free)
 /* The rules of cert_cn. Borrowed from c. */

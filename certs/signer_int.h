@@ -28,6 +28,7 @@ MUST_USE enum err signer_sign_request(const struct signer_key *k, X509_REQ *rq,
                                       struct err_info *info);
 struct csr {
     X509_REQ *rq;
+    struct crypto_lib *lib; /* in which it was made; NULL: the process's */
 };
 
 /* KEY_TYPES: another one. */

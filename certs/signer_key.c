@@ -168,7 +168,7 @@ void signer_key_free(struct signer_key *k)
 
 bool signer_key_fits(const struct signer_key *k, const struct cert *c)
 {
-    const EVP_PKEY *have = X509_get0_pubkey(c->x);
+    const EVP_PKEY *have = cert_key(c);
     bool fits = have != NULL && EVP_PKEY_eq(have, k->pub) == 1;
     ERR_clear_error();
     return fits;

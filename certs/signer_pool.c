@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "base/crypto_lib.h"
+
 struct signer_pool {
     pthread_mutex_t lock; /* of all below; held for pointers only, never while signing */
     pthread_cond_t work;
@@ -15,12 +17,18 @@ struct signer_pool {
     pthread_t thread[LIMIT_SIGNER_THREADS];
 };
 
-static void run_job(struct signer_job *j)
+/* lib is the thread's. */
+static void run_job(struct signer_job *j, struct crypto_lib **lib)
 {
     j->info = (struct err_info){.err = OK};
-    j->err = j->work != NULL ? j->work(j, &j->info)
-                             : signer_issue_now(j->key, j->issuer, j->subject_csr, j->subject_key,
-                                                &j->rq, &j->cert, &j->info);
+    j->err = *lib == NULL ? crypto_lib_new(lib, &j->info) : OK;
+    j->lib = *lib;
+    if (j->err == OK && j->work != NULL) {
+        j->err = j->work(j, &j->info);
+    } else if (j->err == OK) {
+        j->err = signer_issue_now(j->key, j->issuer, j->subject_csr, j->subject_key, &j->rq,
+                                  &j->cert, &j->info);
+    }
     mailbox_post(j->home, &j->done); /* from here on it is home's */
 }
 
@@ -41,9 +49,13 @@ static struct signer_job *next_job(struct signer_pool *p)
 
 static void *thread_main(void *arg)
 {
+    AUTO(crypto_lib_unref_p) struct crypto_lib *lib = NULL;
     struct signer_job *j;
     while ((j = next_job(arg)) != NULL) {
-        run_job(j);
+        run_job(j, &lib);
+    }
+    if (lib != NULL) {
+        crypto_lib_thread_end(lib);
     }
     return NULL;
 }

@@ -33,6 +33,8 @@ struct signer_job {
     const struct signer_key *subject_key; /* or NULL */
     struct cert_request rq;
     /* the pool's */
+    struct crypto_lib
+        *lib; /* the thread's own, for work: what is parsed there costs less (base/crypto_lib.h) */
     struct list waiting;
     struct cert *cert;
     enum err err;

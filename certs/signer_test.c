@@ -8,10 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/core_names.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 #include "base/clock.h"
+#include "base/crypto_lib.h"
 #include "base/fs.h"
 #include "base/text.h"
 #include "certs/chain.h"
@@ -502,6 +504,51 @@ static void test_csr_extensions_dropped(void **state)
     X509_REQ_free(rq);
 }
 
+/* What is issued for a request is not read again, its key copied where that is safe: it must be what reading would have made of it. */
+static void test_made_as_read(void **state)
+{
+    struct ca *f = *state;
+    static const enum key_type types[] = {KEY_P256, KEY_P384, KEY_RSA2048, KEY_P256};
+    for (size_t i = 0; i < 2 * ARRAY_LEN(types); i++) {
+        AUTO(signer_key_free_p) struct signer_key *key = NULL;
+        AUTO(buf_done) struct buf der = BUF_INIT(4096), own = BUF_INIT(4096);
+        AUTO(cert_free_p) struct cert *made = NULL, *read = NULL, *usual = NULL;
+        AUTO(csr_free_p) struct csr *c = NULL;
+        struct crypto_lib *lib = NULL;
+        struct cert_request rq = request(PROFILE_DEVICE, "dev-1");
+        assert_ok(signer_key_generate(types[i / 2], &key));
+        if (i / 2 == 3) { /* its x alone */
+            assert_int_equal(
+                EVP_PKEY_set_utf8_string_param(key->pub, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
+                                               "compressed"),
+                1);
+        }
+        assert_ok(signer_make_csr(key, SPAN_LIT("dev-1"), &der, NULL));
+        if (i % 2 != 0) {
+            assert_ok(crypto_lib_new(&lib, NULL));
+        }
+        assert_ok(csr_from_der_in(lib, buf_span(&der), &c, NULL));
+        assert_ok(signer_issue_now(f->int_key, f->inter, c, NULL, &rq, &made, NULL));
+        assert_true(csr_fits(c, made));
+        csr_free(TAKE(c));
+        crypto_lib_unref(lib); /* the certificate keeps what it needs */
+        assert_ok(cert_from_der(cert_der(made), &read, NULL));
+        assert_memory_equal(cert_sha256(made), cert_sha256(read), CERT_SHA256);
+        assert_true(cert_not_after_us(made) == cert_not_after_us(read));
+        assert_true(cert_same_key(made, read));
+        assert_true(signer_key_fits(key, made));
+        assert_false(signer_key_fits(f->key, made));
+        assert_true(cert_issued_by(made, f->inter));
+        assert_ok(cert_check_strength(made, NULL));
+        /* and the key is written as for one that comes with its key */
+        assert_ok(signer_issue_now(f->int_key, f->inter, NULL, key, &rq, &usual, NULL));
+        buf_reset(&der);
+        cert_add_spki(made, &der);
+        cert_add_spki(usual, &own);
+        assert_span(buf_span(&der), buf_span(&own));
+    }
+}
+
 /* --- the pool ------------------------------------------------------------------------------------ */
 
 struct waiter {
@@ -725,6 +772,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_issue_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(test_csr, setup, teardown),
         cmocka_unit_test_setup_teardown(test_csr_refusals, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_made_as_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_csr_extensions_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pool, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pool_ends, setup, teardown),

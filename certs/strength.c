@@ -75,5 +75,5 @@ enum err cert_check_strength(const struct cert *c, struct err_info *info)
         return err_set(info, E_CERT, "signed with %s; SHA-256, SHA-384, SHA-512 allowed",
                        OBJ_nid2sn(md != NID_undef ? md : X509_get_signature_nid(c->x)));
     }
-    return pkey_check(X509_get0_pubkey(c->x), info);
+    return pkey_check(cert_key(c), info);
 }

@@ -194,6 +194,7 @@ const struct zoo_id *zoo_make(struct zoo *z, const struct zoo_spec *s)
     }
     struct err_info info = {0};
     need(cert_from_x509(x, &id->cert, &info) == OK, info.why);
+    X509_free(x);
     ERR_clear_error();
     return id;
 }

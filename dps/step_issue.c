@@ -60,7 +60,7 @@ static enum err issue_work(struct signer_job *job, struct err_info *info)
 {
     AUTO(csr_free_p) struct csr *csr = NULL;
     struct work *w = CONTAINER_OF(job, struct work, job);
-    enum err e = csr_from_der(w->csr, &csr, info);
+    enum err e = csr_from_der_in(job->lib, w->csr, &csr, info);
     if (e == OK) {
         e = issuance_check(&w->profile, csr, w->rid, info);
     }

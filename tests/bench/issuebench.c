@@ -15,6 +15,7 @@
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 
+#include "base/crypto_lib.h"
 #include "base/text.h"
 #include "certs/signer.h"
 #include "dps/dps.h"
@@ -86,7 +87,7 @@ static void wait_for(unsigned most)
 }
 
 static void issue(struct store *st, const struct signer_key *key, const struct cert *ca,
-                  struct span request)
+                  struct span request, struct crypto_lib *lib)
 {
     AUTO(csr_free_p) struct csr *csr = NULL;
     AUTO(buf_done) struct buf serial = BUF_INIT(64);
@@ -98,7 +99,7 @@ static void issue(struct store *st, const struct signer_key *key, const struct c
                                     .not_before_us = now,
                                     .not_after_us = now + 86400000000LL};
     must(l != NULL ? OK : E_NOMEM, "memory");
-    must(csr_from_der(request, &csr, NULL), "request");
+    must(csr_from_der_in(lib, request, &csr, NULL), "request");
     must(csr_cn(csr, &cn, NULL), "CN");
     must(signer_issue_now(key, ca, csr, NULL, &rq, &l->cert, NULL), "signing");
     cert_add_serial_hex(l->cert, &serial);
@@ -142,6 +143,7 @@ int main(int argc, char **argv)
     struct store *st = NULL;
     struct signer_key *key = NULL, *device = NULL;
     struct cert *ca = NULL;
+    struct crypto_lib *lib = NULL;
     struct buf csr = BUF_INIT(LIMIT_CERT_DER);
     double seconds = argc == 3 ? strtod(argv[2], NULL) : 0;
     if (seconds <= 0) {
@@ -163,11 +165,12 @@ int main(int argc, char **argv)
     must(signer_key_generate(KEY_P256, &key), "key");
     must(signer_key_generate(KEY_P256, &device), "key");
     must(signer_issue_now(key, NULL, NULL, NULL, &root, &ca, NULL), "CA");
+    must(crypto_lib_new(&lib, NULL), "library context");
     must(signer_make_csr(device, SPAN_LIT("unit-1"), &csr, NULL), "request");
     double alone = signatures_per_s(seconds / 4), cpu = cpu_s();
     uint64_t begun = clock_mono_ms(clock_system()), n = 0;
     while ((double)(clock_mono_ms(clock_system()) - begun) < seconds * 1000) {
-        issue(st, key, ca, buf_span(&csr));
+        issue(st, key, ca, buf_span(&csr), lib);
         n++;
     }
     wait_for(0);
@@ -182,6 +185,7 @@ int main(int argc, char **argv)
     signer_key_free(key);
     signer_key_free(device);
     cert_free(ca);
+    crypto_lib_unref(lib);
     buf_done(&csr);
     return failed == 0 ? 0 : 1;
 }

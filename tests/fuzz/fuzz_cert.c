@@ -6,6 +6,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
+#include "base/crypto_lib.h"
 #include "base/rd.h"
 #include "certs/chain_cache.h"
 #include "certs/leaf.h"
@@ -71,6 +72,8 @@ static void use_csr(struct csr *c)
     csr_free(c);
 }
 
+static struct crypto_lib *lib; /* as the pool of the signer has it */
+
 static void one(struct span s)
 {
     struct cert *c = NULL;
@@ -95,7 +98,13 @@ static void one(struct span s)
             cert_free(list[--n]);
         }
     }
-    if (csr_from_der(s, &q, NULL) == OK) {
+    bool is_request = csr_from_der(s, &q, NULL) == OK;
+    if (is_request) {
+        use_csr(TAKE(q));
+    }
+    ASSERT((csr_from_der_in(lib, s, &q, NULL) == OK) ==
+           is_request); /* few decoders, same verdict */
+    if (q != NULL) {
         use_csr(TAKE(q));
     }
     if (csr_from_text(s, &q, NULL) == OK) {
@@ -144,6 +153,7 @@ static void list(struct span s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
+    ASSERT(lib != NULL || crypto_lib_new(&lib, NULL) == OK);
     one(span_of(data, n));
     list(span_of(data, n));
     return 0;
