@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The DPS service API: bad input by curl, then the good paths (dps_service.py). docs/protocol/dps-service-rest.md Part D.
-# time-limit: 120
+# Compressed bodies at every route of both servers (codings.py). threat:N6
+# time-limit: 150
 . "$SRC/lib.sh"
 sandbox_up --hubs 1
 cs=$(env_get 'e["dpsServiceConnectionString"]')
@@ -55,4 +56,5 @@ case_of "dps-service:27 bulk, one id twice" 400 400206 POST "/enrollments$V" "{\
 case_of "dps-service:28 query that is none" 400 400004 POST "/enrollments/query$V" '{"query":"SELEKT"}'
 case_of "nothing of it was kept" 404 404201 GET "/enrollments/e2$V"
 py dps_service.py
+py codings.py
 finish
