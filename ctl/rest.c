@@ -187,6 +187,8 @@ REST("dps policy delete", "NAME [--if-match ETAG]", "Delete a policy; what its k
 REST("dps settings show", "", "Show the settings of the DPS.", 0, CTL_DPS, "GET", "/admin/settings", ADM, 0, "")
 REST("dps settings set", "--body FILE [--if-match ETAG]", "Change settings of the DPS: {\"allocationPolicy\": \"Hashed\"}.", 0,
      CTL_DPS, "PUT", "/admin/settings", ADM, BODY, "")
+REST("dps webhook keys", "HOST", "Show the keys by which a webhook checks our signatures, this one and the next.", 1,
+     CTL_DPS, "POST", "/admin/webhooks/%/listKeys", ADM, 0, "")
 REST("dps clock show", "", "Show what the DPS thinks of its clock.", 0, CTL_DPS, "GET", "/admin/clock", ADM, 0, "")
 REST("dps clock accept", "", "Say that the clock of the DPS is right after a jump.", 0, CTL_DPS, "POST", "/admin/clock/accept", ADM, 0, "accepted")
 REST("hub device show", "ID [--hub N]", "Show a device identity, keys included.", 1, CTL_HUB, "GET", "/devices/%", HUB, HUB_OPT, "")

@@ -46,6 +46,7 @@ struct dps {
     struct server *server;
     char id_scope[DPS_SCOPE_SIZE]; /* made once, before the workers start */
     struct secret page_key;        /* MAC of continuation tokens; same */
+    struct secret webhook_key;     /* signs what webhooks are asked; same */
     struct challenges *challenges; /* dps/challenge.h: of all workers */
     /* Grows after each commit that changed groups, linked hubs or settings: workers read those again. */
     _Atomic uint64_t epoch;

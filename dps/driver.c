@@ -69,6 +69,8 @@ static void wipe_call(struct job *j)
         free(j->token);
         j->token = NULL;
     }
+    free(j->header);
+    j->header = NULL;
 }
 
 static void job_free(struct job *j)
@@ -357,6 +359,9 @@ void job_send(struct job *j, unsigned pool, const char *method, uint64_t timeout
     size_t n = 0;
     if (j->token != NULL) {
         j->headers[n++] = j->token;
+    }
+    if (j->header != NULL) {
+        j->headers[n++] = j->header;
     }
     if (j->body.n != 0) {
         j->headers[n++] = "Content-Type: application/json; charset=utf-8";

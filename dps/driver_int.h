@@ -53,8 +53,8 @@ struct job {
     /* the call */
     struct egress_rq rq;
     job_fn on_answer;
-    const char *headers[2];
-    char *token;
+    const char *headers[3];
+    char *token, *header; /* heap; header: one more line, or NULL */
     struct buf url, body;
     bool allow_http;
     struct asked *ask; /* dps/step_ask.c */

@@ -387,6 +387,7 @@ const struct http_route dps_admin_routes[] = {
     { HTTP_POST,   "/admin/linkedHubs/{name}/activate", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, hub_activate },
     { HTTP_GET,    "/admin/settings",               AUTH_ADMIN, 0, 0,                http_settings_get },
     { HTTP_PUT,    "/admin/settings",               AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_settings_put },
+    { HTTP_POST,   "/admin/webhooks/{host}/listKeys", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_webhook_keys },
 };
 /* clang-format on */
 const size_t n_dps_admin_routes = ARRAY_LEN(dps_admin_routes);

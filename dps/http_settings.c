@@ -70,9 +70,9 @@ static void answer_settings(struct http_rq *rq, const struct settings *v, uint64
     json_write_str(&b, server_first_name(d->server));
     buf_addf(&b, ",\"allocationPolicy\":\"%s\",\"state\":\"Active\",\"webhook\":",
              policy_words[v->alloc - ALLOC_HASHED]);
-    buf_add(&b, v->webhook.n != 0
-                    ? v->webhook
-                    : SPAN_LIT("{\"allowHttp\":false,\"timeoutSeconds\":5,\"allowedHosts\":[]}"));
+    buf_add(&b, v->webhook.n != 0 ? v->webhook
+                                  : SPAN_LIT("{\"allowHttp\":false,\"timeoutSeconds\":5,"
+                                             "\"allowedHosts\":[],\"keyVersion\":1}"));
     buf_add_str(&b, ",\"latencyTable\":");
     buf_add(&b, v->networks.n != 0 ? v->networks : SPAN_LIT("[]"));
     buf_addf(&b, ",\"ipFilterRules\":[],\"etag\":\"%s\"}", text);

@@ -6,12 +6,18 @@
 
 #include "dps/snapshot.h"
 
-static const struct seal_place page_key_place = {
-    "setting", "value", {(const uint8_t *)SETTING_PAGE_KEY, sizeof(SETTING_PAGE_KEY) - 1}};
+/* The instance's own secrets, each sealed in the setting of its name. */
+static const char *const key_names[] = {SETTING_PAGE_KEY, SETTING_WEBHOOK_KEY};
+#define KEYS ARRAY_LEN(key_names)
+
+static struct seal_place key_place(unsigned i)
+{
+    return (struct seal_place){"setting", "value", span_str(key_names[i])};
+}
 
 struct make_op {
     struct store_op op;
-    struct span scope, page_key; /* used where none is stored */
+    struct span scope, key[KEYS]; /* used where none is stored */
     pthread_mutex_t lock;
     pthread_cond_t done;
     bool is_done; /* guarded by lock */
@@ -30,7 +36,10 @@ static enum err make_tx(struct store_tx *tx, struct store_op *op)
     AUTO(arena_done) struct arena a = ARENA_INIT(4096);
     struct make_op *o = CONTAINER_OF(op, struct make_op, op);
     enum err e = put_if_absent(tx, &a, SETTING_ID_SCOPE, o->scope);
-    return e != OK ? e : put_if_absent(tx, &a, SETTING_PAGE_KEY, o->page_key);
+    for (unsigned i = 0; e == OK && i < KEYS; i++) {
+        e = put_if_absent(tx, &a, key_names[i], o->key[i]);
+    }
+    return e;
 }
 
 static void make_done(struct msg *m)
@@ -42,12 +51,11 @@ static void make_done(struct msg *m)
     (void)pthread_mutex_unlock(&o->lock);
 }
 
-static enum err make(struct store *s, struct span scope, struct span page_key)
+static enum err make(struct store *s, struct span scope, const struct span key[KEYS])
 {
-    struct make_op o = {.scope = scope,
-                        .page_key = page_key,
-                        .lock = PTHREAD_MUTEX_INITIALIZER,
-                        .done = PTHREAD_COND_INITIALIZER};
+    struct make_op o = {
+        .scope = scope, .lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+    memcpy(o.key, key, sizeof(o.key));
     o.op.tx = make_tx;
     o.op.msg.run = make_done;
     enum err e = store_submit(s, &o.op);
@@ -64,36 +72,56 @@ static enum err make(struct store *s, struct span scope, struct span page_key)
     return o.op.result;
 }
 
-static enum err make_missing(struct dps *d)
+static enum err new_key(const struct keyring *k, unsigned i, struct buf *ret)
 {
     AUTO(secret_done) struct secret key = {.n = 0};
-    AUTO(buf_done) struct buf sealed = BUF_INIT(SECRET_MAX + SEAL_OVERHEAD);
-    char scope[DPS_SCOPE_SIZE];
-    uint32_t r;
-    enum err e;
-    random_bytes(&r, sizeof(r));
-    (void)snprintf(scope, sizeof(scope), "0ne%08X", r);
-    if ((e = secret_random(&key, 32)) != OK ||
-        (e = keyring_seal(server_keyring(d->server), page_key_place, secret_span(&key), &sealed)) !=
-            OK) {
-        return e;
-    }
-    return make(server_store(d->server), span_str(scope), buf_span(&sealed));
+    enum err e = secret_random(&key, 32);
+    return e != OK ? e : keyring_seal(k, key_place(i), secret_span(&key), ret);
 }
 
-static enum err read_both(struct dps *d, struct db *db)
+static enum err make_missing(struct dps *d)
+{
+    struct buf sealed[KEYS];
+    struct span key[KEYS];
+    char scope[DPS_SCOPE_SIZE];
+    uint32_t r;
+    enum err e = OK;
+    random_bytes(&r, sizeof(r));
+    (void)snprintf(scope, sizeof(scope), "0ne%08X", r);
+    for (unsigned i = 0; i < KEYS; i++) {
+        sealed[i] = (struct buf)BUF_INIT(SECRET_MAX + SEAL_OVERHEAD);
+        e = e == OK ? new_key(server_keyring(d->server), i, &sealed[i]) : e;
+        key[i] = buf_span(&sealed[i]);
+    }
+    if (e == OK) {
+        e = make(server_store(d->server), span_str(scope), key);
+    }
+    for (unsigned i = 0; i < KEYS; i++) {
+        buf_done(&sealed[i]);
+    }
+    return e;
+}
+
+static enum err read_key(struct dps *d, struct db *db, unsigned i, struct secret *ret)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(4096);
-    struct span scope, key;
+    struct span key;
+    enum err e = sql_setting_get(db, &a, key_names[i], &key);
+    return e != OK ? e : keyring_unseal(server_keyring(d->server), key_place(i), key, ret);
+}
+
+/* E_NOT_FOUND: the instance is new, or older than one of its keys. */
+static enum err read_all(struct dps *d, struct db *db)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(4096);
+    struct span scope;
     enum err e;
     if ((e = sql_setting_get(db, &a, SETTING_ID_SCOPE, &scope)) != OK ||
-        (e = sql_setting_get(db, &a, SETTING_PAGE_KEY, &key)) != OK) {
+        (e = read_key(d, db, 0, &d->page_key)) != OK ||
+        (e = read_key(d, db, 1, &d->webhook_key)) != OK) {
         return e;
     }
-    if (!span_to_cstr(scope, d->id_scope, sizeof(d->id_scope))) {
-        return E_CORRUPT;
-    }
-    return keyring_unseal(server_keyring(d->server), page_key_place, key, &d->page_key);
+    return span_to_cstr(scope, d->id_scope, sizeof(d->id_scope)) ? OK : E_CORRUPT;
 }
 
 enum err instance_load(struct dps *d, struct err_info *info)
@@ -103,9 +131,9 @@ enum err instance_load(struct dps *d, struct err_info *info)
     if (e != OK) {
         return e;
     }
-    e = read_both(d, db);
+    e = read_all(d, db);
     if (e == E_NOT_FOUND && (e = make_missing(d)) == OK) {
-        e = read_both(d, db);
+        e = read_all(d, db);
     }
     store_reader_close(db);
     return e == OK ? OK : err_set(info, e, "cannot read the id scope of the instance");

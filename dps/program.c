@@ -140,6 +140,7 @@ static enum err init_names(struct server *s, struct buf *json, struct err_info *
         buf_addf(json, ",\"idScope\":\"%s\"", d.id_scope);
     }
     secret_done(&d.page_key);
+    secret_done(&d.webhook_key);
     return e;
 }
 
@@ -234,6 +235,7 @@ static void done(struct server *s)
     issuers_free(d->issuers);
     challenges_free(d->challenges);
     secret_done(&d->page_key);
+    secret_done(&d->webhook_key);
     free(d);
 }
 

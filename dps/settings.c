@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 
+#include "dps/webhook_sign.h"
 #include "server/admin.h"
 
 #define WEBHOOK_TIMEOUT_S 5
@@ -11,15 +12,8 @@
 
 /* --- webhooks ------------------------------------------------------------------------------------ */
 
-/* Letters, digits, '-', '.', ':' of an address; a '*' alone or as the first label. */
-static bool is_host_pattern(struct span s)
+bool settings_is_host(struct span s)
 {
-    if (span_is(s, "*")) {
-        return true;
-    }
-    if (span_starts(s, SPAN_LIT("*."))) {
-        s = span_from(s, 2);
-    }
     for (size_t i = 0; i < s.n; i++) {
         uint8_t c = s.p[i];
         if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -30,22 +24,34 @@ static bool is_host_pattern(struct span s)
     return s.n != 0 && s.n <= LIMIT_HOST;
 }
 
+/* A '*' alone or as the first label. */
+static bool is_host_pattern(struct span s)
+{
+    return span_is(s, "*") ||
+           settings_is_host(span_starts(s, SPAN_LIT("*.")) ? span_from(s, 2) : s);
+}
+
 enum err settings_read_webhook(const struct json *o, struct arena *a, struct webhook_conf *ret,
                                struct err_info *info)
 {
-    static const char *const known[] = {"allowHttp", "timeoutSeconds", "allowedHosts", NULL};
+    static const char *const known[] = {"allowHttp", "timeoutSeconds", "allowedHosts", "keyVersion",
+                                        NULL};
     struct webhook_conf c = {.timeout_s = WEBHOOK_TIMEOUT_S};
+    int64_t version = 1;
     struct json *hosts = NULL;
     int64_t timeout = WEBHOOK_TIMEOUT_S;
     enum err e = OK;
-    if (o != NULL && ((e = admin_members(o, "webhook", known, info)) != OK ||
-                      (e = json_get_bool(o, "allowHttp", 0, &c.allow_http, info)) != OK ||
-                      (e = json_get_int(o, "timeoutSeconds", 0, 1, WEBHOOK_TIMEOUT_MAX_S, &timeout,
-                                        info)) != OK ||
-                      (e = json_get_array(o, "allowedHosts", 0, &hosts, info)) != OK)) {
+    if (o != NULL &&
+        ((e = admin_members(o, "webhook", known, info)) != OK ||
+         (e = json_get_bool(o, "allowHttp", 0, &c.allow_http, info)) != OK ||
+         (e = json_get_int(o, "timeoutSeconds", 0, 1, WEBHOOK_TIMEOUT_MAX_S, &timeout, info)) !=
+             OK ||
+         (e = json_get_int(o, "keyVersion", 0, 1, WEBHOOK_KEY_VERSIONS, &version, info)) != OK ||
+         (e = json_get_array(o, "allowedHosts", 0, &hosts, info)) != OK)) {
         return e;
     }
     c.timeout_s = (unsigned)timeout;
+    c.key_version = (unsigned)version;
     if (json_count(hosts) > ARRAY_LEN(c.host)) {
         return err_set(info, E_ARG, "webhook.allowedHosts: at most %u", LIMIT_DPS_WEBHOOK_HOSTS);
     }

@@ -3,7 +3,7 @@
  * The parts of /admin/settings that registrations use: which webhooks may be asked, and how far networks are from hubs. The same
  * readers check a PUT and load what is stored.
  *
- *   "webhook":      {"allowHttp":false,"timeoutSeconds":5,"allowedHosts":["alloc.example","*.fleet.example"]}
+ *   "webhook":      {"allowHttp":false,"timeoutSeconds":5,"allowedHosts":["alloc.example","*.fleet.example"],"keyVersion":1}
  *   "latencyTable": [{"network":"10.0.0.0/8","latencyMs":{"hub1.example":5}}, ...]          (Berth extension)
  *
  * Ownership   all spans are in the arena given.
@@ -23,12 +23,15 @@
 struct webhook_conf {
     bool allow_http;
     unsigned timeout_s;
+    unsigned key_version;                      /* of signatures: dps/webhook_sign.h */
     struct span host[LIMIT_DPS_WEBHOOK_HOSTS]; /* none: no webhook is asked */
     size_t n_hosts;
 };
 /* o NULL: the defaults. */
 MUST_USE enum err settings_read_webhook(const struct json *o, struct arena *a,
                                         struct webhook_conf *ret, struct err_info *info);
+/* Letters, digits, '-', '.', and ':' of an IPv6 address; 1 to LIMIT_HOST of them. */
+bool settings_is_host(struct span s);
 /* host without port. "*.example" is every name below example, not itself; "*" all. */
 bool webhook_host_allowed(const struct webhook_conf *c, struct span host);
 

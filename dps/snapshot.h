@@ -52,6 +52,7 @@ const struct group *snapshot_group(const struct snapshot *s, int64_t id);
 #define SETTING_WEBHOOK "webhook"       /* JSON text of that member of /admin/settings */
 #define SETTING_NETWORKS "latencyTable" /* same */
 #define SETTING_PAGE_KEY "page_key"
+#define SETTING_WEBHOOK_KEY "webhook_key"
 extern const char
     *const alloc_words[ALLOC_CUSTOM + 1]; /* "hashed" ... of enrollments; [ALLOC_NONE] is "" */
 

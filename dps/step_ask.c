@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The step that asks a webhook for a hub: dps/webhook.h. */
+#include <stdlib.h>
+
 #include "base/log.h"
 #include "dps/driver_int.h"
 #include "dps/webhook.h"
+#include "dps/webhook_sign.h"
 #include "server/metrics.h"
 
 #define RETRY_MS 150u
@@ -11,7 +14,7 @@
 struct asked {
     struct span url, host, offer;
     uint64_t until_ms;
-    unsigned tries;
+    unsigned tries, key_version;
     struct webhook_answer answer;
     struct plan_in plan;
 };
@@ -123,10 +126,26 @@ static void answered(struct job *j)
 
 /* --- the question ----------------------------------------------------------------------------------- */
 
+/* Anew for each try: the signature has a time. */
+static enum err sign(struct job *j, const struct asked *k)
+{
+    AUTO(buf_done) struct buf b = BUF_INIT(256);
+    enum err e = webhook_sign_add(&b, &job_worker(j)->dps->webhook_key, k->host, k->key_version,
+                                  loop_wall_us(job_loop(j)) / 1000000, buf_span(&j->body));
+    free(j->header);
+    j->header = e == OK ? span_dup(buf_span(&b)) : NULL;
+    return e != OK || j->header != NULL ? e : E_NOMEM;
+}
+
 static void ask(struct job *j)
 {
     struct asked *k = j->ask;
     uint64_t now = now_ms(j);
+    enum err e = sign(j, k);
+    if (e != OK) {
+        job_stuck(j, e);
+        return;
+    }
     k->tries++;
     metric_add(job_worker(j)->w, DPS_M_WEBHOOK_CALLS, 1);
     job_send(j, POOL_WEBHOOKS, "POST", k->until_ms > now ? k->until_ms - now : 1, answered);
@@ -209,6 +228,7 @@ void step_ask(struct job *j)
         job_stuck(j, e);
         return;
     }
+    k->key_version = s->webhook.key_version;
     k->until_ms = now_ms(j) + s->webhook.timeout_s * 1000u;
     j->ask = k;
     j->allow_http = is_http;

@@ -4,6 +4,7 @@
 
 #include "dps/assignment.h"
 #include "dps/webhook.h"
+#include "dps/webhook_sign.h"
 #include "tests/unit.h"
 
 #define OFFER SPAN_LIT("hub1.example,Hub2.example")
@@ -156,6 +157,27 @@ static void test_breaker(void **state UNUSED)
     breakers_free(b);
 }
 
+/* The MAC was computed by Python's hmac. */
+static void test_signature(void **state UNUSED)
+{
+    struct secret root = {.n = 0}, key = {.n = 0}, other = {.n = 0};
+    AUTO(buf_done) struct buf b = BUF_INIT(512);
+    assert_ok(secret_set(&root, SPAN_LIT("root")));
+    assert_ok(webhook_sign_key(&root, SPAN_LIT("Alloc.example"), 1, &key));
+    assert_ok(webhook_sign_key(&root, SPAN_LIT("alloc.example"), 1, &other));
+    assert_span(secret_span(&key), secret_span(&other));
+    assert_ok(webhook_sign_key(&root, SPAN_LIT("alloc.example"), 2, &other));
+    assert_false(span_eq(secret_span(&key), secret_span(&other)));
+    assert_ok(webhook_sign_key(&root, SPAN_LIT("alloc2.example"), 1, &other));
+    assert_false(span_eq(secret_span(&key), secret_span(&other)));
+    assert_ok(webhook_sign_add(&b, &root, SPAN_LIT("alloc.example"), 1, 1795276800,
+                               SPAN_LIT("{\"a\":1}")));
+    assert_span(
+        buf_span(&b),
+        SPAN_LIT(
+            "Berth-Signature: t=1795276800,k=1,v1=i8JPh/9/Fp+DXjH5CImAYo0cx0yv/tAI6iy4LKFXgsU="));
+}
+
 static struct json *parse(const char *text)
 {
     struct json *j = NULL;
@@ -224,9 +246,10 @@ static void test_geo(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_urls),     cmocka_unit_test(test_allowed),
-        cmocka_unit_test(test_answers),  cmocka_unit_test(test_breaker),
-        cmocka_unit_test(test_networks), cmocka_unit_test(test_geo),
+        cmocka_unit_test(test_urls),      cmocka_unit_test(test_allowed),
+        cmocka_unit_test(test_answers),   cmocka_unit_test(test_breaker),
+        cmocka_unit_test(test_signature), cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_geo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

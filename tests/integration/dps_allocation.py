@@ -26,7 +26,7 @@ class Hook(threading.Thread):
         if tls:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(f"{T}/hook.pem", f"{T}/hook.key")
-        self.asked, self.say, self.n, self.dies = [], {}, 0, 0
+        self.asked, self.raw, self.say, self.n, self.dies = [], [], {}, 0, 0
         self.start()
 
     def url(self, path="/"):
@@ -56,6 +56,7 @@ class Hook(threading.Thread):
                 body += c.recv(65536) or self.end()
             path = head.split(b" ")[1].decode()
             self.asked.append((head.decode(), json.loads(body)))
+            self.raw.append((head.decode(), body))
             status, answer, wait = self.say.get(path, (404, b"", 0))
             answer = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             threading.Event().wait(wait)
@@ -70,6 +71,24 @@ class Hook(threading.Thread):
 
 
 hook = Hook()
+
+
+def signed_by(head, body, keys):
+    """As docs/protocol/dps-service-rest.md B4 tells a receiver: the version of the key that signed this request; None: nobody did."""
+    lines = [x.split(":", 1)[1] for x in head.split("\r\n") if x.lower().startswith("berth-signature:")]
+    if len(lines) != 1:
+        return None
+    f = dict(x.split("=", 1) for x in lines[0].strip().split(","))
+    if abs(time.time() - int(f["t"])) > 300 or int(f["k"]) not in keys:
+        return None
+    want = hmac.new(base64.b64decode(keys[int(f["k"])]), f["t"].encode() + b"." + body, hashlib.sha256).digest()
+    return int(f["k"]) if hmac.compare_digest(base64.b64decode(f["v1"]), want) else None
+
+
+def hook_keys(host):
+    r = admin("POST", f"webhooks/{quote(host)}/listKeys")
+    assert r.status == 200 and r.headers["cache-control"] == "no-store", r
+    return {k["version"]: k["key"] for k in r.json["keys"]}
 NO_SECRET = ("primaryKey", "secondaryKey", "certificate\"")
 
 
@@ -118,7 +137,7 @@ row("the settings say so", admin("GET", "settings").json["webhook"], {"allowedHo
 row("partD:18 plain http", custom("c-http", "http://" + HOOK + "/").code, 400004)
 for name, part, bad in (
         ("unknown member", "webhook", {"allowHtp": True}), ("host", "webhook", {"allowedHosts": ["a b"]}), ("type", "webhook", {"allowedHosts": [1]}),
-        ("timeout", "webhook", {"timeoutSeconds": 0}), ("network", "latencyTable", [{"network": "10.0.0.1/8", "latencyMs": {}}]),
+        ("timeout", "webhook", {"timeoutSeconds": 0}), ("key version", "webhook", {"keyVersion": 0}), ("network", "latencyTable", [{"network": "10.0.0.1/8", "latencyMs": {}}]),
         ("prefix", "latencyTable", [{"network": "10.0.0.0/33", "latencyMs": {}}]), ("no prefix", "latencyTable", [{"network": "::", "latencyMs": {}}]),
         ("twice", "latencyTable", [{"network": "10.0.0.0/8", "latencyMs": {}}] * 2), ("ms", "latencyTable", [{"network": "::/0", "latencyMs": {"a": -1}}])):
     r = admin("PUT", "settings", {part: bad})
@@ -142,6 +161,14 @@ row("the enrollment, without secrets", (q["individualEnrollment"]["attestation"]
 row("its etag is decoded", q["individualEnrollment"]["etag"][0] + q["individualEnrollment"]["etag"][-1], '""')
 row("the device", q["deviceRuntimeContext"], {"registrationId": "c-good", "symmetricKey": {}, "payload": {"modelId": "dtmi:example:m;1"}})
 row("the hubs", sorted(q["linkedHubs"]), sorted(env.hubs))
+keys = hook_keys(HOOK)
+row("threat:E2 its keys: this one and the next", [(v, len(base64.b64decode(k))) for v, k in keys.items()], [(1, 32), (2, 32)])
+row("threat:E2 the body is signed", signed_by(*hook.raw[-1], keys), 1)
+row("threat:E2 another body is not", signed_by(hook.raw[-1][0], hook.raw[-1][1] + b" ", keys), None)
+row("threat:E2 the keys of another host sign nothing here", (signed_by(*hook.raw[-1], hook_keys("other.example")), hook_keys("OTHER.example") == hook_keys("other.example")), (None, True))
+for bad in ("a b", "a/b", "*", "x" * 254):
+    row(f"no keys for {bad[:5]!r}", admin("POST", f"webhooks/{quote(bad)}/listKeys").code, 400004)
+row("threat:N6 no compressed answer is asked for", "accept-encoding" in head.lower(), False)
 row("no token of ours goes there", "authorization" not in head.lower())
 hook.say["/good"] = (200, {"iotHubHostName": C, "payload": [1]}, 0)
 s = register("c-good", key)
@@ -163,6 +190,9 @@ row("a certificate", what(register("c-cert", None, conn=(f"{T}/c-cert.pem", f"{T
 x = hook.asked[-1][1]["deviceRuntimeContext"]["x509"]["clientCertificate"]["info"]
 row("described to it", (x["subjectName"], len(x["sha256Thumbprint"])), ("CN=c-cert", 64))
 row("no secret in any question", [n for n in NO_SECRET if n in json.dumps([a[1] for a in hook.asked])], [])
+settings(webhook={"allowedHosts": [HOOK], "timeoutSeconds": 2, "keyVersion": 2})
+row("threat:E2 the next key signs after a change of keyVersion", (what(register("c-bare", bare)), signed_by(*hook.raw[-1], keys), sorted(hook_keys(HOOK))), (("assigned", A), 2, [2, 3]))
+row("threat:E2 every question of this run was signed", [h for h, b in hook.raw if signed_by(h, b, keys) is None], [])
 row("both retried connections count as one question", (setattr(hook, "dies", 2), what(register("c-bare", bare)))[1], ("assigned", A))
 
 # --- and one that does not (partD:29) ---------------------------------------------------------------------------------------------------
