@@ -55,6 +55,9 @@ static void on_state(struct hub_client *c, void *arg, enum hub_state st, enum er
     uint32_t rid;
     if (a->streams != NULL) {
         agent_streams_hub(a->streams, st == HUB_UP ? c : NULL);
+        if (st == HUB_UP) {
+            agent_streams_identity(a->streams, agent_hub_identity(a));
+        }
     }
     if (st == HUB_DOWN) {
         a->is_up = false;
@@ -310,6 +313,10 @@ enum err agent_start(struct agent *a, const struct agent_conf *conf,
     a->interval_s = conf->telemetry_s;
     a->next_n = 1;
     enum err e = identity_load(conf->identity_dir, &a->id, info);
+    if (e == OK) {
+        e = agent_targets_check(&conf->targets, a->id.kind == ATTEST_X509 || conf->certificate,
+                                info);
+    }
     if (e == OK && a->id.kind == ATTEST_TPM) {
         e = agent_tpm_start(a, info);
     }

@@ -327,6 +327,26 @@ static void test_targets(void **state)
                E_CONFIG);
 }
 
+/* What only encrypted connections may reach (threat E10). */
+static void test_sealed_targets(void **state)
+{
+    (void)state;
+    struct agent_targets t = {.n = 0};
+    struct err_info info;
+    assert_ok(agent_target_seal(&t, SPAN_LIT("ssh"), SPAN_LIT("required"), &info));
+    assert_err(agent_targets_check(&t, true, &info), E_CONFIG); /* to where? */
+    assert_ok(agent_target_add(&t, SPAN_LIT("ssh"), SPAN_LIT("127.0.0.1:22"), &info));
+    assert_ok(agent_target_add(&t, SPAN_LIT("web"), SPAN_LIT("127.0.0.1:80"), &info));
+    assert_ok(agent_target_seal(&t, SPAN_LIT("web"), SPAN_LIT("offered"), &info));
+    assert_ok(agent_targets_check(&t, true, &info));
+    assert_true(agent_target_find(&t, SPAN_LIT("ssh"))->must_be_sealed);
+    assert_false(agent_target_find(&t, SPAN_LIT("web"))->must_be_sealed);
+    assert_err(agent_targets_check(&t, false, &info), E_CONFIG);
+    assert_err(agent_target_seal(&t, SPAN_LIT("web"), SPAN_LIT("yes"), &info), E_CONFIG);
+    assert_err(agent_target_seal(&t, SPAN_LIT(""), SPAN_LIT("required"), &info), E_CONFIG);
+    assert_null(agent_target_find(&t, SPAN_LIT("vnc")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +355,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_drop_oldest, begin, end),
         cmocka_unit_test_setup_teardown(test_no_body, begin, end),
         cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_sealed_targets),
         cmocka_unit_test(test_wait),
         cmocka_unit_test(test_measure),
         cmocka_unit_test_setup_teardown(test_describe, begin, end),

@@ -28,6 +28,7 @@ static const struct conf_row conf_rows[] = {
     { "agent", "certificate",        CONF_BOOL, C(certificate),  0, 0, "no", "Ask the DPS for a certificate at each registration, go to the hub with it, and renew it." },
     { "agent", "renew-at",           CONF_U64,  C(renew_at),     1, 95, "66", "Per cent of a certificate's life after which it is renewed." },
     { "stream *", "target",          CONF_STR,  0,               0, 0, NULL, "ADDRESS:PORT that the service may reach under this section's name, through the hub; nothing else can be reached." },
+    { "stream *", "end-to-end",      CONF_STR,  0,               0, 0, NULL, "offered, or required: only connections that are encrypted up to this unit, with its certificate. offered when absent." },
     { "log",   "level",              CONF_STR,  C(log_level),    0, 0, "info", "debug, info, warn or error." },
     { "log",   "format",             CONF_STR,  C(log_format),   0, 0, "logfmt", "logfmt or json." },
 };
@@ -126,9 +127,10 @@ static enum err add_target(void *arg, const char *section, const char *name, con
                            struct err_info *info)
 {
     struct agent_conf *conf = arg;
-    (void)name; /* `target` is the only one */
-    return agent_target_add(&conf->targets, span_trim(span_from(span_str(section), 7)),
-                            span_str(value), info);
+    struct span of = span_trim(span_from(span_str(section), 7));
+    return strcmp(name, "end-to-end") == 0
+               ? agent_target_seal(&conf->targets, of, span_str(value), info)
+               : agent_target_add(&conf->targets, of, span_str(value), info);
 }
 
 static enum err load_conf(const struct cmdline *c, struct agent_conf *conf, struct err_info *info)

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: one machine, sessions and their legs are read together. */
 #include "agent/streams.h"
 
-#include <arpa/inet.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "client/mux.h"
 #include "client/splice.h"
+#include "net/tls_stream.h"
+
+#define WHY_OPEN "not encrypted from end to end, which is required"
 
 struct session;
 
@@ -27,8 +29,10 @@ struct session {
     struct agent_streams *st;
     char *rid, *url, *auth;
     char name[65];
-    bool is_mux;
+    const char *proto; /* a session of channels, by this name; NULL: one plain stream */
+    bool is_sealed;    /* from end to end */
     struct link_try *dial;
+    struct tls_stream *shaking;
     struct mux *mux;
     struct list legs;
     bool is_over; /* goes with its last leg */
@@ -38,63 +42,11 @@ struct agent_streams {
     struct loop *loop;
     const struct agent_targets *targets;
     struct tls_ctx *tls;
+    struct tls_ctx *end_tls; /* NULL: this unit has no certificate */
     struct hub_client *hub;
     struct list sessions;
     size_t n;
 };
-
-/* --- the list ------------------------------------------------------------------------------------------ */
-
-static bool is_literal(const char *address)
-{
-    struct in6_addr any;
-    return inet_pton(AF_INET, address, &any) == 1 || inet_pton(AF_INET6, address, &any) == 1;
-}
-
-enum err agent_target_add(struct agent_targets *t, struct span name, struct span target,
-                          struct err_info *info)
-{
-    struct agent_target a = {.port = 0};
-    uint64_t port = 0;
-    struct span host = target;
-    if (target.n > 0 && target.p[0] == '[') {
-        host = span_sub(target, 1, span_find(target, ']') - 1);
-        target = span_from(target, MIN(host.n + 2, target.n));
-    } else {
-        host = span_sub(target, 0, span_find(target, ':'));
-        target = span_from(target, host.n);
-    }
-    if (name.n == 0 || !span_to_cstr(name, a.name, sizeof(a.name))) {
-        return err_set(info, E_CONFIG, "the name of a stream has 1 to 64 bytes");
-    }
-    if (!span_to_cstr(host, a.address, sizeof(a.address)) || !is_literal(a.address) ||
-        target.n < 2 || target.p[0] != ':' || !span_to_u64(span_from(target, 1), &port) ||
-        port == 0 || port > 65535) {
-        return err_set(info, E_CONFIG, "[stream %s] target: ADDRESS:PORT with a literal address",
-                       a.name);
-    }
-    for (size_t i = 0; i < t->n; i++) {
-        if (span_is(name, t->at[i].name)) {
-            return err_set(info, E_CONFIG, "[stream %s] is there twice", a.name);
-        }
-    }
-    if (t->n == AGENT_TARGETS) {
-        return err_set(info, E_CONFIG, "more than %u streams", AGENT_TARGETS);
-    }
-    a.port = (uint16_t)port;
-    t->at[t->n++] = a;
-    return OK;
-}
-
-static const struct agent_target *find_target(const struct agent_streams *st, struct span name)
-{
-    for (size_t i = 0; i < st->targets->n; i++) {
-        if (span_is(name, st->targets->at[i].name)) {
-            return &st->targets->at[i];
-        }
-    }
-    return NULL;
-}
 
 /* --- ends ------------------------------------------------------------------------------------------------- */
 
@@ -114,7 +66,8 @@ static void free_session(struct session *s)
 
 static void settle(struct session *s)
 {
-    if (s->is_over && list_empty(&s->legs) && s->mux == NULL && s->dial == NULL) {
+    if (s->is_over && list_empty(&s->legs) && s->mux == NULL && s->dial == NULL &&
+        s->shaking == NULL) {
         free_session(s);
     }
 }
@@ -124,9 +77,7 @@ static void free_leg(struct leg *g)
     struct session *s = g->s;
     list_del(&g->link);
     free(g);
-    if (!s->is_mux) {
-        s->is_over = true;
-    }
+    s->is_over = s->is_over || s->proto == NULL;
     settle(s);
 }
 
@@ -151,10 +102,11 @@ static void leg_gone(struct leg *g)
 static void answer(struct session *s, bool is_accepted)
 {
     struct hub_client *hub = s->st->hub;
-    enum err e = hub == NULL ? E_STATE
-                             : hub_stream_answer(hub, span_str(s->rid), is_accepted,
-                                                 s->is_mux && is_accepted ? SPAN_LIT(MUX_PROTOCOL)
-                                                                          : SPAN_NONE);
+    enum err e =
+        hub == NULL
+            ? E_STATE
+            : hub_stream_answer(hub, span_str(s->rid), is_accepted,
+                                s->proto != NULL && is_accepted ? span_str(s->proto) : SPAN_NONE);
     if (e != OK) {
         LOG_WARN("agent.stream_not_answered", L_STR("name", s->name), L_ERR(e));
     }
@@ -211,6 +163,38 @@ static void mux_over(struct mux *m, void *arg, enum err why)
 
 static const struct mux_handler mux_handler = {.on_open = mux_opened, .on_close = mux_over};
 
+static void begin_mux(struct session *s, struct stream *carrier, enum err why)
+{
+    enum err e = carrier == NULL ? why : mux_new(carrier, &mux_handler, s, &s->mux);
+    if (e != OK && carrier != NULL) {
+        stream_abort(carrier, e);
+    }
+    s->is_over = s->mux == NULL;
+    settle(s);
+}
+
+static void shaken(void *arg, struct stream *sealed, enum err why, const struct err_info *info)
+{
+    struct session *s = arg;
+    s->shaking = NULL;
+    if (sealed == NULL) {
+        LOG_WARN("agent.stream_not_sealed", L_STR("name", s->name), L_ERR(why), L_WHY(info, why));
+    }
+    begin_mux(s, sealed, why);
+}
+
+static void seal(struct session *s, struct stream *ws)
+{
+    struct err_info info = {0};
+    enum err e = s->st->end_tls == NULL ? E_STATE
+                                        : tls_stream_new(ws, s->st->end_tls, AGENT_SEAL_MS, shaken,
+                                                         s, &s->shaking, &info);
+    if (e != OK) {
+        stream_abort(ws, e);
+        shaken(s, NULL, e, &info);
+    }
+}
+
 static void dialed(void *arg, struct stream *ws, enum link_via via, enum err why,
                    const struct err_info *info)
 {
@@ -220,13 +204,12 @@ static void dialed(void *arg, struct stream *ws, enum link_via via, enum err why
     if (ws == NULL) {
         LOG_WARN("agent.stream_gateway", L_STR("name", s->name), L_ERR(why), L_WHY(info, why));
     }
-    if (s->is_mux) {
-        enum err e = ws == NULL ? why : mux_new(ws, &mux_handler, s, &s->mux);
-        if (e != OK && ws != NULL) {
-            stream_abort(ws, e);
-        }
-        s->is_over = s->mux == NULL;
-        settle(s);
+    if (ws != NULL && s->is_sealed) {
+        seal(s, ws);
+        return;
+    }
+    if (s->proto != NULL) {
+        begin_mux(s, ws, why);
         return;
     }
     struct leg *g = LIST_OF(s->legs.next, struct leg, link);
@@ -255,7 +238,7 @@ static enum err dial(struct session *s, struct err_info *info)
                                       .tls = s->st->tls,
                                       .timeout_ms = AGENT_GATEWAY_MS,
                                       .path = path,
-                                      .protocol = s->is_mux ? MUX_PROTOCOL : NULL,
+                                      .protocol = s->proto,
                                       .headers = (const char *)headers.p};
         e = link_open(s->st->loop, &t, LINK_MQTT_WS, dialed, s, &s->dial, info);
     }
@@ -276,7 +259,7 @@ static void on_target(struct conn *c, void *arg, enum err why, const struct err_
     struct err_info failed = {0};
     g->connecting = NULL;
     if (c == NULL) {
-        if (!s->is_mux) {
+        if (s->proto == NULL) {
             answer(s, false);
         }
         LOG_WARN("agent.stream_failed", L_STR("name", g->target->name), L_ERR(why),
@@ -289,7 +272,7 @@ static void on_target(struct conn *c, void *arg, enum err why, const struct err_
         return;
     }
     hold_stream(&g->near, conn_stream(c), near_gone);
-    if (s->is_mux) {
+    if (s->proto != NULL) {
         if (g->far.s != NULL) {
             join(g);
         } else {
@@ -334,11 +317,16 @@ static void mux_opened(struct mux *m, void *arg, struct span name, struct stream
     struct session *s = arg;
     struct err_info info = {0};
     struct leg *g;
-    const struct agent_target *target = find_target(s->st, name);
+    const struct agent_target *target = agent_target_find(s->st->targets, name);
     (void)m;
     if (target == NULL) {
         LOG_WARN("agent.stream_rejected", L_SPAN("name", name), L_STR("why", "not listed"));
         mux_refuse(ch, "this name is not listed on the device");
+        return;
+    }
+    if (target->must_be_sealed && !s->is_sealed) { /* another name opened the session */
+        LOG_WARN("agent.stream_rejected", L_SPAN("name", name), L_STR("why", WHY_OPEN));
+        mux_refuse(ch, WHY_OPEN);
         return;
     }
     enum err e = leg_new(s, target, &g, &info);
@@ -352,14 +340,36 @@ static void mux_opened(struct mux *m, void *arg, struct span name, struct stream
 
 /* --- requests --------------------------------------------------------------------------------------------------- */
 
-static bool offers_mux(struct span proto)
+static bool offers(struct span proto, const char *name)
 {
     while (proto.n > 0) {
-        if (span_is(span_cut(&proto, ','), MUX_PROTOCOL)) {
+        if (span_is(span_cut(&proto, ','), name)) {
             return true;
         }
     }
     return false;
+}
+
+/* Why not; told_proto: what the answer names as the reason (device-streams.md 13.2). NULL: it may begin. */
+static const char *refusal(const struct agent_streams *st, const struct hub_stream *rq,
+                           const struct agent_target *target, struct span *ret_proto)
+{
+    bool is_sealed = offers(rq->proto, MUX_PROTOCOL_SEALED);
+    *ret_proto = SPAN_NONE;
+    if (target == NULL) {
+        return "not listed";
+    }
+    if (st->n >= AGENT_SESSIONS) {
+        return "too many sessions";
+    }
+    if (span_has_nul(rq->auth)) {
+        return "unusable token";
+    }
+    *ret_proto = SPAN_LIT(MUX_PROTOCOL_SEALED);
+    if (is_sealed && st->end_tls == NULL) {
+        return "no certificate to encrypt with from end to end";
+    }
+    return !is_sealed && target->must_be_sealed ? WHY_OPEN : NULL;
 }
 
 static struct session *session_new(struct agent_streams *st, const struct hub_stream *rq)
@@ -373,7 +383,10 @@ static struct session *session_new(struct agent_streams *st, const struct hub_st
     s->url = span_dup(rq->url);
     s->auth = span_dup(rq->auth);
     (void)span_to_cstr(span_sub(rq->name, 0, sizeof(s->name) - 1), s->name, sizeof(s->name));
-    s->is_mux = offers_mux(rq->proto);
+    s->is_sealed = offers(rq->proto, MUX_PROTOCOL_SEALED);
+    s->proto = s->is_sealed                      ? MUX_PROTOCOL_SEALED
+               : offers(rq->proto, MUX_PROTOCOL) ? MUX_PROTOCOL
+                                                 : NULL;
     list_init(&s->legs);
     list_add_tail(&st->sessions, &s->link);
     st->n++;
@@ -386,24 +399,22 @@ static struct session *session_new(struct agent_streams *st, const struct hub_st
 
 void agent_streams_request(struct agent_streams *st, const struct hub_stream *rq)
 {
-    const struct agent_target *target = find_target(st, rq->name);
+    const struct agent_target *target = agent_target_find(st->targets, rq->name);
     struct err_info info = {0};
+    struct span told;
     struct leg *g;
-    const char *why = target == NULL            ? "not listed"
-                      : st->n >= AGENT_SESSIONS ? "too many sessions"
-                      : span_has_nul(rq->auth)  ? "unusable token"
-                                                : NULL;
+    const char *why = refusal(st, rq, target, &told);
     struct session *s = why == NULL ? session_new(st, rq) : NULL;
     if (s == NULL) {
         LOG_WARN("agent.stream_rejected", L_SPAN("name", rq->name),
                  L_STR("why", why != NULL ? why : "no memory"));
-        if (st->hub != NULL && hub_stream_answer(st->hub, rq->rid, false, SPAN_NONE) != OK) {
+        if (st->hub != NULL && hub_stream_answer(st->hub, rq->rid, false, told) != OK) {
             LOG_WARN("agent.stream_not_answered", L_SPAN("name", rq->name));
         }
         return;
     }
-    enum err e = s->is_mux ? dial(s, &info) : leg_new(s, target, &g, &info);
-    if (s->is_mux || e != OK) {
+    enum err e = s->proto != NULL ? dial(s, &info) : leg_new(s, target, &g, &info);
+    if (s->proto != NULL || e != OK) {
         answer(s, e == OK);
     }
     if (e != OK) {
@@ -440,6 +451,20 @@ void agent_streams_hub(struct agent_streams *st, struct hub_client *hub)
     st->hub = hub;
 }
 
+void agent_streams_identity(struct agent_streams *st, const struct identity *id)
+{
+    struct err_info info = {0};
+    tls_ctx_unref(st->end_tls);
+    st->end_tls = NULL;
+    if (id->kind == ATTEST_X509) {
+        const struct tls_server_conf own = {id->cert_chain_file, id->key_file};
+        enum err e = tls_end_server_new(&own, MUX_PROTOCOL_SEALED, &st->end_tls, &info);
+        if (e != OK) {
+            LOG_WARN("agent.stream_no_certificate", L_ERR(e), L_WHY(&info, e));
+        }
+    }
+}
+
 size_t agent_streams_count(const struct agent_streams *st)
 {
     return st->n;
@@ -449,7 +474,7 @@ static void end_leg(struct leg *g)
 {
     if (g->connecting != NULL) {
         stream_abort(conn_stream(g->connecting), E_CLOSED);
-    } else if (g->joined != NULL && !g->s->is_mux) {
+    } else if (g->joined != NULL && g->s->proto == NULL) {
         splice_abort(g->joined, E_CLOSED);
     } else if (g->joined == NULL && g->near.s != NULL) {
         stream_abort(g->near.s, E_CLOSED);
@@ -466,9 +491,12 @@ void agent_streams_end(struct agent_streams *st)
         LIST_EACH_SAFE (m, tmp2, &s->legs) {
             end_leg(LIST_OF(m, struct leg, link));
         }
-        if (s->dial != NULL) {
-            link_cancel(s->dial);
-            s->dial = NULL;
+        if (s->dial != NULL || s->shaking != NULL) {
+            if (s->dial != NULL) {
+                link_cancel(TAKE(s->dial));
+            } else {
+                tls_stream_cancel(TAKE(s->shaking));
+            }
             s->is_over = true;
             settle(s);
         }
@@ -480,6 +508,7 @@ void agent_streams_free(struct agent_streams *st)
     if (st != NULL) {
         ASSERT(st->n == 0);
         tls_ctx_unref(st->tls);
+        tls_ctx_unref(st->end_tls);
         free(st);
     }
 }

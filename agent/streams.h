@@ -5,7 +5,8 @@
  *
  *   request --name listed?--no--> rejected
  *      |yes, a plain peer    connects to the target; only then accepts and opens its WebSocket; the two are joined
- *      `yes, a Berth peer    accepts and opens its WebSocket: a session of channels (client/mux), each OPEN names a target of the list
+ *      `yes, a Berth peer    accepts and opens its WebSocket: a session of channels (client/mux), each OPEN names a target of the list;
+ *                            below it TLS (net/tls_stream.h), with the unit's certificate, when the peer asks for that
  *
  * Ownership   agent_streams_new ... agent_streams_end, then turns of the loop until agent_streams_count is 0, agent_streams_free.
  * Threads     the agent's one.   Limits  AGENT_SESSIONS, and client/mux for the channels of one.
@@ -21,12 +22,15 @@
 #define AGENT_SESSIONS 32u
 #define AGENT_TARGET_MS 10000u /* to reach a target */
 #define AGENT_GATEWAY_MS 20000u
+#define AGENT_SEAL_MS                                                                              \
+    130000u /* to the end of a TLS handshake: the other end may come 120 s after us */
 #define AGENT_STREAMS_END_MS 5000u /* to say goodbye when the agent ends */
 
 struct agent_target {
     char name[65];
     char address[64]; /* literal */
     uint16_t port;
+    bool must_be_sealed; /* no connection but encrypted from end to end */
 };
 struct agent_targets {
     struct agent_target at[AGENT_TARGETS];
@@ -35,6 +39,14 @@ struct agent_targets {
 /* "127.0.0.1:22", "[::1]:80". E_CONFIG: no literal address with a port; the name is empty, too long or there already; too many. */
 MUST_USE enum err agent_target_add(struct agent_targets *t, struct span name, struct span target,
                                    struct err_info *info);
+
+/* "offered", "required"; in any order with agent_target_add. */
+MUST_USE enum err agent_target_seal(struct agent_targets *t, struct span name, struct span value,
+                                    struct err_info *info);
+/* Once all is read: E_CONFIG for a section without a target, and for what is required and cannot be. */
+MUST_USE enum err agent_targets_check(const struct agent_targets *t, bool has_certificate,
+                                      struct err_info *info);
+const struct agent_target *agent_target_find(const struct agent_targets *t, struct span name);
 
 struct agent_streams;
 /* targets and ca_file are borrowed until the end. */
@@ -45,6 +57,8 @@ MUST_USE enum err agent_streams_new(struct loop *l, const struct agent_targets *
 void agent_streams_request(struct agent_streams *st, const struct hub_stream *rq);
 /* The present link; NULL: none. */
 void agent_streams_hub(struct agent_streams *st, struct hub_client *hub);
+/* With which certificate sessions are encrypted from end to end from now on: that of the link. Of another kind: with none. */
+void agent_streams_identity(struct agent_streams *st, const struct identity *id);
 void agent_streams_end(struct agent_streams *st);
 size_t agent_streams_count(const struct agent_streams *st);
 void agent_streams_free(struct agent_streams *st);

@@ -58,7 +58,7 @@ void hub_free(struct hub_client *c);
 /* QoS 1; E_QUEUE_FULL when too many are under way. */
 MUST_USE enum err hub_send(struct hub_client *c, struct span body, const struct prop *props,
                            size_t n_props, uint64_t tag);
-/* 200 or 400. proto: of those offered, empty: none. */
+/* 200 or 400. proto: of those offered; with 400 what is lacking or demanded; empty: none. */
 MUST_USE enum err hub_stream_answer(struct hub_client *c, struct span rid, bool is_accepted,
                                     struct span proto);
 MUST_USE enum err hub_twin_get(struct hub_client *c, uint32_t *ret_rid);

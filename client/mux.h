@@ -26,6 +26,8 @@
 #include "net/stream.h"
 
 #define MUX_PROTOCOL "berth.streams.v1"
+#define MUX_PROTOCOL_SEALED                                                                        \
+    "berth.streams.v1.tls" /* the same below TLS 1.3: docs/protocol/device-streams.md 13.2 */
 #define MUX_DATA 16368u
 #define MUX_WINDOW (512u << 10)
 #define MUX_CHANNELS 64u

@@ -60,7 +60,7 @@ struct service_stream_answer {
     bool is_accepted;
     char url[1024];
     char auth[513];
-    char proto[64]; /* what the device took; "" */
+    char proto[64]; /* what the device took; when it rejects what it lacks or demands; "" */
 };
 MUST_USE enum err service_open_stream(struct service *s, const struct service_stream_rq *rq,
                                       struct service_stream_answer *ret,

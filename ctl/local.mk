@@ -27,6 +27,8 @@ bin_PROGRAMS += %D%/berth
 	%D%/stream_client.c \
 	%D%/stream_client.h \
 	%D%/stream_cmd.c \
+	%D%/stream_trust.c \
+	%D%/stream_trust.h \
 	%D%/tpm_cmd.c
 ctl_libs = client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) $(INIH_LIBS)

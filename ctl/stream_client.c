@@ -10,8 +10,10 @@
 #include "client/link.h"
 #include "client/mux.h"
 #include "client/splice.h"
+#include "net/tls_stream.h"
 
 #define GATEWAY_MS 20000u
+#define SEAL_MS 60000u /* the device may still be on its way to the gateway */
 
 struct leg {
     struct list link;
@@ -32,7 +34,7 @@ struct post {
     struct err_info info;
 };
 
-enum phase { IDLE, ASKING, DIALING };
+enum phase { IDLE, ASKING, DIALING, SHAKING };
 
 struct stream_client {
     struct stream_client_conf conf;
@@ -42,6 +44,7 @@ struct stream_client {
     struct post *post;
     struct link_try *dial;
     bool is_mux_dial; /* what is being dialed */
+    struct tls_stream *shaking;
     struct mux *mux;
     struct list legs; /* those that wait stand in their order */
     size_t n_legs;
@@ -166,6 +169,40 @@ static void mux_over(struct mux *m, void *arg, enum err why)
 
 static const struct mux_handler mux_handler = {.on_close = mux_over};
 
+static void begin_mux(struct stream_client *c, struct stream *carrier)
+{
+    enum err e = mux_new(carrier, &mux_handler, c, &c->mux);
+    if (e != OK) {
+        stream_abort(carrier, e);
+        fail_waiting(c, e, err_text(e));
+    }
+    open_channels(c);
+}
+
+static void shaken(void *arg, struct stream *sealed, enum err why, const struct err_info *info)
+{
+    struct stream_client *c = arg;
+    c->shaking = NULL;
+    c->phase = IDLE;
+    if (sealed == NULL) {
+        fail_waiting(c, why, err_why(info, why));
+    } else {
+        begin_mux(c, sealed);
+    }
+    ask_next(c);
+}
+
+static void seal(struct stream_client *c, struct stream *ws)
+{
+    struct err_info info = {0};
+    enum err e = tls_stream_new(ws, c->conf.end_tls, SEAL_MS, shaken, c, &c->shaking, &info);
+    c->phase = SHAKING;
+    if (e != OK) {
+        stream_abort(ws, e);
+        shaken(c, NULL, e, &info);
+    }
+}
+
 static void dialed(void *arg, struct stream *ws, enum link_via via, enum err why,
                    const struct err_info *info)
 {
@@ -178,17 +215,19 @@ static void dialed(void *arg, struct stream *ws, enum link_via via, enum err why
         fail_waiting(c, why, err_why(info, why));
     } else if (c->is_ending || (!c->is_mux_dial && g == NULL)) {
         stream_abort(ws, E_CLOSED); /* nobody is left who wants it */
+    } else if (c->conf.end_tls != NULL) {
+        seal(c, ws);
     } else if (c->is_mux_dial) {
-        enum err e = mux_new(ws, &mux_handler, c, &c->mux);
-        if (e != OK) {
-            stream_abort(ws, e);
-            fail_waiting(c, e, err_text(e));
-        }
-        open_channels(c);
+        begin_mux(c, ws);
     } else {
         join(g, ws);
     }
     ask_next(c);
+}
+
+static const char *protocol(const struct stream_client *c)
+{
+    return c->conf.end_tls != NULL ? MUX_PROTOCOL_SEALED : MUX_PROTOCOL;
 }
 
 static enum err dial(struct stream_client *c, const struct service_stream_answer *a,
@@ -201,7 +240,7 @@ static enum err dial(struct stream_client *c, const struct service_stream_answer
     if (e != OK) {
         return e;
     }
-    c->is_mux_dial = span_is(span_str(a->proto), MUX_PROTOCOL);
+    c->is_mux_dial = span_is(span_str(a->proto), protocol(c));
     buf_addf(&headers, "Authorization: Bearer %s\r\n", a->auth);
     buf_add_u8(&headers, 0);
     if ((e = buf_err(&headers)) == OK) {
@@ -210,7 +249,7 @@ static enum err dial(struct stream_client *c, const struct service_stream_answer
                                       .tls = c->conf.tls,
                                       .timeout_ms = GATEWAY_MS,
                                       .path = path,
-                                      .protocol = c->is_mux_dial ? MUX_PROTOCOL : NULL,
+                                      .protocol = c->is_mux_dial ? protocol(c) : NULL,
                                       .headers = (const char *)headers.p};
         e = link_open(c->conf.loop, &t, LINK_MQTT_WS, dialed, c, &c->dial, info);
     }
@@ -224,6 +263,17 @@ static enum err dial(struct stream_client *c, const struct service_stream_answer
 
 /* --- the POST ------------------------------------------------------------------------------------------------ */
 
+static const char *rejection(const struct stream_client *c, const struct service_stream_answer *a)
+{
+    if (!span_is(span_str(a->proto), MUX_PROTOCOL_SEALED)) {
+        return "the device rejects it: it lists no target of this name, or cannot reach it";
+    }
+    return c->conf.end_tls != NULL
+               ? "the device rejects it: it has no X.509 certificate to encrypt with from end to "
+                 "end"
+               : "the device rejects it: it demands encryption from end to end for this name";
+}
+
 static void post_home(struct msg *m)
 {
     struct post *p = CONTAINER_OF(m, struct post, msg);
@@ -234,8 +284,11 @@ static void post_home(struct msg *m)
     if (p->result != OK) {
         fail_waiting(c, p->result, err_why(&p->info, p->result));
     } else if (!p->ans.is_accepted) {
-        fail_waiting(c, E_REMOTE,
-                     "the device rejects it: it lists no target of this name, or cannot reach it");
+        fail_waiting(c, E_REMOTE, rejection(c, &p->ans));
+    } else if (c->conf.end_tls != NULL && !span_is(span_str(p->ans.proto), protocol(c))) {
+        fail_waiting(
+            c, E_REMOTE,
+            "the device's agent does not offer encryption from end to end; nothing was sent");
     } else if (!c->is_ending && first_waiting(c) != NULL) {
         enum err e = dial(c, &p->ans, &p->info);
         c->phase = e == OK ? DIALING : IDLE;
@@ -254,7 +307,7 @@ static void *post_run(void *arg)
     const struct stream_client_conf *k = &p->c->conf;
     const struct service_stream_rq rq = {.device_id = k->device,
                                          .name = k->name,
-                                         .proto = MUX_PROTOCOL,
+                                         .proto = protocol(p->c),
                                          .connect_s = k->connect_s,
                                          .response_s = k->response_s};
     struct service_answer refusal = {0};
@@ -348,8 +401,11 @@ void stream_client_end(struct stream_client *c)
         mux_close(c->mux, OK);
     }
     if (c->dial != NULL) {
-        link_cancel(c->dial);
-        c->dial = NULL;
+        link_cancel(TAKE(c->dial));
+        c->phase = IDLE;
+    }
+    if (c->shaking != NULL) {
+        tls_stream_cancel(TAKE(c->shaking));
         c->phase = IDLE;
     }
     LIST_EACH_SAFE (n, tmp, &c->legs) {

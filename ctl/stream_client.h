@@ -4,8 +4,8 @@
  *
  *   local connection --session there?--yes--> a channel of it (client/mux)
  *        |no: POST (on a thread of its own: it may wait a minute for the device), then the WebSocket
- *        |-- the device speaks berth.streams.v1 --> a session for this and all further connections, until it ends; then a new one
- *        `-- it does not --> the WebSocket is this one connection's; each connection asks anew
+ *        |-- the device speaks berth.streams.v1, when end_tls is set below TLS (net/tls_stream.h) --> a session for this and all further connections, until it ends; then a new one
+ *        `-- it does not --> the WebSocket is this one connection's; each connection asks anew. With end_tls: refused, nothing is sent
  *
  * Ownership   stream_client_new ... stream_client_end, turns of the loop until stream_client_count is 0, stream_client_free.
  * Threads     the loop's; one more while a POST is under way.   Limits  STREAM_CLIENT_LEGS connections at once.
@@ -23,6 +23,8 @@ struct stream_client_conf {
     struct loop *loop;
     struct service *service; /* used by this alone */
     struct tls_ctx *tls;
+    struct tls_ctx *
+        end_tls; /* of tls_end_client_new: nothing but encrypted up to the device; NULL: not asked for */
     const char *device, *name;
     unsigned connect_s, response_s;
 };

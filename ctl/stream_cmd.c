@@ -17,6 +17,7 @@
 #include "ctl/ctl.h"
 #include "ctl/local_peer.h"
 #include "ctl/stream_client.h"
+#include "ctl/stream_trust.h"
 
 #define PROGRESS_MS 1000u
 #define END_MS 5000u
@@ -257,6 +258,9 @@ static enum err open_client(struct forward *f, const struct stream_client_conf *
         const struct tls_client_conf tc = {.ca_file = ca};
         e = tls_client_new(&tc, &k->tls, info);
     }
+    if (e == OK) {
+        e = stream_trust(f->a, k->service, k->device, &k->end_tls, info);
+    }
     return e != OK ? e : stream_client_new(k, over, f, &f->client);
 }
 
@@ -297,6 +301,7 @@ static int run_stream(struct cli_args *a)
         stream_client_free(f.client);
         service_free(k.service);
         tls_ctx_unref(k.tls);
+        tls_ctx_unref(k.end_tls);
         if (f.loop != NULL) {
             conns_end(f.loop);
             loop_free(f.loop);
@@ -346,6 +351,7 @@ static const struct cli_option stream_options[] = {
     { "to", "NAME", "The section [stream NAME] of the device's agent." },
     { "listen", "ADDRESS:PORT", "Take connections here; port 0: any." },
     { "stdio", NULL, "One connection by standard input and output (ssh -o ProxyCommand)." },
+    STREAM_TRUST_OPTIONS,
     { "any-user", NULL, "Also take connections of other users of this host." },
     { "connect-timeout", "S", "Seconds to wait for a device that is away (30)." },
     { "response-timeout", "S", "Seconds to wait for its answer (30)." },
@@ -357,7 +363,8 @@ static const struct cli_option admin_options[] = {
 /* clang-format on */
 const struct cli_command ctl_stream = {
     "stream",
-    "DEVICE --to NAME (--listen ADDRESS:PORT | --stdio) [--hub N] [--any-user] [--json]",
+    "DEVICE --to NAME (--listen ADDRESS:PORT | --stdio) [--end-to-end ...] [--hub N] [--any-user] "
+    "[--json]",
     "Reach a TCP port behind a device, through the hub.",
     stream_options,
     ARRAY_LEN(stream_options),

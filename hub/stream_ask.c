@@ -66,7 +66,9 @@ void streams_answer(struct session *s, uint32_t rid, bool is_accepted, struct sp
             a->ad = s->ad;
             a->ad.generation_id = a->ad.model_id = SPAN_NONE; /* the session's own text */
             a->proto[0] = '\0';
-            if (proto.n > 0 && was_offered(span_str(a->offer.proto), proto)) {
+            /* What it takes must have been offered; in a rejection it is what it lacks, or demands. */
+            if (proto.n > 0 && (is_accepted ? was_offered(span_str(a->offer.proto), proto)
+                                            : stream_proto_ok(proto))) {
                 (void)!span_to_cstr(proto, a->proto, sizeof(a->proto));
             }
             go_home(a, is_accepted ? ASK_ACCEPTED : ASK_REJECTED);

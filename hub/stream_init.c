@@ -157,12 +157,12 @@ static void answered(struct stream_init *i, bool is_accepted)
     stop_waiting(i);
     http_header(rq, "iothub-streaming-is-accepted",
                 is_accepted ? SPAN_LIT("True") : SPAN_LIT("False"));
+    if (i->ask.proto[0] != '\0') {
+        http_header(rq, "berth-streaming-protocol", span_str(i->ask.proto));
+    }
     if (is_accepted) {
         http_header(rq, "iothub-streaming-url", span_str(i->service_url));
         http_header(rq, "iothub-streaming-auth-token", span_str(i->service_auth));
-        if (i->ask.proto[0] != '\0') {
-            http_header(rq, "berth-streaming-protocol", span_str(i->ask.proto));
-        }
         bridge_accept(b, &i->ask.ad);
     } else {
         metric_add(i->w, HUB_M_STREAM_REJECTED, 1);

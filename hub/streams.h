@@ -71,7 +71,7 @@ struct stream_offer {
 void streams_listen(struct session *s);
 void streams_unlisten(struct session *s); /* also at the end of the link */
 /* Unknown, late and repeated ones are ignored. */
-/* proto: of those offered; empty: none. Anything else counts as none. */
+/* proto: when accepted one of those offered, anything else counts as none; when rejected what the device lacks or demands. Empty: none. */
 void streams_answer(struct session *s, uint32_t rid, bool is_accepted, struct span proto);
 
 /* --- gateway: any worker ---------------------------------------------------------------------------- */

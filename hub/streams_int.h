@@ -92,7 +92,7 @@ struct stream_ask {
     struct stream_offer offer;
     bool was_resent;
     enum ask_result result;
-    char proto[STREAM_PROTO_SIZE]; /* ASK_ACCEPTED: what the device took */
+    char proto[STREAM_PROTO_SIZE]; /* what the device took, or why it rejects; "": nothing said */
     struct admitted ad;            /* ASK_ACCEPTED: what admitted the link; spans are gone */
 };
 void stream_ask_send(struct stream_ask *a);

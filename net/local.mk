@@ -41,8 +41,11 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/tls.c \
 	%D%/tls.h \
 	%D%/tls_ctx.h \
+	%D%/tls_end.c \
 	%D%/tls_io.c \
 	%D%/tls_io.h \
+	%D%/tls_stream.c \
+	%D%/tls_stream.h \
 	%D%/ws.c \
 	%D%/ws.h \
 	%D%/ws_client.c \
@@ -89,6 +92,11 @@ check_PROGRAMS += %D%/conn_tls_test
 check_PROGRAMS += %D%/relay_test
 %C%_relay_test_SOURCES = %D%/relay_test.c
 %C%_relay_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += %D%/tls_stream_test
+%C%_tls_stream_test_SOURCES = %D%/tls_stream_test.c
+%C%_tls_stream_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
 
 check_PROGRAMS += %D%/conn_move_test

@@ -35,7 +35,7 @@ enum err tls_err(struct err_info *info, enum err e, const char *what)
 
 /* --- what a client certificate may cost ---------------------------------------------------- */
 
-static bool key_is_bounded(X509 *x)
+bool tls_key_is_bounded(X509 *x)
 {
     EVP_PKEY *k = X509_get0_pubkey(x);
     if (k == NULL) {
@@ -68,7 +68,7 @@ static int judge_client_cert(X509_STORE_CTX *st, void *arg)
     STACK_OF(X509) *all = X509_STORE_CTX_get0_untrusted(st);
     X509 *leaf = X509_STORE_CTX_get0_cert(st);
     int n = sk_X509_num(all);
-    bool ok = leaf != NULL && n <= (int)LIMIT_CHAIN_CERTS + 1 && key_is_bounded(leaf);
+    bool ok = leaf != NULL && n <= (int)LIMIT_CHAIN_CERTS + 1 && tls_key_is_bounded(leaf);
     for (int i = 0; ok && i < n; i++) {
         ok = i2d_X509(sk_X509_value(all, i), NULL) <= (int)LIMIT_CERT_DER;
     }
@@ -106,6 +106,7 @@ static void ctx_free(struct tls_ctx *t)
 {
     SSL_CTX_free(t->ctx);
     EVP_MD_free(t->sha256);
+    tls_end_free(t->end);
     crypto_lib_unref(t->lib); /* last: what stood here was made in it */
     free(t);
 }
@@ -124,7 +125,6 @@ void tls_ctx_unref(struct tls_ctx *t)
         ctx_free(t);
     }
 }
-AUTO_FREE_FN(struct tls_ctx, tls_ctx_unref)
 
 int64_t tls_ctx_not_after_us(const struct tls_ctx *t)
 {
@@ -151,8 +151,8 @@ static bool set_common(SSL_CTX *ctx)
            SSL_CTX_set1_groups_list(ctx, GROUPS) == 1;
 }
 
-static enum err ctx_new(bool is_server, struct crypto_lib *lib, struct tls_ctx **ret,
-                        struct err_info *info)
+enum err tls_ctx_make(bool is_server, struct crypto_lib *lib, struct tls_ctx **ret,
+                      struct err_info *info)
 {
     AUTO(tls_ctx_unref_p) struct tls_ctx *t = NEW(struct tls_ctx);
     if (t == NULL) {
@@ -209,8 +209,8 @@ static bool load_key(struct tls_ctx *t, const char *path)
     return ok;
 }
 
-static enum err load_own(struct tls_ctx *t, const char *cert, const char *key,
-                         struct err_info *info)
+enum err tls_ctx_load_own(struct tls_ctx *t, const char *cert, const char *key,
+                          struct err_info *info)
 {
     enum err e = check_key_file(key, info);
     if (e != OK) {
@@ -239,8 +239,8 @@ enum err tls_server_new_in(struct crypto_lib *lib, const struct tls_server_conf 
                            struct tls_ctx **ret, struct err_info *info)
 {
     AUTO(tls_ctx_unref_p) struct tls_ctx *t = NULL;
-    enum err e = ctx_new(true, lib, &t, info);
-    if (e != OK || (e = load_own(t, conf->cert_chain_file, conf->key_file, info)) != OK) {
+    enum err e = tls_ctx_make(true, lib, &t, info);
+    if (e != OK || (e = tls_ctx_load_own(t, conf->cert_chain_file, conf->key_file, info)) != OK) {
         return e;
     }
     SSL_CTX_set_options(t->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
@@ -261,12 +261,12 @@ enum err tls_client_new(const struct tls_client_conf *conf, struct tls_ctx **ret
                         struct err_info *info)
 {
     AUTO(tls_ctx_unref_p) struct tls_ctx *t = NULL;
-    enum err e = ctx_new(false, NULL, &t, info);
+    enum err e = tls_ctx_make(false, NULL, &t, info);
     if (e != OK) {
         return e;
     }
     if (conf->cert_chain_file != NULL &&
-        (e = load_own(t, conf->cert_chain_file, conf->key_file, info)) != OK) {
+        (e = tls_ctx_load_own(t, conf->cert_chain_file, conf->key_file, info)) != OK) {
         return e;
     }
     ERR_clear_error();

@@ -16,6 +16,7 @@
 #define NET_TLS_H
 
 #include "base/err.h"
+#include "certs/cert.h"
 
 struct crypto_lib; /* base/crypto_lib.h */
 
@@ -36,6 +37,25 @@ MUST_USE enum err tls_server_new_in(struct crypto_lib *lib, const struct tls_ser
                                     struct tls_ctx **ret, struct err_info *info);
 MUST_USE enum err tls_client_new(const struct tls_client_conf *conf, struct tls_ctx **ret,
                                  struct err_info *info);
+
+/* --- from end to end, over a stream that others relay (net/tls_stream.h) -----------------------
+ * TLS 1.3 alone. Both sides must name the same protocol (ALPN): what a certificate signs for one use serves no other. The server shows
+ * its certificate and asks for none. The client takes it if it is one of those pinned, whatever else it says; or, with ca_file, if its
+ * chain leads to a certificate there (an intermediate will do), it may authenticate a client (which is what a device's certificate is
+ * for), and its one CN is cn. No pin and no CA: E_ARG. */
+#define TLS_PINS 4u
+struct tls_pins {
+    uint8_t sha256[TLS_PINS][CERT_SHA256]; /* of leaves, DER */
+    size_t n;
+    const char *ca_file, *cn; /* NULL: pins alone count */
+};
+/* protocol: at most TLS_PROTOCOL_MAX bytes, copied. */
+#define TLS_PROTOCOL_MAX 31u
+MUST_USE enum err tls_end_server_new(const struct tls_server_conf *conf, const char *protocol,
+                                     struct tls_ctx **ret, struct err_info *info);
+MUST_USE enum err tls_end_client_new(const struct tls_pins *pins, const char *protocol,
+                                     struct tls_ctx **ret, struct err_info *info);
+
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *t);
 void tls_ctx_unref(struct tls_ctx *t);
 /* notAfter of the server's own leaf, for health and warnings; 0 for clients without one. */

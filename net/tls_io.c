@@ -47,6 +47,27 @@ enum err tls_begin(struct tls *t, struct tls_ctx *ctx, int fd, const char *host,
     return OK;
 }
 
+enum err tls_begin_over(struct tls *t, struct tls_ctx *ctx, struct bio_st *bio,
+                        struct err_info *info)
+{
+    ASSERT(ctx->end != NULL); /* the context itself says whom it trusts */
+    ERR_clear_error();
+    SSL *ssl = SSL_new(ctx->ctx);
+    if (ssl == NULL) {
+        BIO_free(bio);
+        return tls_err(info, E_TLS, "TLS session");
+    }
+    SSL_set_bio(ssl, bio, bio);
+    if (ctx->is_server) {
+        SSL_set_accept_state(ssl);
+    } else {
+        SSL_set_connect_state(ssl);
+    }
+    t->ssl = ssl;
+    t->ctx = tls_ctx_ref(ctx);
+    return OK;
+}
+
 void tls_end(struct tls *t)
 {
     SSL_free(t->ssl);
@@ -84,11 +105,12 @@ enum tls_io tls_handshake(struct tls *t, struct err_info *info)
         return TLS_DONE;
     }
     enum tls_io io = io_result(t, rc, errno, info);
-    if (io == TLS_BROKEN && !t->ctx->is_server) {
-        long v = SSL_get_verify_result(t->ssl);
-        if (v != X509_V_OK) {
-            (void)err_set(info, E_TLS, "server certificate: %s", X509_verify_cert_error_string(v));
-        }
+    long v = SSL_get_verify_result(t->ssl);
+    if (io == TLS_BROKEN && !t->ctx->is_server && v != X509_V_OK) {
+        (void)err_set(info, E_TLS, "%s certificate: %s",
+                      t->ctx->end != NULL ? "device's" : "server",
+                      v == X509_V_ERR_CERT_REJECTED ? "it is not the one that is trusted here"
+                                                    : X509_verify_cert_error_string(v));
     }
     return io;
 }

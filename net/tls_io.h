@@ -29,6 +29,7 @@ enum tls_io {
 };
 
 struct ssl_st;
+struct bio_st;
 struct tls {
     struct ssl_st *ssl; /* NULL: no TLS here */
     struct tls_ctx *ctx;
@@ -37,6 +38,9 @@ struct tls {
 /* host: clients only, the name or address that the server's certificate must carry. */
 MUST_USE enum err tls_begin(struct tls *t, struct tls_ctx *ctx, int fd, const char *host,
                             struct err_info *info);
+/* Over anything that moves bytes; for contexts of tls_end_..._new, which name no host. bio is taken, also on failure. */
+MUST_USE enum err tls_begin_over(struct tls *t, struct tls_ctx *ctx, struct bio_st *bio,
+                                 struct err_info *info);
 void tls_end(struct tls *t);
 enum tls_io tls_handshake(struct tls *t, struct err_info *info);
 /* DONE: at least one byte. One record at most; ask tls_has_pending before waiting for the socket. */
