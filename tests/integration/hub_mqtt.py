@@ -369,8 +369,9 @@ for name, act in (("disabled", lambda: put_device(env, "rev", K, key2=K2, enable
     rest(env, env.hub_cs[0], "DELETE", "/devices/rev" + HUB_V, headers={"If-Match": "*"})
     put_device(env, "rev", K, key2=K2)
     m, c = hub_link(env, "rev", K)
+    t0 = time.monotonic()
     act()
-    row(f"M40 {name}: closed within 1 s", (c, m.ends(1)), (0, True))
+    row(f"M40 {name}: closed within 1 s", (c, m.ends(5), within(t0, 1)), (0, True, True))
     row(f"M40 {name}: refused", hub_link(env, "rev", K)[1], 5)
 
 # --- M12, M41 (the slow ones together) ------------------------------------------------------------------------------------------------------------
@@ -379,7 +380,7 @@ put_device(env, "exp", K)
 ka, _ = hub_link(env, "ka", K, keepalive=2, will={"topic": "devices/ka/messages/events/", "payload": "silent"})
 t0 = time.monotonic()
 ended = ka.ends(6)
-row("M12 keep-alive 2 and silence: closed after 3 s", (ended, 2.5 < time.monotonic() - t0 < 4.5), (True, True))
+row("M12 keep-alive 2 and silence: closed after 3 s", (ended, time.monotonic() - t0 > 2.5, within(t0, 3.5)), (True, True, True))
 attempt("M12 its will is stored", lambda: [e["body"] for e in bodies("ka", 1)], ["silent"])
 m, c = hub_link(env, "exp", K, ttl=-297)  # the skew is 300 s
 row("M41 a token near the end of its grace", c, 0)

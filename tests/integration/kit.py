@@ -17,7 +17,18 @@ import time
 import urllib.parse
 
 BERTH_VERSION = "2026-11-01-berth"
+SANITIZER = os.environ.get("BERTH_SANITIZER", "")
 bad = 0
+
+
+def patience(seconds):
+    """So many seconds of a quiet machine and a plain build, as seconds of this build and this machine now."""
+    return seconds * int(os.environ.get("BERTH_SLOW", "1")) * max(1.0, os.getloadavg()[0] / os.cpu_count())
+
+
+def within(t0, seconds):
+    """Was a promise of so many seconds kept, since t0? A second is added: a test's own process may have waited for the processor."""
+    return time.monotonic() - t0 < patience(seconds + 1)
 
 
 def row(name, got, want=True):
@@ -47,7 +58,7 @@ def done():
 
 def until(seconds, fn):
     """Asks until true or the time is over; the last answer."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while True:
         v = fn()
         if v or time.monotonic() > end:
@@ -82,7 +93,7 @@ class Env:
         """i: -1 the DPS, else the hub's index; {name with labels: value}"""
         url = self.j["metrics"]["dps"] if i < 0 else self.j["metrics"]["hubs"][i]
         u = urllib.parse.urlsplit(url)
-        s = socket.create_connection((u.hostname, u.port), 10)
+        s = socket.create_connection((u.hostname, u.port), patience(10))
         s.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         text = b""
         while True:
@@ -144,7 +155,7 @@ def context(ca, cert=None, key=None):
 
 
 def tls(host, port, ca, cert=None, key=None, timeout=10, source=None):
-    s = socket.create_connection((host, port), timeout, source_address=(source, 0) if source else None)
+    s = socket.create_connection((host, port), patience(timeout), source_address=(source, 0) if source else None)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context(ca, cert, key).wrap_socket(s, server_hostname=host)
 
@@ -152,7 +163,7 @@ def tls(host, port, ca, cert=None, key=None, timeout=10, source=None):
 def read_until_close(s, seconds=10):
     """All that comes until the peer closes; None for the second value when it did not."""
     out = b""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while time.monotonic() < end:
         s.settimeout(max(0.01, end - time.monotonic()))
         try:
@@ -357,12 +368,12 @@ class Mqtt:
         self.kept = []
 
     def send(self, raw):
-        self.s.settimeout(self.timeout)
+        self.s.settimeout(patience(self.timeout))
         self.s.sendall(raw)
 
     def recv(self, timeout=None):
         """(kind, flags, body); Closed at the end; TimeoutError."""
-        end = time.monotonic() + (self.timeout if timeout is None else timeout)
+        end = time.monotonic() + (patience(self.timeout) if timeout is None else timeout)
         while True:
             p = self._cut()
             if p:
@@ -450,7 +461,7 @@ class Mqtt:
 
     def ends(self, seconds=5):
         """did the server close within the time (packets before it are thrown away)"""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + patience(seconds)
         try:
             while time.monotonic() < end:
                 self.recv(max(0.01, end - time.monotonic()))
@@ -518,7 +529,7 @@ def dps_register(m, body=b"", rid="1", qos=1):
     seen.append(topic.split("/")[3])
     j = json.loads(b) if b else None
     n = 3
-    end = time.monotonic() + 15
+    end = time.monotonic() + patience(15)
     op = j.get("operationId") if j else None
     while seen[-1] in ("202", "429") and op and time.monotonic() < end:
         time.sleep(0.15)  # ten a second of one id are let through
@@ -632,7 +643,7 @@ class Server:
         except ProcessLookupError:
             return self
         signal.pidfd_send_signal(fd, signal.SIGKILL)
-        select.select([fd], [], [], 10)  # readable when it has ended
+        select.select([fd], [], [], patience(10))  # readable when it has ended
         os.close(fd)
         return self
 
@@ -647,7 +658,7 @@ class Server:
             self.p = subprocess.Popen(args, pass_fds=[w], stdout=log, stderr=log, preexec_fn=self.limits)
         os.close(w)
         ready = b""
-        end = t0 + seconds
+        end = t0 + patience(seconds)
         while not ready.endswith(b"\n") and select.select([r], [], [], max(0, end - time.monotonic()))[0]:
             d = os.read(r, 64)
             if not d:
@@ -664,12 +675,12 @@ class Server:
 
     def kill(self):
         self.p.kill()
-        self.p.wait(20)
+        self.p.wait(patience(20))
 
     def stop(self, seconds=20):
         """Exit status after SIGTERM."""
         self.p.terminate()
-        return self.p.wait(seconds)
+        return self.p.wait(patience(seconds))
 
     def status(self):
         with open(os.path.join(self.env.dir, self.name, "data", "status.json")) as f:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by every NN-*.sh. From `run`: BUILD, SRC, T (folder), NET (first three numbers of the loopback block).
+# Sourced by every NN-*.sh. From `run`: BUILD, SRC, T (folder), NET (first three numbers of the loopback block), BERTH_SLOW.
 # Nothing waits by time: wait_until asks a condition until a deadline. Processes are ended by number. Python's half is kit.py.
 set -u
-: "${BUILD:?}" "${SRC:?}" "${T:?}" "${NET:?}"
+: "${BUILD:?}" "${SRC:?}" "${T:?}" "${NET:?}" "${BERTH_SLOW:=1}"
 export PYTHONDONTWRITEBYTECODE=1
 BERTH=$BUILD/ctl/berth HUB=$BUILD/hub/berth-hub DPS=$BUILD/dps/berth-dps AGENT=$BUILD/agent/berth-agent ENROLL=$BUILD/enroll-tool/enroll-tool
 export BERTH HUB DPS AGENT ENROLL
@@ -24,8 +24,15 @@ check_run() { # name, command...
 }
 skip() { echo "$1"; exit 77; }
 die() { echo "not ok $1"; exit 1; }
+# So many seconds of a quiet machine and a plain build, as seconds of this build and this machine now.
+patience() {
+    local load cpus=${CPUS:=$(nproc)}
+    read -r load _ </proc/loadavg
+    load=$((${load%.*} / cpus))
+    echo $(($1 * BERTH_SLOW * (load > 1 ? load : 1)))
+}
 wait_until() { # seconds, command...: true as soon as the command is
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + $(patience "$1")))
     shift
     until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$end" ] || return 1
@@ -45,7 +52,7 @@ start() {
     "$1" --config "$2" --ready-fd 7 "${@:3}" 7>"$fifo" >>"$T/$name.log" 2>&1 &
     PID=$!
     PIDS+=("$PID")
-    read -rt 20 line <"$fifo" && [ "$line" = ready ]
+    read -rt "$(patience 20)" line <"$fifo" && [ "$line" = ready ]
 }
 stop() { # pid
     kill -TERM "$1" 2>/dev/null || return 0
@@ -82,7 +89,7 @@ cs_token() { # service connection string
 rest() { # connection string, method, path with query, [body]; prints the body, then a line with the status
     local host=${1#HostName=}
     host=${host%%;*}
-    curl -sS -m 20 --cacert "$SB/ca.pem" -X "$2" -H "Authorization: $(cs_token "$1")" -H 'Content-Type: application/json' \
+    curl -sS -m "$(patience 20)" --cacert "$SB/ca.pem" -X "$2" -H "Authorization: $(cs_token "$1")" -H 'Content-Type: application/json' \
         ${4:+--data-binary "$4"} ${IF_MATCH:+-H "If-Match: $IF_MATCH"} -w '\n%{http_code}\n' "https://$host$3"
 }
 status_of() { rest "$@" | tail -n 1; }

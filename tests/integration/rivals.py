@@ -24,7 +24,7 @@ row("M10 and the link is alive", a.publish("devices/copied/messages/events/", "x
 t0 = time.monotonic()
 b, c = link()
 row("M9 second link", c, 0)
-row("M9 the first is closed within a second", a.ends(1) and time.monotonic() - t0 < 1)
+row("M9 the first is closed within a second", a.ends(5) and within(t0, 1))
 
 # --- the war ---------------------------------------------------------------------------------------------------------------------------
 took, stop, why = [], threading.Event(), []
@@ -50,7 +50,8 @@ def fighter(source, connected):
             m, c = link(source)
             if c == 0:
                 connected.append((t, time.monotonic() - t))
-                m.ends(9)  # until the other one has taken over
+                while not (m.ends(1) or stop.is_set()):  # until the other one has taken over
+                    pass
             m.close()
         except OSError:
             pass
@@ -69,9 +70,9 @@ th.join(10)
 took_s = time.monotonic() - began
 waits = [d for _, d in sorted(fights[0] + fights[1])]
 print(f"# {len(waits)} takeovers in {took_s:.1f} s, the last waited {waits[-1]:.1f} s; the neighbour's p99 {sorted(took)[int(len(took) * .99)] * 1000:.1f} ms")
-row("D7 the first ones are let at once", [w for w in waits[:3] if w > 0.5], [])
+row("D7 the first ones are let at once", [w for w in waits[:3] if w > patience(1)], [])
 row("D7 then each costs more time", max(waits) > 3 and len(waits) < 30)
-row("D7 the neighbour noticed nothing", (why, sorted(took)[int(len(took) * .99)] < 0.5), ([], True))
+row("D7 the neighbour noticed nothing", (why, sorted(took)[int(len(took) * .99)] < patience(0.5)), ([], True))
 
 
 def audit():
@@ -91,7 +92,7 @@ m, c = link(f"{NET}.200")
 row("D10 the one that is left is connected", c, 0)
 t0 = time.monotonic()
 put_device(env, "copied", K, enabled=False, if_match="*")
-row("D10 disabled: off within a second", (m.ends(1), time.monotonic() - t0 < 1), (True, True))
+row("D10 disabled: off within a second", (m.ends(5), within(t0, 1)), (True, True))
 attempt("D10 refused over MQTT", lambda: link(f"{NET}.201")[1], 5)
 attempt("D10 refused over HTTPS", lambda: http(host, env.ca, "POST", f"/devices/copied/messages/events{HUB_V}",
                                                {"Authorization": sas(f"{host}/devices/copied", K)}, b"x").status, 401)

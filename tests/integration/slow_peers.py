@@ -72,13 +72,16 @@ made = time.monotonic() - t0
 row("nobody was thrown out to make room", [w for w in why], [])
 worst = p99(at)
 print(f"# {count} half-open in {made:.1f} s; the steady device: p99 {calm * 1000:.1f} ms before, {worst * 1000:.1f} ms during; memory {rss0} kB, {hub.rss_kb()} kB")
-row("memory for each is bounded (64 kB)", hub.rss_kb() - rss0 < count * 64)
+if SANITIZER:
+    print(f"# memory is not looked at: a build with the {SANITIZER} sanitizer keeps more than it uses")
+else:
+    row("memory for each is bounded (64 kB)", hub.rss_kb() - rss0 < count * 64)
 poll = select.poll()
 left = {}
 for s in peers:
     left[s.fileno()] = s
     poll.register(s, select.POLLIN | select.POLLHUP | select.POLLERR)
-end = time.monotonic() + 25
+end = time.monotonic() + patience(25)
 while left and time.monotonic() < end:
     for fd, _ in poll.poll(500):
         s = left[fd]
@@ -94,7 +97,7 @@ while left and time.monotonic() < end:
             s.close()
 row("all of them were closed in time", len(left), 0)
 row("the steady device was not closed", why, [])
-row("its p99 stayed below a second", p99(at) < 1)
+row("its p99 stayed below a second", p99(at) < patience(1))
 for s in left.values():
     s.close()
 

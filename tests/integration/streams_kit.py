@@ -61,10 +61,10 @@ class Device:
         """fn on the thread of the link."""
         out = queue.Queue()
         self.todo.put((lambda: fn(*a, **k), out))
-        return out.get(timeout=10)
+        return out.get(timeout=patience(10))
 
     def request(self, seconds=5):
-        return self.seen.get(timeout=seconds)
+        return self.seen.get(timeout=patience(seconds))
 
     def quiet(self, seconds=0.3):
         try:
@@ -98,7 +98,7 @@ class Later(threading.Thread):
             self.out = e
 
     def get(self, seconds=20):
-        self.join(seconds)
+        self.join(patience(seconds))
         return self.out
 
 
@@ -151,7 +151,7 @@ class End:
         self.send(b"" if code is None else struct.pack(">H", code) + reason, 8)
 
     def _fill(self, seconds):
-        self.s.settimeout(seconds)
+        self.s.settimeout(patience(seconds))
         try:
             d = self.s.recv(262144)
         except (ConnectionResetError, ssl.SSLEOFError, ssl.SSLError) as e:
