@@ -122,7 +122,10 @@ static enum err read_where(struct query *q, struct span text, struct err_info *i
                : where_read(q->where_text, members[kind_of(q)], n, &q->arena, &q->where, info);
 }
 
-/* SELECT * [FROM source] [WHERE condition]; empty is all. */
+/*
+ * [SELECT] * [FROM source] [WHERE condition]; empty is all. The samples of the Node and C SDKs send
+ * "*" alone.
+ */
 static enum err read_query(struct query *q, struct span text, struct err_info *info)
 {
     struct span rest = text;
@@ -130,7 +133,10 @@ static enum err read_query(struct query *q, struct span text, struct err_info *i
     if (word.n == 0) {
         return OK;
     }
-    if (!span_is_nocase(word, "SELECT") || !span_is(next_word(&rest), "*")) {
+    if (span_is_nocase(word, "SELECT")) {
+        word = next_word(&rest);
+    }
+    if (!span_is(word, "*")) {
         return err_set(info, E_ARG, "query: SELECT * is what can be asked");
     }
     word = next_word(&rest);

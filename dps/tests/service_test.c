@@ -76,6 +76,8 @@ static const struct row {
     { "dps-service:26 eleven", "POST", "/enrollments", NULL, "{\"mode\":\"create\",\"enrollments\":[{},{},{},{},{},{},{},{},{},{},{}]}", 400, 400205 },
     { "dps-service:27", "POST", "/enrollments/", NULL, "{\"mode\":\"create\",\"enrollments\":[{\"registrationId\":\"a\"},{\"registrationId\":\"A\"}]}", 400, 400206 },
     { "dps-service:28 syntax", "POST", "/enrollments/query", NULL, "{\"query\":\"DROP TABLE\"}", 400, 400004 },
+    { "dps-service:28 nothing asked", "POST", "/enrollments/query", NULL, "{\"query\":\"SELECT\"}", 400, 400004 },
+    { "dps-service:28 twice", "POST", "/enrollments/query", NULL, "{\"query\":\"* *\"}", 400, 400004 },
     { "dps-service:28 source", "POST", "/enrollments/query", NULL, "{\"query\":\"SELECT * FROM devices\"}", 400, 400004 },
     { "dps-service:36 linked hub unknown", "DELETE", "/admin/linkedHubs/nowhere?api-version=2026-11-01-berth", "*", NULL, 404, 404000 },
     { "dps-service:37", "PUT", "/admin/linkedHubs/h2.example?api-version=2026-11-01-berth", NULL, "{\"connectionString\":\"HostName=h3.example;SharedAccessKeyName=o;SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAA==\"}", 400, 400004 },
@@ -319,8 +321,9 @@ static void test_query(void **state UNUSED)
         (void)snprintf(path, sizeof(path), E "q-%02u", i);
         service("PUT", path, NULL, "{" SYM "}", 200, 0);
     }
-    static const char *const texts[] = {"{\"query\":\"\"}", "{\"query\":\"SELECT *\"}",
+    static const char *const texts[] = {"{\"query\":\"\"}", "{\"query\":\"*\"}",
                                         "{\"query\":\"select * from enrollments\"}"};
+    query_page("/enrollments/query", "{\"query\":\"SELECT *\"}", "1", "", 200, 0);
     for (unsigned page = 0; page < 3; page++) {
         query_page("/enrollments/query", texts[page], "10", token, 200, 0);
         assert_string_equal(got.item_type, "Enrollment");
