@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/ctl.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/limits.h"
@@ -12,6 +14,43 @@ enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info)
 {
     enum err e = fs_read(path, ret, info);
     return e == E_NOT_FOUND ? err_set(info, e, "there is no file '%s'", path) : e;
+}
+
+/* Room is taken anew and the old wiped, so that no copy of a key stays behind. */
+static bool make_room(struct buf *b)
+{
+    struct buf more = BUF_INIT(b->max);
+    if (b->n >= b->max || buf_reserve(&more, MIN(b->max, MAX(2 * b->n, (size_t)65536))) == NULL) {
+        buf_done(&more);
+        return false;
+    }
+    buf_add(&more, buf_span(b));
+    if (b->p != NULL) {
+        mem_wipe(b->p, b->n);
+    }
+    buf_done(b);
+    *b = more;
+    return true;
+}
+
+enum err ctl_read_file_or_stdin(const char *path, struct buf *ret, struct err_info *info)
+{
+    ssize_t n = 1;
+    if (strcmp(path, "-") != 0) {
+        return ctl_read_file(path, ret, info);
+    }
+    while (n > 0) {
+        if (ret->n == ret->cap && !make_room(ret)) {
+            return err_set(info, E_TOO_LARGE, "standard input has more than %zu bytes", ret->max);
+        }
+        n = read(STDIN_FILENO, ret->p + ret->n, ret->cap - ret->n);
+        if (n < 0 && errno == EINTR) {
+            n = 1;
+        } else if (n > 0) {
+            ret->n += (size_t)n;
+        }
+    }
+    return n == 0 ? OK : err_set(info, err_from_errno(errno), "standard input cannot be read");
 }
 
 static enum err read_env(const struct cli_args *a, struct json **ret, struct err_info *info)

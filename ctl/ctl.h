@@ -57,6 +57,8 @@ int ctl_print_pages(struct service *s, struct service_call *c, const struct cli_
 /* A key goes into a file that only its owner reads; never to the terminal. */
 MUST_USE enum err ctl_save_key(struct span key, const char *file, struct err_info *info);
 MUST_USE enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info);
+/* The same; "-" is standard input, a file or a pipe. The caller wipes ret. */
+MUST_USE enum err ctl_read_file_or_stdin(const char *path, struct buf *ret, struct err_info *info);
 
 /* --- tpm_cmd.c --------------------------------------------------------------------------------------- */
 /* Fills an attestation of type tpm from --endorsement-key or --tpm-info, and --tpm-ca, whichever were given. */

@@ -234,8 +234,7 @@ static int import(struct cli_args *a, const struct dps_kind *k)
     if (m == ARRAY_LEN(modes)) {
         return cli_failf(EXIT_USAGE, "--mode is create, update, updateIfMatchETag or delete");
     }
-    enum err e = strcmp(a->words[0], "-") == 0 ? fs_read_fd(0, "standard input", &text, &info)
-                                               : ctl_read_file(a->words[0], &text, &info);
+    enum err e = ctl_read_file_or_stdin(a->words[0], &text, &info);
     if (e != OK || (e = ctl_connect(a, CTL_DPS, 0, &s, &info)) != OK) {
         return cli_fail(e, &info);
     }
