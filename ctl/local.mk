@@ -19,6 +19,7 @@ bin_PROGRAMS += %D%/berth
 	%D%/main.c \
 	%D%/monitor.c \
 	%D%/rest.c \
+	%D%/revoke_cmd.c \
 	%D%/sandbox.c \
 	%D%/sandbox.h \
 	%D%/sandbox_files.c \

@@ -208,7 +208,7 @@ MUST_USE enum err sql_more_put(struct db *db, struct span fold, const struct reg
 MUST_USE enum err sql_more_del(struct db *db, struct span fold);
 
 /* A call owed to a hub after the operation's end was told. */
-enum left_what { LEFT_DELETE, LEFT_ENABLE, LEFT_WHATS };
+enum left_what { LEFT_DELETE, LEFT_ENABLE, LEFT_DISABLE, LEFT_WHATS };
 struct left_row {
     int64_t id; /* of sql_left_add: not read */
     enum left_what what;

@@ -102,5 +102,7 @@ void step_create(struct job *j);
 void step_thaw(struct job *j);
 /* Will the same request, later, find another answer? */
 bool step_is_transient(const struct egress_rq *rq);
+/* The hub is there, and has no such device. */
+bool step_is_no_device(const struct egress_rq *rq);
 
 #endif

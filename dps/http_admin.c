@@ -387,6 +387,8 @@ const struct http_route dps_admin_routes[] = {
     { HTTP_POST,   "/admin/linkedHubs/{name}/activate", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, hub_activate },
     { HTTP_GET,    "/admin/settings",               AUTH_ADMIN, 0, 0,                http_settings_get },
     { HTTP_PUT,    "/admin/settings",               AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_settings_put },
+    { HTTP_POST,   "/admin/devices/{id}/revoke",    AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_revoke },
+    { HTTP_GET,    "/admin/devices/{id}/revocation", AUTH_ADMIN, 0, 0,               http_revocation },
     { HTTP_POST,   "/admin/webhooks/{host}/listKeys", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_webhook_keys },
 };
 /* clang-format on */

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "dps/driver_int.h"
 #include "dps/hublink.h"
+#include "dps/revocation.h"
 #include "server/metrics.h"
 
 #define LOOK_SOON_MS 5u
@@ -32,6 +33,11 @@ struct owed {
     char *token;
     struct buf url, body;
     struct store_op op;
+    /* LEFT_DISABLE: what the hub said */
+    enum revocation_state said;
+    unsigned status;
+    bool
+        may_still_come; /* an operation was under way when the hub was asked: the device may be made yet */
 };
 
 static struct loop *loop_of(const struct leftover *l)
@@ -86,7 +92,11 @@ static void owed_wait(struct owed *o)
 
 static enum err paid_tx(struct store_tx *tx, struct store_op *op)
 {
-    return sql_left_del(tx->db, CONTAINER_OF(op, struct owed, op)->row.id);
+    struct owed *o = CONTAINER_OF(op, struct owed, op);
+    enum err e = sql_left_del(tx->db, o->row.id);
+    return e == OK && o->row.what == LEFT_DISABLE
+               ? revocation_tx_told(tx, &o->row, o->said, o->status)
+               : e;
 }
 
 static void paid_home(struct msg *m)
@@ -101,8 +111,18 @@ static void paid_home(struct msg *m)
     owed_end(o);
 }
 
+static enum revocation_state said(const struct owed *o, unsigned status)
+{
+    return status == 0                 ? REVOCATION_UNLINKED
+           : status < 300              ? REVOCATION_DONE
+           : step_is_no_device(&o->rq) ? REVOCATION_ABSENT
+                                       : REVOCATION_REFUSED;
+}
+
 static void owed_paid(struct owed *o, unsigned status, const char *why)
 {
+    o->said = said(o, status);
+    o->status = status;
     LOG_INFO("dps.leftover_done", L_SPAN("registration", o->row.rid), L_SPAN("hub", o->row.hub),
              L_SPAN("device", o->row.device_id), L_U64("status", status), L_STR("why", why));
     forget_call(o);
@@ -122,6 +142,11 @@ static void call_home(struct msg *m)
     struct owed *o = CONTAINER_OF(CONTAINER_OF(m, struct egress_rq, msg), struct owed, rq);
     unsigned status = o->rq.status;
     o->l->n_busy--;
+    if (o->row.what == LEFT_DISABLE && step_is_no_device(&o->rq) && o->may_still_come) {
+        o->attempts = MIN(o->attempts, 2u); /* in haste: it shall not be there for long */
+        owed_wait(o);
+        return;
+    }
     if (!step_is_transient(&o->rq)) {
         owed_paid(o, status, status < 300 ? "done" : "not ours any more");
         return;
@@ -160,19 +185,32 @@ static enum err fill_call(struct owed *o, struct linked_hub *hub)
     } else {
         buf_addf(&o->body, "{\"operationId\":\"left-%lld\",\"owner\":\"%.*s\",\"sequence\":%lld,",
                  (long long)o->row.id, SPAN_ARG(o->row.owner), (long long)o->row.sequence);
-        buf_addf(&o->body, "\"mayAdopt\":%s,\"status\":\"thawed\"}",
-                 is_individual(o->row.owner) ? "true" : "false");
+        bool is_revoked = o->row.what == LEFT_DISABLE;
+        buf_addf(&o->body, "\"mayAdopt\":%s,\"status\":\"%s\"}",
+                 is_revoked || is_individual(o->row.owner) ? "true" : "false",
+                 is_revoked ? "disabled" : "thawed");
     }
     buf_add_u8(&o->url, 0);
     e = buf_err(&o->url) != OK ? buf_err(&o->url) : buf_err(&o->body);
     return o->token == NULL ? E_NOMEM : e;
 }
 
+/* Looked at before the hub is asked: what it says of a device that is not there is the last word only if nobody was about to make it. */
+static enum err look_for_operation(struct owed *o)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(64u << 10);
+    struct reg_row row;
+    enum err e = sql_reg_get(worker_db(o->l->dw->w), &a, o->row.rid, &row);
+    o->may_still_come = e == OK && row.op_open == OP_OPEN;
+    return e == E_NOT_FOUND ? OK : e;
+}
+
 static void owed_call(struct owed *o)
 {
     struct dps_worker *dw = o->l->dw;
     struct snapshot *s = NULL;
-    enum err e = snapshot_get(dw, &s, NULL);
+    enum err e = o->row.what == LEFT_DISABLE ? look_for_operation(o) : OK;
+    e = e == OK ? snapshot_get(dw, &s, NULL) : e;
     struct linked_hub *hub = e == OK ? snapshot_hub(s, o->row.hub) : NULL;
     if (e == OK && hub == NULL) {
         owed_paid(o, 0, "the hub is no longer linked");
@@ -294,6 +332,34 @@ void leftover_look(struct dps_worker *dw)
     struct leftover *l = dw->leftover;
     if (!l->is_draining) {
         timer_set(loop_of(l), &l->sweep, LOOK_SOON_MS, look_run);
+    }
+}
+
+struct hint {
+    struct msg msg;
+    struct dps_worker *dw;
+};
+
+static void hint_arrive(struct msg *m)
+{
+    struct hint *h = CONTAINER_OF(m, struct hint, msg);
+    leftover_look(h->dw);
+    free(h);
+}
+
+void leftover_post(struct dps_worker *dw, struct span fold)
+{
+    struct server *s = dw->dps->server;
+    struct worker *w = server_worker(s, driver_owner(s, fold));
+    if (w == dw->w) {
+        leftover_look(dw);
+        return;
+    }
+    struct hint *h = NEW(struct hint);
+    if (h != NULL) { /* else it is found at the next look */
+        h->dw = dps_worker_of(w);
+        h->msg.run = hint_arrive;
+        loop_post(worker_loop(w), &h->msg);
     }
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is owed to a hub after a registration's end was told: the device that moved away is deleted there, or one whose record was
- * deleted in the middle of a move is enabled there again. Rows of the table `leftover`, each tried until the hub has said something
+ * What is owed to a hub after a registration's end was told: the device that moved away is deleted there, one whose record was
+ * deleted in the middle of a move is enabled there again, one that was revoked is disabled (dps/revocation.h). Rows of the table `leftover`, each tried until the hub has said something
  * definite; a hub that is not linked any more is owed nothing.
  *
  * Every call carries the sequence of its operation, so one that comes late cannot undo what a later registration did.
@@ -24,6 +24,8 @@ MUST_USE enum err leftover_new(struct dps_worker *dw, struct leftover **ret);
 void leftover_start(struct leftover *l);
 /* A row of this worker was committed. */
 void leftover_look(struct dps_worker *dw);
+/* The same from any worker, for the rows of that folded id. */
+void leftover_post(struct dps_worker *dw, struct span fold);
 void leftover_drain(struct leftover *l);
 bool leftover_is_busy(const struct leftover *l);
 /* NULL is fine. */

@@ -19,7 +19,7 @@
 
 /* --- answers ------------------------------------------------------------------------------------- */
 
-static bool is_no_device(const struct egress_rq *rq)
+bool step_is_no_device(const struct egress_rq *rq)
 {
     static const char word[] = "DeviceNotFound";
     return rq->result == OK && rq->status == 404 && rq->answer.n != 0 &&
@@ -31,7 +31,7 @@ static bool is_no_device(const struct egress_rq *rq)
 bool step_is_transient(const struct egress_rq *rq)
 {
     unsigned s = rq->status;
-    return rq->result != OK || s == 401 || s == 403 || (s == 404 && !is_no_device(rq)) ||
+    return rq->result != OK || s == 401 || s == 403 || (s == 404 && !step_is_no_device(rq)) ||
            s == 408 || s == 429 || s >= 500;
 }
 
@@ -140,7 +140,7 @@ static enum err read_enrollment(struct job *j, struct arena *a, struct enr_row *
 /* Whose device it is, create finds out; that it could not be made at all is better known before the other is frozen. */
 static void probed(struct job *j)
 {
-    if (j->rq.status == 200 || is_no_device(&j->rq)) {
+    if (j->rq.status == 200 || step_is_no_device(&j->rq)) {
         job_skip(j);
     } else if (step_is_transient(&j->rq)) {
         wait_or_give_up(j);
@@ -202,7 +202,7 @@ static void frozen(struct job *j)
 {
     AUTO(json_free_p) struct json *body = NULL;
     bool is_frozen = false;
-    if (is_no_device(&j->rq)) {
+    if (step_is_no_device(&j->rq)) {
         nothing_left(j, "the device is not there");
     } else if (step_is_transient(&j->rq)) {
         wait_or_give_up(j);
@@ -280,7 +280,7 @@ static void got_twin(struct job *j)
 {
     AUTO(json_free_p) struct json *body = NULL;
     struct json *twin = NULL;
-    if (is_no_device(&j->rq)) {
+    if (step_is_no_device(&j->rq)) {
         nothing_left(j, "the device is not there");
         return;
     }

@@ -192,6 +192,9 @@ static bool set_status(struct store_tx *tx, const struct status_work *s, struct 
     } else if (s->to <= TO_DISABLED && was_enabled != (s->to == TO_ENABLED)) {
         row->is_enabled = !was_enabled;
         row->status_updated_us = tx->now_us;
+    } else if (s->to == TO_DISABLED && provision_is_frozen(row)) {
+        row->status_reason = SPAN_NONE; /* no move enables it again */
+        return true;
     }
     return row->is_enabled != was_enabled;
 }
