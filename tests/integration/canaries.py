@@ -112,7 +112,7 @@ row("(a canary that is there is found)", found(b"..." + base64.b64encode(canarie
 if shutil.which("gcore") and os.geteuid() == 0:
     for s in (hub, dps):
         core = os.path.join(os.environ["T"], s.name + ".core")
-        p = subprocess.run(["gcore", "-o", core, str(s.p.pid)], capture_output=True, text=True, timeout=60)
+        p = subprocess.run(["gcore", "-o", core, str(s.p.pid)], capture_output=True, text=True, timeout=patience(60))
         path = f"{core}.{s.p.pid}"
         if not os.path.exists(path):
             print(f"# {s.name}: no core file here: {p.stderr.strip().splitlines()[-1:]}")

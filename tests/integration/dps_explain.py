@@ -35,7 +35,7 @@ def ask(rid, token=None, pair=None, body="{}", scope=None, ctype="application/js
 
 
 def berth(*a):
-    r = subprocess.run([BERTH, "dps", *a, "--env", env.path], capture_output=True, text=True, timeout=20)
+    r = subprocess.run([BERTH, "dps", *a, "--env", env.path], capture_output=True, text=True, timeout=patience(20))
     return r.returncode, r.stdout, r.stderr
 
 

@@ -65,7 +65,7 @@ issued = set()  # what has an issuer: a device presents it
 
 
 def ssl_run(*a):
-    return subprocess.run(["openssl", *a], cwd=T, check=True, capture_output=True, timeout=20).stdout.decode()
+    return subprocess.run(["openssl", *a], cwd=T, check=True, capture_output=True, timeout=patience(20)).stdout.decode()
 
 
 def read(name):

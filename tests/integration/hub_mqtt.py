@@ -80,7 +80,7 @@ attempt("M8 level 5 is refused and closed", lambda: (m.recv()[0], m.ends(3)), (C
 
 # --- M6 certificates --------------------------------------------------------------------------------------------------------------
 def ssl_run(*a, cwd=os.environ["T"]):
-    return subprocess.run(["openssl", *a], cwd=cwd, check=True, capture_output=True, timeout=20).stdout.decode()
+    return subprocess.run(["openssl", *a], cwd=cwd, check=True, capture_output=True, timeout=patience(20)).stdout.decode()
 
 
 def cert(name, cn, ca=None, extra=()):

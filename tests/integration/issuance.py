@@ -95,7 +95,7 @@ def requests():
     rid = "kept-2021-mqtt"
     p = subprocess.run(["mosquitto_pub", "-h", env.hub, "-p", "8883", "-V", "mqttv311", "-i", rid, "-u", hub_user(env.hub, rid), "-q", "1", "--cafile", env.ca,
                         "--cert", os.path.join(T, rid + ".pem"), "--key", os.path.join(T, rid + ".key"), "-t", f"devices/{rid}/messages/events/", "-m", "hello"],
-                       capture_output=True, timeout=20)
+                       capture_output=True, timeout=patience(20))
     row("D35 mosquitto_pub with the issued certificate", (p.returncode, p.stderr), (0, b""))
 
     # members of a group; what else the request asks for is dropped
@@ -205,7 +205,7 @@ def end(n):
 
 def log():
     lines = log_of()
-    p = subprocess.run([os.environ["BERTH"], "dps", "cert", "list", "--env", env.path], capture_output=True, timeout=20)
+    p = subprocess.run([os.environ["BERTH"], "dps", "cert", "list", "--env", env.path], capture_output=True, timeout=patience(20))
     row("berth dps cert list has them all", len(p.stdout.splitlines()), len(lines))
     row("no serial number twice", len({x["serialNumber"] for x in lines}), len(lines))
 

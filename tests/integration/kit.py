@@ -23,7 +23,7 @@ bad = 0
 
 def patience(seconds):
     """So many seconds of a quiet machine and a plain build, as seconds of this build and this machine now."""
-    return seconds * int(os.environ.get("BERTH_SLOW", "1")) * max(1.0, os.getloadavg()[0] / os.cpu_count())
+    return seconds * int(os.environ.get("BERTH_SLOW", "1")) * min(4.0, max(1.0, os.getloadavg()[0] / os.cpu_count()))
 
 
 def within(t0, seconds):

@@ -29,7 +29,7 @@ patience() {
     local load cpus=${CPUS:=$(nproc)}
     read -r load _ </proc/loadavg
     load=$((${load%.*} / cpus))
-    echo $(($1 * BERTH_SLOW * (load > 1 ? load : 1)))
+    echo $(($1 * BERTH_SLOW * (load > 4 ? 4 : load > 1 ? load : 1)))
 }
 wait_until() { # seconds, command...: true as soon as the command is
     local end=$((SECONDS + $(patience "$1")))

@@ -85,7 +85,7 @@ for p in (pem, key):
 
 
 def ssl_run(*a):
-    subprocess.run(["openssl", *a], cwd=T, check=True, capture_output=True, timeout=20)
+    subprocess.run(["openssl", *a], cwd=T, check=True, capture_output=True, timeout=patience(20))
 
 
 ssl_run("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", "new.key")

@@ -4,7 +4,7 @@ from tpm_kit import *
 
 
 def run(*a, want=0):
-    r = subprocess.run(a, capture_output=True, timeout=60, cwd=T)
+    r = subprocess.run(a, capture_output=True, timeout=patience(60), cwd=T)
     if r.returncode != want:
         raise ValueError(f"{a[0]}: status {r.returncode}: {r.stderr.decode()[-300:]}")
     return r.stdout.decode()

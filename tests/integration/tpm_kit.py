@@ -58,11 +58,11 @@ class Chip:
             f.write(f"create_certs_tool = {shutil.which('swtpm_localca')}\ncreate_certs_tool_config = {maker}/localca.conf\n"
                     f"create_certs_tool_options = {maker}/localca.options\n")
         subprocess.run(["swtpm_setup", "--tpm2", "--tpmstate", self.state, "--config", conf, "--create-ek-cert",
-                        "--write-ek-cert-files", self.dir, "--overwrite"], check=True, capture_output=True, timeout=60)
+                        "--write-ek-cert-files", self.dir, "--overwrite"], check=True, capture_output=True, timeout=patience(60))
 
     def tool(self, name, *a, stdin=None):
         r = subprocess.run(["tpm2_" + name, *a], cwd=self.dir, env={**os.environ, "TPM2TOOLS_TCTI": self.tcti},
-                           input=stdin, capture_output=True, timeout=60)
+                           input=stdin, capture_output=True, timeout=patience(60))
         if r.returncode != 0:
             raise ValueError(f"tpm2_{name}: {r.stderr.decode()[-300:]}")
         return r.stdout
