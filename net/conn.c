@@ -44,6 +44,15 @@ struct conn *conn_make(struct loop *l, int fd, bool is_server)
     return c;
 }
 
+/* No step of its handshake is due any more: it would watch, or open, what has died. */
+static void forget_step(struct conn *c)
+{
+    if (list_linked(&c->hs)) {
+        list_del(&c->hs);
+        conns_get(c->s.loop)->n_handshakes--;
+    }
+}
+
 void conn_destroy(struct conn *c)
 {
     struct loop *l = c->s.loop;
@@ -51,10 +60,7 @@ void conn_destroy(struct conn *c)
     timer_stop(l, &c->timer);
     loop_undefer(l, &c->end);
     list_del(&c->all);
-    if (list_linked(&c->hs)) {
-        list_del(&c->hs);
-        conns_get(l)->n_handshakes--;
-    }
+    forget_step(c);
     tls_end(&c->tls);
     if (c->w.fd >= 0) {
         (void)close(c->w.fd); /* nothing is owed any more */
@@ -134,6 +140,7 @@ void conn_die(struct conn *c, enum err why)
     /* A flush was promised and failed, or is over: for the handler it is its own close. */
     c->why = why;
     c->state = CONN_DYING;
+    forget_step(c);
     loop_unwatch(c->s.loop, &c->w);
     timer_stop(c->s.loop, &c->timer);
     conn_drop_input(c);

@@ -677,6 +677,30 @@ static void storm_of_handshakes(void **state)
     }
 }
 
+/* A deadline that passes while steps are due: nobody takes a step of what has died. */
+static void deadline_in_a_storm(void **state)
+{
+    (void)state;
+    static struct peer p[12];
+    listen_with(server_tls, 100, 0);
+    for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+        peer_dial(&p[i], port);
+        peer_tls(&p[i], TLS1_3_VERSION, TLS1_3_VERSION, certs.device, certs.device_key);
+    }
+    STEP_UNTIL(l, stats().open == ARRAY_LEN(p));
+    for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+        peer_step(&p[i]);
+    }
+    loop_turn(l, 0); /* all are due, few steps are taken */
+    fake.ms += DEADLINE_MS;
+    settle(l);
+    assert_int_equal(stats().open, 0);
+    assert_int_equal(stats().handshake_timeout, ARRAY_LEN(p));
+    for (size_t i = 0; i < ARRAY_LEN(p); i++) {
+        peer_done(&p[i]);
+    }
+}
+
 /* --- listeners ------------------------------------------------------------------------------- */
 
 static void queue_is_accepted_before_the_end(void **state)
@@ -1012,6 +1036,7 @@ int main(void)
         T(one_source_has_its_budget),
         T(silent_ones_make_room),
         T(storm_of_handshakes),
+        T(deadline_in_a_storm),
         T(queue_is_accepted_before_the_end),
         T(handshake_outlives_its_listener),
         T(without_descriptors_accepting_pauses),
