@@ -18,7 +18,7 @@ r = rest(env, env.dps_cs, "PUT", "/enrollmentGroups/g" + DPS_V, {
     "enrollmentGroupId": "g", "allocationPolicy": "hashed",
     "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": G, "secondaryKey": new_key(64)}}})
 assert r.status == 200, r
-told, began, odd = {}, [], []
+told, began, odd, times = {}, [], [], []
 lock = threading.Lock()
 stopping = threading.Event()
 
@@ -52,6 +52,9 @@ class Line(threading.Thread):
         n = 0
         while not stopping.is_set():
             rid = f"u{self.i}-{n}"
+            # over the whole time of the kills, however long they take, and fewer than a page of a hub's devices in the end
+            while len(began) >= 200 + 1200 * len(times) / kills and not stopping.is_set():
+                stopping.wait(0.05)
             with lock:
                 began.append(rid)
             j = register(rid, 1.0)
@@ -152,7 +155,6 @@ others = [Mover(rids[:3]), Mover(rids[3:6]), Mover(rids[6:]), Watcher(daemon=Tru
 lines = [Line(i) for i in range(5)]
 for t in lines + others:
     t.start()
-times = []
 for k in range(kills):
     threading.Event().wait(rnd.random() * 0.15)  # the random instant itself
     which = rnd.choice((0, 0, 1, 2))
