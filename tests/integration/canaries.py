@@ -96,8 +96,11 @@ row("files are 0600, folders 0700", [p for d, ds, fs in os.walk(env.dir) for p i
                                        if "/data" in p and os.lstat(p).st_mode & 0o077], [])
 for s in (hub, dps):
     for what in ("cmdline", "environ"):
-        with open(f"/proc/{s.p.pid}/{what}", "rb") as f:
-            row(f"{s.name}: {what}", found(f.read()), [])
+        try:
+            with open(f"/proc/{s.p.pid}/{what}", "rb") as f:
+                row(f"{s.name}: {what}", found(f.read()), [])
+        except PermissionError:
+            row(f"{s.name}: {what} is not shown to a plain user", os.geteuid() != 0)
     with open(f"/proc/{s.p.pid}/limits") as f:
         row(f"{s.name}: no core files", [x.split()[4:6] for x in f if x.startswith("Max core")], [["0", "0"]])
     other = os.stat(f"/proc/{s.p.pid}/environ").st_uid
@@ -109,7 +112,9 @@ row("(a canary that is there is found)", found(b"..." + base64.b64encode(canarie
 # --- core files ------------------------------------------------------------------------------------------------------------------------
 # Made by force, by root. The master key's memory is left out of every one; other keys live in memory only while they are used, and what
 # libraries leave of them in freed memory is not promised (docs/threat-model.md, section 6).
-if shutil.which("gcore") and os.geteuid() == 0:
+if SANITIZER:
+    print(f"# no core files: the {SANITIZER} sanitizer's address space is a thousand times this machine's disk")
+elif shutil.which("gcore") and os.geteuid() == 0:
     for s in (hub, dps):
         core = os.path.join(os.environ["T"], s.name + ".core")
         p = subprocess.run(["gcore", "-o", core, str(s.p.pid)], capture_output=True, text=True, timeout=patience(60))
