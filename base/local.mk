@@ -16,12 +16,13 @@ noinst_LIBRARIES += %D%/libbase.a
 	%D%/map.h %D%/map.c \
 	%D%/log.h %D%/log.c \
 	%D%/fs.h %D%/fs.c \
+	%D%/crc32c.h %D%/crc32c.c \
 	%D%/conf.h %D%/conf.c %D%/conf_int.h %D%/conf_value.c
 
 # Each test stands beside its module; buf_test also covers rd and arena, cdefs_test also list.
 check_PROGRAMS += \
 	%D%/cdefs_test %D%/err_test %D%/span_test %D%/buf_test %D%/secret_test %D%/crypto_lib_test %D%/clock_test \
-	%D%/text_test %D%/mailbox_test %D%/map_test %D%/log_test %D%/fs_test %D%/conf_test %D%/cli_test
+	%D%/text_test %D%/mailbox_test %D%/map_test %D%/log_test %D%/fs_test %D%/conf_test %D%/cli_test %D%/crc32c_test
 base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
 %C%_cdefs_test_SOURCES = %D%/cdefs_test.c
 %C%_cdefs_test_LDADD = $(base_test_libs)
@@ -51,3 +52,5 @@ base_test_libs = %D%/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS)
 %C%_conf_test_LDADD = $(base_test_libs)
 %C%_cli_test_SOURCES = %D%/cli_test.c
 %C%_cli_test_LDADD = $(base_test_libs)
+%C%_crc32c_test_SOURCES = %D%/crc32c_test.c
+%C%_crc32c_test_LDADD = $(base_test_libs)
