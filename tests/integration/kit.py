@@ -245,7 +245,7 @@ class Http:
             k, v = line.split(":", 1)
             headers[k.strip().lower()] = v.strip()
         if headers.get("transfer-encoding") == "chunked":
-            body = b""
+            pieces = []  # joined once: an answer may be the whole telemetry log
             while True:
                 while b"\r\n" not in self.rest:
                     self._more()
@@ -253,9 +253,11 @@ class Http:
                 n = int(n, 16)
                 while len(self.rest) < n + 2:
                     self._more()
-                body, self.rest = body + self.rest[:n], self.rest[n + 2:]
+                pieces.append(self.rest[:n])
+                self.rest = self.rest[n + 2:]
                 if n == 0:
                     break
+            body = b"".join(pieces)
         else:
             n = 0 if method == "HEAD" or status == 204 else int(headers.get("content-length", 0))
             while len(self.rest) < n:
