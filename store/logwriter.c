@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/logwriter.h"
 
-#include <inttypes.h>
+#include <errno.h>
 #include <stdlib.h>
 
-#include "base/fs.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "store/disk.h"
+#include "store/segrecover.h"
 
-/* What a row takes besides its bytes: cell header, key, time. A guess that decides only when a new
- * segment begins. */
-#define ROW_OVERHEAD 24u
 /* Retention looks at most this often, and a new segment that failed is tried again after it. */
 #define KEEP_US 1000000
 /* A segment is at most this part of retention_s long. */
@@ -24,86 +22,87 @@ static void log_failure(const struct logwriter *lw, const char *event, enum err 
     LOG_ERROR(event, L_STR("folder", lw->at->dir), L_ERR(e), L_WHY(info, e));
 }
 
-/* Makes the next segment. *ret_made: from then on nothing may be appended to the one before. */
-static enum err make_segment(struct logwriter *lw, uint64_t number, bool *ret_made,
+static void note_bytes(struct logwriter *lw)
+{
+    atomic_store_explicit(&lw->newest_bytes, lw->sw.room, memory_order_relaxed);
+}
+
+/* Begins the segment after the newest, or, when nothing was ever committed to that, its successor under the same
+ * number. *ret_made: from then on nothing may be appended to the one before. ret_old: the writer that
+ * has the old one, to be sealed and closed; its fd is -1 when there is none. */
+static enum err make_segment(struct logwriter *lw, struct seg_writer *ret_old, bool *ret_made,
                              struct err_info *info)
 {
-    AUTO(mem_free_p) struct segment *seg = segment_new(lw->at, number, lw->last);
     const struct segment *newest = seg_table_newest(lw->table);
-    uint64_t sealed = 0;
+    bool again = newest != NULL && lw->end == SEG_HEAD_BYTES;
+    AUTO(mem_free_p) struct segment *seg = NULL;
+    int fd = -1;
     enum err e;
 
+    if (newest == NULL) {
+        seg = segment_new(lw->at, 1, 0, lw->last);
+    } else if (again) {
+        seg = segment_new(lw->at, newest->head.number, newest->head.prev_end, newest->base);
+    } else {
+        seg = segment_new(lw->at, newest->head.number + 1, lw->end, lw->last);
+    }
     if (seg == NULL || seg_table_reserve(lw->table) != OK) {
         return err_set(info, E_NOMEM, "no memory for a segment");
     }
-    if ((e = segment_create(lw->at, seg, info)) != OK) {
+    e = segment_create(lw->at, seg, &fd, ret_made, info);
+    if (!*ret_made) {
         return e;
     }
-    *ret_made = true;
-    if (newest != NULL) {
-        sealed = segment_file_bytes(lw->at, newest->number);
+    *ret_old = lw->sw;
+    lw->sw.fd = -1;
+    lw->born_us = 0;
+    lw->end = SEG_HEAD_BYTES;
+    if (again) {
+        seg_table_replace(lw->table, seg);
+        fileio_close(&ret_old->fd);
+    } else {
+        seg_table_add(lw->table, seg);
     }
-    seg_table_add(lw->table, TAKE(seg), sealed);
-    return OK;
-}
-
-/* About what a segment without rows takes: a page for each table. */
-static uint64_t empty_bytes(const struct logwriter *lw)
-{
-    return (lw->at->partitions + 3ull) * 4096;
-}
-
-/* Opens the newest segment for writing, after which lw->staged holds its last numbers. */
-static enum err open_newest(struct logwriter *lw, struct err_info *info)
-{
-    const struct segment *seg = seg_table_newest(lw->table);
-    enum err e =
-        fs_sync_dir(lw->at->dir, info); /* or power loss takes the segment away by its name */
-
-    if (e != OK) {
-        return e;
-    }
-    e = seg_writer_open(&lw->sw, lw->at, seg, lw->staged, &lw->born_us, info);
-    for (unsigned p = 0; p < lw->at->partitions && e == OK; p++) {
-        if (lw->staged[p].seq < lw->last[p].seq) {
-            e = err_set(info, E_CORRUPT,
-                        "segment %" PRIu64 " of partition %u ends at %" PRIu64 ", acknowledged"
-                        " was %" PRIu64,
-                        seg->number, p, lw->staged[p].seq, lw->last[p].seq);
-            seg_writer_close(&lw->sw);
-        }
-    }
-    if (e == OK) {
-        /* Also what was in doubt and is there after all: never acknowledged, but on disk now. */
-        (void)memcpy(lw->last, lw->staged, lw->at->partitions * sizeof(*lw->last));
-        lw->bytes = segment_file_bytes(lw->at, seg->number);
-        lw->row_bytes = lw->born_us == 0 ? 0 : lw->bytes - MIN(lw->bytes, empty_bytes(lw));
-        marks_publish(lw->marks, lw->last);
-    }
+    seg_writer_start(&lw->sw, fd, seg->head.salt, SEG_HEAD_BYTES);
+    seg = NULL; /* the table's */
+    note_bytes(lw);
     return e;
+}
+
+/* Ends the old file as it should be: sealed when that helps, else only as long as it is. */
+static void end_segment(struct logwriter *lw, struct seg_writer *old, const struct buf *seal)
+{
+    if (old->fd < 0) {
+        return;
+    }
+    if (seal != NULL && buf_err(seal) == OK) {
+        seg_writer_seal(old, buf_span(seal));
+    } else {
+        (void)!seg_writer_undo(old); /* what is behind the end is not read */
+    }
+    seg_table_set_sealed_bytes(lw->table, old->room);
+    fileio_close(&old->fd);
 }
 
 static void roll(struct logwriter *lw, int64_t now_us)
 {
+    AUTO(buf_done) struct buf seal = BUF_INIT(SEG_DATA_MAX);
     struct err_info info = {.err = OK};
-    const struct segment *old = seg_table_newest(lw->table);
+    struct seg_writer old = {.fd = -1};
     bool made = false;
     enum err e;
 
-    /* Little or nothing stays in the WAL of the old one. Readers are not waited for. */
-    if ((e = lite_checkpoint(lw->sw.w.h, false, &info)) == OK) {
-        e = make_segment(lw, old->number + 1, &made, &info);
+    seg_index_write(seg_table_index(lw->table), lw->last, lw->end, &seal);
+    e = make_segment(lw, &old, &made, &info);
+    if (e != OK) {
+        log_failure(lw, "seglog.roll_failed", e, &info);
     }
     if (!made) { /* go on with the old one, which only grows */
         lw->roll_us = now_us + KEEP_US;
-        log_failure(lw, "seglog.roll_failed", e, &info);
         return;
     }
-    seg_writer_close(&lw->sw);
-    if ((e = open_newest(lw, &info)) != OK) {
-        lw->is_broken = true;
-        log_failure(lw, "seglog.roll_failed", e, &info);
-    }
+    lw->is_broken = e != OK;
+    end_segment(lw, &old, &seal);
 }
 
 static bool is_time_to_roll(const struct logwriter *lw, int64_t now_us)
@@ -113,7 +112,7 @@ static bool is_time_to_roll(const struct logwriter *lw, int64_t now_us)
     if (lw->born_us == 0 || (lw->roll_us != 0 && now_us < lw->roll_us)) {
         return false;
     }
-    if (lw->row_bytes >= lw->cfg->segment_bytes) {
+    if (lw->end - SEG_HEAD_BYTES >= lw->cfg->segment_bytes) {
         return true;
     }
     return lw->cfg->retention_s != 0 && !atomic_load(&lw->paused) && now_us > lw->born_us &&
@@ -128,25 +127,34 @@ static void drop_old(struct logwriter *lw, int64_t now_us)
         bool is_old = lw->cfg->retention_s != 0 && !atomic_load(&lw->paused) && now_us > end_us &&
                       (uint64_t)(now_us - end_us) / 1000000 > lw->cfg->retention_s;
         bool is_much = lw->cfg->retention_bytes != 0 &&
-                       seg_table_sealed_bytes(lw->table) + lw->bytes > lw->cfg->retention_bytes;
+                       seg_table_sealed_bytes(lw->table) + lw->sw.room > lw->cfg->retention_bytes;
+        enum err e;
+
         if (!is_old && !is_much) {
             break;
         }
-        seg_table_drop_oldest(lw->table);
+        if ((e = seg_table_drop_oldest(lw->table)) != OK) {
+            log_failure(lw, "seglog.roll_failed", e, NULL);
+            break;
+        }
     }
 }
 
-/* Cuts off what is in doubt, closes, opens again. Tried a few times a second until it works. */
+/* Begins another segment, behind what is committed. Tried a few times a second until it works. */
 static void try_recover(struct logwriter *lw)
 {
     uint64_t now = clock_mono_ms(clock_system());
+    struct seg_writer old = {.fd = -1};
     struct err_info info = {.err = OK};
+    bool made = false;
     enum err e;
 
     if (lw->tried_ms != 0 && now - lw->tried_ms < DISK_POLL_MS - 50) {
         return;
     }
-    if ((e = seg_writer_cut(&lw->sw, &info)) != OK || (e = open_newest(lw, &info)) != OK) {
+    e = make_segment(lw, &old, &made, &info);
+    end_segment(lw, &old, NULL);
+    if (e != OK) {
         lw->tried_ms = now == 0 ? 1 : now;
         log_failure(lw, "seglog.reopen_failed", e, &info);
         return;
@@ -158,9 +166,7 @@ static void try_recover(struct logwriter *lw)
 
 void logwriter_tidy(struct logwriter *lw, int64_t now_us)
 {
-    struct err_info info = {.err = OK};
     bool is_due = now_us < lw->kept_us || now_us - lw->kept_us >= KEEP_US;
-    enum err e;
 
     if (lw->is_broken) {
         try_recover(lw);
@@ -176,22 +182,18 @@ void logwriter_tidy(struct logwriter *lw, int64_t now_us)
         drop_old(lw, now_us);
         lw->kept_us = now_us;
     }
-    if (!lw->is_broken && (e = lite_writer_tidy(&lw->sw.w, &info)) != OK) {
-        log_failure(lw, "seglog.checkpoint_failed", e, &info);
-    }
-    atomic_store(&lw->newest_bytes, lw->bytes);
+    note_bytes(lw);
 }
 
 /* --- writing ------------------------------------------------------------------------------- */
 
-/* Numbers and inserts all; on an error nothing of it stands. */
-static enum err add_rows(struct logwriter *lw, struct seglog_op *ops, int64_t now_us)
+/* Numbers and writes all; on an error the caller undoes it. */
+static enum err write_rows(struct logwriter *lw, struct seglog_op *ops, size_t n, size_t bytes,
+                           int64_t now_us)
 {
-    enum err e = lite_do(&lw->sw.w, LITE_BEGIN);
+    enum err e = OK;
 
-    if (e != OK) {
-        return e;
-    }
+    seg_writer_begin(&lw->sw, n, bytes);
     (void)memcpy(lw->staged, lw->last, lw->at->partitions * sizeof(*lw->staged));
     for (struct seglog_op *op = ops; op != NULL && e == OK; op = op->next) {
         struct seg_base *at = &lw->staged[op->partition];
@@ -199,19 +201,26 @@ static enum err add_rows(struct logwriter *lw, struct seglog_op *ops, int64_t no
         at->ts = MAX(at->ts, now_us); /* the wall clock may go back */
         op->seq = at->seq;
         op->enqueued_us = at->ts;
-        e = seg_writer_add(&lw->sw, op->partition, at->seq, at->ts, op->meta, op->body);
+        e = seg_writer_add(&lw->sw, op->partition, *at, op->meta, op->body, op->next == NULL);
     }
-    if (e != OK && lite_in_tx(&lw->sw.w)) {
-        (void)!lite_do(&lw->sw.w, LITE_ROLLBACK); /* lite_commit would refuse: e is returned */
+    return e != OK ? e : seg_writer_flush(&lw->sw);
+}
+
+static enum err give_up_rows(struct logwriter *lw, enum err why)
+{
+    enum err e;
+
+    log_failure(lw, "seglog.append_failed", why, NULL);
+    if ((e = seg_writer_undo(&lw->sw)) != OK) {
+        lw->is_broken = true; /* they may not stand where the next commit goes */
+        log_failure(lw, "seglog.append_failed", e, NULL);
     }
-    return e;
+    return why;
 }
 
 enum err logwriter_write(struct logwriter *lw, struct seglog_op *ops, size_t n, size_t bytes,
                          int64_t now_us)
 {
-    struct err_info info = {.err = OK};
-    enum lite_outcome outcome;
     int64_t t0;
     enum err e;
 
@@ -221,38 +230,60 @@ enum err logwriter_write(struct logwriter *lw, struct seglog_op *ops, size_t n, 
     if (lw->is_broken) {
         return E_IO;
     }
-    if ((e = add_rows(lw, ops, now_us)) != OK) {
-        log_failure(lw, "seglog.append_failed", e, NULL);
-        return e;
+    if ((e = write_rows(lw, ops, n, bytes, now_us)) != OK) {
+        return give_up_rows(lw, e);
     }
     t0 = clock_wall_us(clock_system());
-    outcome = lite_commit(&lw->sw.w, &e, &info);
+    e = seg_writer_sync(&lw->sw);
     atomic_fetch_add(&lw->sync_us, (uint64_t)MAX(0, clock_wall_us(clock_system()) - t0));
-    if (outcome != LITE_DONE) {
+    if (e != OK) {
         atomic_fetch_add(&lw->failed_commits, 1);
-        log_failure(lw, "seglog.commit_failed", e, &info);
-        lw->is_broken = outcome == LITE_IN_DOUBT;
-        return outcome == LITE_IN_DOUBT ? E_UNKNOWN : e;
+        log_failure(lw, "seglog.commit_failed", e, NULL);
+        lw->is_broken = true;
+        return E_UNKNOWN;
     }
     atomic_fetch_add(&lw->commits, 1);
     atomic_fetch_add(&lw->appended, n);
     (void)memcpy(lw->last, lw->staged, lw->at->partitions * sizeof(*lw->last));
-    lw->row_bytes += bytes + n * ROW_OVERHEAD;
-    lw->bytes += bytes + n * ROW_OVERHEAD;
+    lw->end = lw->sw.end;
     lw->born_us = lw->born_us != 0 ? lw->born_us : ops->enqueued_us;
+    seg_table_commit(lw->table, lw->end, lw->last);
     marks_publish(lw->marks, lw->last);
     return OK;
 }
 
 /* --- life ---------------------------------------------------------------------------------- */
 
+/* Goes on where the newest segment ends. */
+static enum err open_newest(struct logwriter *lw, const struct segment *seg, struct err_info *info)
+{
+    struct seg_found found;
+    enum err e;
+
+    if (lw->at->io->sync_dir(lw->at->dir) != 0) { /* or power loss takes it away by its name */
+        return err_set_errno(info, errno, "cannot sync \"%s\"", lw->at->dir);
+    }
+    if ((e = seg_recover(lw->at, seg, seg_table_index(lw->table), lw->last, &found, info)) != OK) {
+        return e;
+    }
+    seg_writer_start(&lw->sw, found.fd, seg->head.salt, found.end);
+    lw->end = found.end;
+    lw->born_us = found.first_ts;
+    if (found.cut != 0) {
+        LOG_WARN("seglog.tail_cut", L_STR("folder", lw->at->dir),
+                 L_U64("segment", seg->head.number), L_U64("bytes", found.cut));
+    }
+    return OK;
+}
+
 enum err logwriter_open(struct logwriter *lw, const struct seglog_config *cfg,
                         const struct seg_place *at, struct seg_table *table, struct marks *marks,
                         struct err_info *info)
 {
     const struct segment *newest = seg_table_newest(table);
+    struct seg_writer none = {.fd = -1};
     bool made = false;
-    enum err e = OK;
+    enum err e;
 
     lw->cfg = cfg;
     lw->at = at;
@@ -260,27 +291,32 @@ enum err logwriter_open(struct logwriter *lw, const struct seglog_config *cfg,
     lw->marks = marks;
     lw->last = mem_new(at->partitions * sizeof(*lw->last));
     lw->staged = mem_new(at->partitions * sizeof(*lw->staged));
-    if (lw->last == NULL || lw->staged == NULL) {
+    if (lw->last == NULL || lw->staged == NULL ||
+        seg_writer_init(&lw->sw, at->io, cfg->segment_bytes) != OK) {
         return err_set(info, E_NOMEM, "no memory for the log");
     }
-    if (newest == NULL) {
-        e = make_segment(lw, 1, &made, info);
-    } else {
-        (void)memcpy(lw->last, newest->base, at->partitions * sizeof(*lw->last));
+    e = newest == NULL ? make_segment(lw, &none, &made, info) : open_newest(lw, newest, info);
+    if (e != OK) {
+        return e;
     }
-    if (e == OK) {
-        e = open_newest(lw, info);
-    }
-    atomic_store(&lw->newest_bytes, lw->bytes);
-    return e;
+    seg_table_commit(table, lw->end, lw->last);
+    marks_publish(marks, lw->last);
+    note_bytes(lw);
+    return OK;
 }
 
 void logwriter_close(struct logwriter *lw)
 {
-    if (lw->sw.w.h != NULL && !lw->is_broken) {
-        (void)!lite_checkpoint(lw->sw.w.h, true, NULL); /* spares the next start; else it does it */
+    AUTO(buf_done) struct buf seal = BUF_INIT(SEG_DATA_MAX);
+
+    if (lw->sw.io != NULL && lw->sw.fd >= 0 &&
+        !lw->is_broken) { /* spares the next start to read it through */
+        seg_index_write(seg_table_index(lw->table), lw->last, lw->end, &seal);
+        if (buf_err(&seal) == OK) {
+            seg_writer_seal(&lw->sw, buf_span(&seal));
+        }
     }
-    seg_writer_close(&lw->sw);
+    seg_writer_done(&lw->sw);
     free(lw->last);
     free(lw->staged);
     lw->last = lw->staged = NULL;

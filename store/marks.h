@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 #include "store/seglog.h"
-#include "store/segment.h"
+#include "store/segfile.h"
 
 struct mark {
     _Atomic uint64_t seq; /* written under mu */

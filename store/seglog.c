@@ -19,6 +19,7 @@ struct seglog {
     struct seglog_config cfg; /* dir points to the copy below */
     char *dir;
     struct seg_place at;
+    int lock_fd; /* -1: not held */
     struct disk disk;
     struct seg_table *table;
     struct marks marks;
@@ -276,7 +277,8 @@ static enum err copy_config(struct seglog *l, const struct seglog_config *cfg,
     l->cfg = *cfg;
     l->dir = span_dup(span_str(cfg->dir));
     l->cfg.dir = l->dir;
-    l->at = (struct seg_place){l->dir, cfg->vfs, cfg->partitions};
+    l->at =
+        (struct seg_place){l->dir, cfg->io != NULL ? cfg->io : fileio_system(), cfg->partitions};
     if (l->dir == NULL || marks_init(&l->marks, cfg->partitions) != OK ||
         disk_init(&l->disk, l->dir, strlen(l->dir), cfg->reserve_bytes, cfg->free_bytes,
                   cfg->free_arg) != OK) {
@@ -290,7 +292,8 @@ static enum err open_files(struct seglog *l, struct err_info *info)
     enum err e;
 
     if ((e = fs_private_dir(l->dir, info)) != OK ||
-        (e = seg_table_new(&l->at, &l->table, info)) != OK) {
+        (e = fs_lock_dir(l->dir, &l->lock_fd, info)) != OK ||
+        (e = seg_table_new(&l->at, seg_index_step(l->cfg.segment_bytes), &l->table, info)) != OK) {
         return e;
     }
     return logwriter_open(&l->writer, &l->cfg, &l->at, l->table, &l->marks, info);
@@ -310,11 +313,9 @@ enum err seglog_open(const struct seglog_config *cfg, struct seglog **ret, struc
     (void)pthread_cond_init(&l->idle, NULL);
     lite_cond_init(&l->work);
     l->tail = &l->head;
-    if ((e = copy_config(l, cfg, info)) != OK) {
+    l->lock_fd = -1;
+    if ((e = copy_config(l, cfg, info)) != OK || (e = open_files(l, info)) != OK) {
         return e;
-    }
-    if ((e = open_files(l, info)) != OK) {
-        return e == E_BUSY ? err_wrap(info, E_IN_USE, "log \"%s\" is in use", cfg->dir) : e;
     }
     if ((e = lite_thread_start(&l->thread, "log-writer", writer_main, l)) != OK) {
         return err_set(info, e, "cannot start the writer thread of the log");
@@ -347,8 +348,9 @@ void seglog_close(struct seglog *l)
         (void)pthread_mutex_unlock(&l->mu);
         (void)pthread_join(l->thread, NULL); /* cannot fail: it was started */
     }
-    seg_table_free(l->table);
     logwriter_close(&l->writer);
+    seg_table_free(l->table);
+    fileio_close(&l->lock_fd);
     disk_done(&l->disk);
     marks_done(&l->marks);
     free(l->dir);

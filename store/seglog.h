@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Append-only log in partitions, kept as SQLite segment files in one folder: the telemetry log.
- * Knows bytes only: what is in meta and body is the caller's.
+ * Append-only log in partitions, kept as segment files in one folder: the telemetry log. Knows
+ * bytes only: what is in meta and body is the caller's. segfile.h has the format.
  *
  * Only its own writer thread numbers: per partition, without gaps, enqueued time never backwards.
  * A segment opens with its base numbers, so numbers outlive retention (new file, fsync, rename,
  * fsync of the folder). Segments are numbered, not dated, and are opened only through the log.
- * An append is acknowledged (msg.run at home, result OK) only after COMMIT with sync. The whole
- * queue goes into one commit (natural batching, no timer).
+ * An append is acknowledged (msg.run at home, result OK) only after fdatasync returned. The whole
+ * queue goes into one commit: one write, one sync (natural batching, no timer).
  *
- * Errors      appends: E_BUSY over the marks, E_DISK_FULL below the reserve (the log stops before
- *             the registry does), E_UNKNOWN after a failed sync (never acknowledged; the segment is
- *             closed, reopened, checked). Room that returns is noticed without a restart.
+ * Errors      seglog_open: E_CORRUPT when rows that were acknowledged are damaged or a segment is
+ *             missing; E_CONFIG when the files are of another format or number of partitions;
+ *             E_IN_USE. What a crash left unfinished at the end is cut off (seglog.tail_cut).
+ *             appends: E_BUSY over the marks, E_DISK_FULL below the reserve (the log stops before
+ *             the registry does) or when a write says so, E_IO when a write fails or until a new
+ *             segment is durable after a failed sync, E_UNKNOWN of a sync that failed (never
+ *             acknowledged; the segment ends before it, see logwriter.h). Room that returns is
+ *             noticed without a restart.
+ *             reading: E_CORRUPT when a row is damaged; it is never left out.
  *             What the writer thread meets besides is logged: seglog.append_failed,
- *             seglog.commit_failed, seglog.checkpoint_failed, seglog.roll_failed,
- *             seglog.reopen_failed, seglog.reopened, store.disk_low, store.disk_enough.
+ *             seglog.commit_failed, seglog.roll_failed, seglog.reopen_failed, seglog.reopened,
+ *             store.disk_low, store.disk_enough.
  * Retention   whole segments, when all of a segment is older than retention_s (0: never), or, the
  *             oldest first, while the folder is over retention_bytes (0: never). So that no segment
  *             waits for ever to be old, a new one also begins after an eighth of retention_s.
@@ -32,6 +38,7 @@
 #include "base/span.h"
 #include "store/store.h"
 
+struct fileio;
 struct seglog;
 struct seglog_config {
     const char *dir;        /* created 0700 */
@@ -41,7 +48,7 @@ struct seglog_config {
     uint64_t retention_bytes;
     uint64_t reserve_bytes; /* free disk below this: refuse */
     const struct clock *clock;
-    const char *vfs;
+    const struct fileio *io;  /* NULL: the system's; tests let calls fail (store/fileio.h) */
     store_free_fn free_bytes; /* NULL: the system's; tests set the disk */
     void *free_arg;
 };

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/seglog.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "base/limits.h"
+#include "base/log.h"
+#include "store/failio.h"
 #include "store/fixture.h"
+#include "store/segfile.h"
 #include "tests/unit.h"
 
 #define START_US 1700000000000000
@@ -432,7 +435,7 @@ static void test_retention_by_bytes_and_pause(void **state)
     unsigned n = 0;
 
     f->cfg.segment_bytes = 256;
-    f->cfg.retention_bytes = 400000;
+    f->cfg.retention_bytes = 300000; /* the newest one has room for 64 KiB ahead */
     open_log(f);
     seglog_pause_retention(f->l, true);
     for (unsigned i = 0; i < 3; i++) {
@@ -454,7 +457,7 @@ static void test_retention_by_bytes_and_pause(void **state)
     settle(f);
     seglog_stats(f->l, &st);
     assert_true(seglog_first(f->l, 0) > 1);
-    assert_true(st.bytes_on_disk <= 400000);
+    assert_true(st.bytes_on_disk <= 300000);
     assert_int_equal(read_all(f, 0, 1), n + 1 - seglog_first(f->l, 0));
     seglog_pause_retention(f->l, false);
     advance(f, 10 * DAY_S);
@@ -466,71 +469,419 @@ static void test_retention_by_bytes_and_pause(void **state)
     assert_true(st.segments <= 2);
 }
 
+#define FIRST_SEG "00000000000000000001.seg"
+#define SECOND_SEG "00000000000000000002.seg"
+
+/* The log is refused with this error and a text that has these words. */
+static void refused(struct fx *f, enum err want, const char *words)
+{
+    struct err_info info = {.err = OK};
+    struct seglog *l = NULL;
+
+    assert_err(seglog_open(&f->cfg, &l, &info), want);
+    assert_null(l);
+    if (strstr(info.why, words) == NULL) {
+        fail_msg("\"%s\" is not in \"%s\"", words, info.why);
+    }
+}
+
+/* The file as it is; freed by the caller. */
+static struct buf file_of(struct fx *f, const char *name)
+{
+    struct buf b = BUF_INIT(64u << 20);
+    char *path = fs_join(f->log_dir, name);
+
+    assert_ok(fs_read(path, &b, NULL));
+    free(path);
+    return b;
+}
+
+static void write_file(struct fx *f, const char *name, struct span s)
+{
+    char *path = fs_join(f->log_dir, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_ok(fileio_write(fileio_system(), fd, s, 0));
+    fileio_close(&fd);
+    free(path);
+}
+
+static int no_sync(int fd)
+{
+    (void)fd;
+    return 0;
+}
+
+static int no_sync_dir(const char *path)
+{
+    (void)path;
+    return 0;
+}
+
+/* Calls that may fail as failio.h says, and that do not wait for a disk: for what is done a thousand times. */
+static struct fileio *quick_io(void)
+{
+    static struct fileio io;
+
+    io = *failio();
+    io.fdatasync = no_sync;
+    io.sync_dir = no_sync_dir;
+    return &io;
+}
+
+static void no_log(void *arg, struct span line)
+{
+    (void)arg;
+    (void)line;
+}
+
 static void test_folder(void **state)
 {
     struct fx *f = *state;
-    struct err_info info = {.err = OK};
     char *tmp = fs_join(f->log_dir, "new.tmp");
-    char *seg = fs_join(f->log_dir, "00000000000000000001.seg");
+    char *seg = fs_join(f->log_dir, FIRST_SEG);
     struct stat sb;
-    struct seglog *l = NULL;
-    sqlite3 *h = NULL;
     struct seen s = {.next = 1};
+    struct buf good;
     uint64_t next = 0;
 
     open_log(f);
     assert_ok(put(f, 0, 1, NULL));
     assert_int_equal(stat(seg, &sb), 0);
     assert_int_equal(sb.st_mode & 07777, 0600);
+    refused(f, E_IN_USE, "is used by another process");
     close_log(f);
-    assert_ok(fs_write_atomic(tmp, SPAN_LIT("half"), 0600, NULL));
+    write_file(f, "new.tmp", SPAN_LIT("half"));
     open_log(f); /* what was interrupted is not taken for a segment, and goes */
     assert_false(fs_exists(tmp));
     close_log(f);
     f->cfg.partitions = PARTS + 1;
-    assert_err(seglog_open(&f->cfg, &l, &info), E_CONFIG);
-    assert_non_null(strstr(info.why, "4 partitions, the configuration says 5"));
+    refused(f, E_CONFIG, "4 partitions, the configuration says 5");
     f->cfg.partitions = LIMIT_LOG_PARTITIONS + 1;
-    assert_err(seglog_open(&f->cfg, &l, &info), E_CONFIG);
+    refused(f, E_CONFIG, "partitions");
     f->cfg.partitions = 0;
-    assert_err(seglog_open(&f->cfg, &l, &info), E_CONFIG);
+    refused(f, E_CONFIG, "partitions");
     f->cfg.partitions = PARTS;
-    assert_int_equal(sqlite3_open(seg, &h), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(h, "PRAGMA user_version=2", NULL, NULL, NULL), SQLITE_OK);
-    assert_err(seglog_open(&f->cfg, &l, &info), E_CONFIG);
-    assert_int_equal(sqlite3_exec(h, "PRAGMA user_version=1; BEGIN IMMEDIATE", NULL, NULL, NULL),
-                     SQLITE_OK);
-    assert_err(seglog_open(&f->cfg, &l, &info), E_IN_USE);
-    assert_int_equal(
-        sqlite3_exec(h, "ROLLBACK; DELETE FROM base WHERE partition = 2", NULL, NULL, NULL),
-        SQLITE_OK);
-    assert_err(seglog_open(&f->cfg, &l, &info), E_CORRUPT);
-    assert_int_equal(sqlite3_exec(h,
-                                  "INSERT INTO base VALUES(2, 10, 0);"
-                                  "INSERT INTO p2(seq, ts) VALUES(5, 0)",
-                                  NULL, NULL, NULL),
-                     SQLITE_OK);
-    assert_err(seglog_open(&f->cfg, &l, &info), E_CORRUPT);
-    assert_int_equal(sqlite3_exec(h, "DELETE FROM p2", NULL, NULL, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_close(h), SQLITE_OK);
-    open_log(f);
-    assert_int_equal(seglog_last(f->l, 2, NULL), 10);
-    assert_int_equal(read_all(f, 0, 1), 1);
-    close_log(f);
     open_log(f);
     assert_int_equal(unlink(seg), 0); /* somebody removed it while we run */
     assert_err(seglog_read(f->l, 0, 1, 9, 99, see, &s, &next), E_CORRUPT);
     close_log(f);
-    assert_ok(fs_write_atomic(seg,
-                              SPAN_LIT("this is not a database at all, but some text that is"
-                                       " longer than the head of a database file; it goes on"
-                                       " and on and on until it is long enough for that"),
-                              0600, NULL));
-    assert_err(seglog_open(&f->cfg, &l, &info), E_CORRUPT);
-    assert_non_null(strstr(info.why, "00000000000000000001.seg"));
-    assert_int_equal(unlink(seg), 0);
+    open_log(f);
+    assert_ok(put(f, 0, 1, NULL));
+    close_log(f);
+    good = file_of(f, FIRST_SEG);
+    write_file(f, FIRST_SEG, SPAN_LIT("too short"));
+    refused(f, E_CORRUPT, FIRST_SEG);
+    write_file(f, FIRST_SEG, span_sub(buf_span(&good), 0, SEG_HEAD_BYTES - 1));
+    refused(f, E_CORRUPT, FIRST_SEG);
+    write_file(f, SECOND_SEG, buf_span(&good)); /* another one under its name */
+    write_file(f, FIRST_SEG, buf_span(&good));
+    refused(f, E_CORRUPT, "holds segment 1");
+    fixture_dir_done(f->log_dir);
+    f->log_dir = fs_join(f->dir, "log");
+    f->cfg.dir = f->log_dir;
+    buf_done(&good);
     free(tmp);
     free(seg);
+}
+
+/* A folder of an earlier version, in SQLite files: neither read nor written over nor left out. threat:S8 */
+static void test_formats(void **state)
+{
+    struct fx *f = *state;
+    struct buf b = BUF_INIT(SEG_HEAD_BYTES);
+    struct buf same;
+
+    open_log(f);
+    assert_ok(put(f, 0, 1, NULL));
+    close_log(f);
+    b = file_of(f, FIRST_SEG);
+    b.p[8]++; /* the format */
+    write_file(f, FIRST_SEG, buf_span(&b));
+    refused(f, E_CONFIG, "newer format");
+    (void)memset(b.p, 0, b.n);
+    (void)memcpy(b.p, "SQLite format 3", 16);
+    write_file(f, FIRST_SEG, buf_span(&b));
+    refused(f, E_CONFIG, "in SQLite files");
+    refused(f, E_CONFIG, "move the folder away");
+    same = file_of(f, FIRST_SEG);
+    assert_span(buf_span(&same), buf_span(&b));
+    buf_done(&same);
+    buf_done(&b);
+}
+
+/* --- damage -------------------------------------------------------------------------------- */
+
+/* As kill -9 leaves it: the segment is neither sealed nor cut. */
+static void crash(struct fx *f)
+{
+    failio_arm(FAILIO_WRITE | FAILIO_TRUNCATE, EIO, 1, 99);
+    close_log(f);
+    (void)failio_disarm();
+}
+
+/* Where each of n commits ends in the file. */
+static void put_commits(struct fx *f, size_t n, size_t *ret_end)
+{
+    f->cfg.io = quick_io();
+    open_log(f);
+    for (size_t i = 0; i < n; i++) {
+        struct put p[3];
+        size_t before = f->done;
+
+        for (unsigned k = 0; k < 3; k++) {
+            put_init(f, &p[k], 0, (unsigned)i * 3 + k + 1);
+            p[k].op.next = k < 2 ? &p[k + 1].op : NULL;
+        }
+        assert_ok(seglog_append_batch(f->l, &p[0].op, 3));
+        fixture_wait(f->mb, &f->done, before + 1);
+        ret_end[i] = (i == 0 ? SEG_HEAD_BYTES : ret_end[i - 1]) + 3 * (SEG_REC_BYTES + 1) +
+                     p[0].op.body.n + p[1].op.body.n + p[2].op.body.n;
+    }
+    crash(f);
+}
+
+/* Cut at each byte, with nothing, zeros or rubbish behind: the commits before it are there, of the one that is
+ * cut nothing is, and the log goes on. */
+static void test_torn_tail(void **state)
+{
+    enum { COMMITS = 3 };
+    struct fx *f = *state;
+    size_t end[COMMITS] = {0};
+    struct buf good, b = BUF_INIT(1u << 20);
+
+    put_commits(f, COMMITS, end);
+    good = file_of(f, FIRST_SEG);
+    assert_true(good.n > end[2] + 1000); /* room was made ahead */
+    log_set_sink(no_log, NULL);
+    for (size_t cut = SEG_HEAD_BYTES; cut <= end[2]; cut++) {
+        for (unsigned behind = 0; behind < 3; behind++) {
+            size_t whole = cut >= end[2] ? 3 : cut >= end[1] ? 2 : cut >= end[0] ? 1 : 0;
+            static const uint8_t zeros[300];
+
+            buf_reset(&b);
+            buf_add(&b, span_sub(buf_span(&good), 0, cut));
+            buf_add(&b, span_of(zeros, behind == 1 ? sizeof(zeros) : 0));
+            for (size_t i = 0; behind == 2 && i < 200; i++) {
+                buf_add_u8(&b, (uint8_t)(i * 7 + 1));
+            }
+            write_file(f, FIRST_SEG, buf_span(&b));
+            open_log(f);
+            assert_int_equal(seglog_last(f->l, 0, NULL), whole * 3);
+            assert_int_equal(read_all(f, 0, 1), whole * 3);
+            assert_ok(put(f, 0, (unsigned)whole * 3 + 1, NULL));
+            assert_int_equal(read_all(f, 0, 1), whole * 3 + 1);
+            crash(f);
+            open_log(f);
+            assert_int_equal(read_all(f, 0, 1), whole * 3 + 1);
+            close_log(f);
+        }
+    }
+    log_set_sink(NULL, NULL);
+    buf_done(&b);
+    buf_done(&good);
+}
+
+/* A byte that changed in what was acknowledged is told, whichever it is, and the file left as it is; in the last commit
+ * it cannot be told from a torn tail after a crash, but is after an orderly end. */
+static void test_damage(void **state)
+{
+    enum { COMMITS = 3 };
+    struct fx *f = *state;
+    size_t end[COMMITS] = {0};
+    struct buf b, sealed, same;
+    uint64_t next = 0;
+
+    put_commits(f, COMMITS, end);
+    b = file_of(f, FIRST_SEG);
+    for (size_t at = 0; at < end[1]; at++) {
+        if (at >= 40 + 16 * PARTS + 4 && at < SEG_HEAD_BYTES) {
+            continue; /* nothing is there */
+        }
+        b.p[at] ^= 0x20;
+        write_file(f, FIRST_SEG, buf_span(&b));
+        refused(f, at < 8 || at >= 12 ? E_CORRUPT : E_CONFIG, FIRST_SEG);
+        same = file_of(f, FIRST_SEG);
+        assert_span(buf_span(&same), buf_span(&b));
+        buf_done(&same);
+        b.p[at] ^= 0x20;
+    }
+    write_file(f, FIRST_SEG, buf_span(&b));
+    open_log(f);
+    close_log(f);
+    sealed = file_of(f, FIRST_SEG);
+    for (size_t at = end[0]; at < end[2]; at += 5) {
+        struct seen s = {.next = 1};
+
+        sealed.p[at] ^= 0x20;
+        write_file(f, FIRST_SEG, buf_span(&sealed));
+        open_log(f); /* it is not read through */
+        assert_int_equal(seglog_last(f->l, 0, NULL), 9);
+        assert_err(seglog_read(f->l, 0, 1, 99, 9999, see, &s, &next), E_CORRUPT);
+        assert_true(s.rows >= 3 && s.rows < 9);
+        crash(f); /* does not write it anew */
+        sealed.p[at] ^= 0x20;
+    }
+    buf_done(&sealed);
+    buf_done(&b);
+}
+
+/* A device sends bytes that look like a record: they are no record, wherever a crash cuts. */
+static void test_records_of_others(void **state)
+{
+    struct fx *f = *state;
+    uint8_t fake[2 * SEG_REC_BYTES];
+    const struct seg_rec r = {.seq = 2, .ts = START_US, .flags = SEG_FIRST | SEG_LAST};
+    struct put p;
+    struct buf b;
+    struct err_info info = {.err = OK};
+
+    f->cfg.io = failio();
+    open_log(f);
+    assert_ok(put(f, 0, 1, NULL));
+    for (size_t i = 0; i < 2; i++) {
+        seg_rec_write(fake + i * SEG_REC_BYTES, &r, 0,
+                      SEG_HEAD_BYTES + 2 * SEG_REC_BYTES + 8 + i * SEG_REC_BYTES);
+    }
+    put_init(f, &p, 0, 2);
+    p.op.meta = SPAN_NONE;
+    p.op.body = span_of(fake, sizeof(fake));
+    assert_ok(seglog_append(f->l, &p.op));
+    fixture_wait(f->mb, &f->done, 2);
+    crash(f);
+    b = file_of(f, FIRST_SEG);
+    b.p[SEG_HEAD_BYTES + SEG_REC_BYTES + 8 + 10] ^= 1; /* in the head of the last row */
+    write_file(f, FIRST_SEG, buf_span(&b));
+    assert_ok(seglog_open(&f->cfg, &f->l, &info));
+    assert_int_equal(seglog_last(f->l, 0, NULL), 1);
+    buf_done(&b);
+}
+
+/* Many segments: one that is missing, shorter or damaged is told, and where. */
+static void test_damaged_segments(void **state)
+{
+    struct fx *f = *state;
+    struct seen s = {.next = 1};
+    uint64_t next = 0;
+    struct buf b;
+    char *second = fs_join(f->log_dir, SECOND_SEG);
+
+    f->cfg.segment_bytes = 256;
+    open_log(f);
+    for (unsigned i = 1; i <= 40; i++) {
+        assert_ok(put(f, 0, i, NULL));
+    }
+    close_log(f);
+    b = file_of(f, SECOND_SEG);
+    assert_int_equal(unlink(second), 0);
+    refused(f, E_CORRUPT, "segment 2 of");
+    write_file(f, SECOND_SEG, span_sub(buf_span(&b), 0, SEG_HEAD_BYTES + 100));
+    refused(f, E_CORRUPT, "segment 2 of");
+    b.p[SEG_HEAD_BYTES + 2]++; /* in the head of its first row */
+    write_file(f, SECOND_SEG, buf_span(&b));
+    open_log(f);
+    assert_err(seglog_read(f->l, 0, 1, SIZE_MAX, SIZE_MAX, see, &s, &next), E_CORRUPT);
+    assert_true(s.rows > 3 && s.rows < 10);
+    assert_err(seglog_read(f->l, 0, s.next, SIZE_MAX, SIZE_MAX, see, &s, &next), E_CORRUPT);
+    assert_int_equal(read_all(f, 0, 30), 11); /* behind it all is well */
+    close_log(f);
+    b.p[SEG_HEAD_BYTES + 2]--;
+    (void)memset(b.p + b.n - 8, 0, 8); /* of the seal: the rows are read through instead */
+    write_file(f, SECOND_SEG, buf_span(&b));
+    open_log(f);
+    assert_int_equal(read_all(f, 0, 1), 40);
+    for (unsigned i = 0; i < 40; i++) {
+        assert_int_equal(read_all(f, 0, i + 1), 40 - i);
+    }
+    free(second);
+    buf_done(&b);
+}
+
+/* A reader that the disk fails says so, and the next read works. */
+static void test_read_fails(void **state)
+{
+    struct fx *f = *state;
+    struct seen s = {.next = 1};
+    uint64_t next = 0;
+
+    f->cfg.io = failio();
+    open_log(f);
+    for (unsigned i = 1; i <= 5; i++) {
+        assert_ok(put(f, 0, i, NULL));
+    }
+    for (int nth = 1; nth <= 2; nth++) { /* its head, then its rows */
+        failio_arm(FAILIO_READ, EIO, nth, 1);
+        assert_err(seglog_read(f->l, 0, 1, 9, 99, see, &s, &next), E_IO);
+        assert_int_equal(failio_disarm(), 1);
+        assert_int_equal(s.rows, 0);
+    }
+    assert_int_equal(read_all(f, 0, 1), 5);
+}
+
+/* --- the index ----------------------------------------------------------------------------- */
+
+static _Atomic uint64_t bytes_read;
+
+static ssize_t counting_read(int fd, void *p, size_t n, off_t at)
+{
+    ssize_t got = pread(fd, p, n, at);
+
+    atomic_fetch_add(&bytes_read, got > 0 ? (uint64_t)got : 0);
+    return got;
+}
+
+/* Reads one row near each place; true when none of them read more than this. */
+static bool seeks(struct fx *f, unsigned rows, uint64_t most)
+{
+    bool ok = true;
+
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t from = 1 + (uint64_t)(i * 7919) % rows, next = 0, seq = 0;
+        struct seen s = {.next = from};
+
+        atomic_store(&bytes_read, 0);
+        assert_ok(seglog_read(f->l, i % 2, from, 1, SIZE_MAX, see, &s, &next));
+        assert_int_equal(s.rows, 1);
+        assert_ok(seglog_find_time(f->l, i % 2, START_US + (int64_t)from, &seq));
+        assert_int_equal(seq, from);
+        ok = ok && atomic_load(&bytes_read) <= most;
+    }
+    return ok;
+}
+
+/* A read seeks: in the newest segment, in one with a seal, and in one whose seal a crash took. */
+static void test_index(void **state)
+{
+    enum { EACH = 500, ROUNDS = 40, ROWS = EACH * ROUNDS };
+    static struct put p[2 * EACH];
+    struct fx *f = *state;
+    struct fileio *io = quick_io();
+    const uint64_t most =
+        2 * (4096 + 3 * 65536 + 100000); /* two reads: a head, a step and the chunks around it */
+
+    io->pread = counting_read;
+    f->cfg.io = io;
+    f->cfg.segment_bytes = 2200000;
+    open_log(f);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        f->done = 0;
+        for (unsigned i = 0; i < EACH; i++) {
+            atomic_store(&f->clock.wall_us, START_US + (int64_t)(round * EACH + i + 1));
+            for (unsigned k = 0; k < 2; k++) {
+                put_init(f, &p[2 * i + k], k, round * EACH + i + 1);
+                assert_ok(seglog_append(f->l, &p[2 * i + k].op));
+            }
+            fixture_wait(f->mb, &f->done, 2 * (i + 1)); /* a time of its own for each */
+        }
+    }
+    assert_true(seeks(f, ROWS, most));
+    close_log(f);
+    open_log(f);
+    assert_true(seeks(f, ROWS, most));
+    crash(f);
+    open_log(f); /* read through, once */
+    assert_true(seeks(f, ROWS, most));
 }
 
 /* --- marks, watches, drain ----------------------------------------------------------------- */
@@ -741,40 +1092,6 @@ static void test_many_threads(void **state)
     }
 }
 
-/* Killed while a new segment was about to get its WAL: the rollback journal is still there, and a reader may not use it. */
-static void test_hot_journal(void **state)
-{
-    struct fx *f = *state;
-    char *seg = fs_join(f->log_dir, "00000000000000000001.seg");
-    char *journal = fs_join(f->log_dir, "00000000000000000001.seg-journal");
-    struct stat sb;
-    int status = -1;
-
-    open_log(f);
-    assert_ok(put(f, 0, 1, NULL));
-    close_log(f);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        sqlite3 *h = NULL;
-        bool ok = sqlite3_open(seg, &h) == SQLITE_OK &&
-                  sqlite3_exec(h,
-                               "PRAGMA journal_mode=DELETE; PRAGMA cache_size=2; BEGIN IMMEDIATE;"
-                               "CREATE TABLE x(a); INSERT INTO x VALUES(zeroblob(400000))",
-                               NULL, NULL, NULL) == SQLITE_OK;
-        _exit(ok ? 0 : 1); /* without COMMIT or ROLLBACK */
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    assert_int_equal(stat(journal, &sb), 0);
-    assert_true(sb.st_size > 0);
-    open_log(f);
-    assert_int_equal(read_all(f, 0, 1), 1);
-    close_log(f);
-    free(seg);
-    free(journal);
-}
-
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -788,7 +1105,13 @@ int main(void)
         T(test_retention_by_age),
         T(test_retention_by_bytes_and_pause),
         T(test_folder),
-        T(test_hot_journal),
+        T(test_formats),
+        T(test_torn_tail),
+        T(test_damage),
+        T(test_records_of_others),
+        T(test_damaged_segments),
+        T(test_read_fails),
+        T(test_index),
         T(test_watch),
         T(test_full_queue_and_drain),
         T(test_low_disk),

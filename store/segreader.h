@@ -1,30 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection that reads one segment. Private to store/.
+ * A descriptor that reads one segment, with the segment's index. Private to store/.
+ *
+ * Nothing of it touches the writer: a reader is told up to where the file may be read.
  *
  * Ownership   segreader_open gives it to the caller; segreader_free ends it, NULL is fine.
  * Threads     one at a time; it may move between threads.
+ * Errors      E_CORRUPT: the place of a row that must be there holds something else.
  */
 #ifndef STORE_SEGREADER_H
 #define STORE_SEGREADER_H
 
 #include "store/seglog.h"
+#include "store/segindex.h"
 #include "store/segment.h"
+#include "store/segscan.h"
 
-enum { SEGREADER_ROWS, SEGREADER_TIME, SEGREADER_STMTS };
-
-struct segreader {
-    struct segreader *next; /* for who keeps it */
-    uint64_t number;        /* of the segment */
-    sqlite3 *h;
-    unsigned partitions;
-    sqlite3_stmt *stmt[]; /* SEGREADER_STMTS for each partition, prepared when first used */
-};
-
-/* A range of numbers of one partition that is in one segment. */
+/* A range of numbers of one partition that is in one segment, and the part of the file that has them. */
 struct slice {
     uint64_t number; /* of the segment */
     uint64_t lo, hi;
+    uint64_t start, end; /* start: what an index says; end: of the records */
+    bool is_newest;      /* no index of its own yet */
 };
 
 /* What somebody wants to read; from, max_rows and max_bytes go on with each row. */
@@ -34,6 +31,22 @@ struct seg_read {
     size_t max_rows, max_bytes;
     seglog_row_fn fn;
     void *arg;
+};
+
+/* Where the last read of a partition ended. */
+struct seg_cursor {
+    uint64_t seq; /* the row that comes next */
+    uint64_t off; /* not behind it */
+};
+struct segreader {
+    struct segreader *next; /* for who keeps it */
+    uint64_t number;        /* of the segment */
+    int fd;
+    unsigned partitions;
+    struct segscan scan;
+    bool has_index; /* read or made; only when the segment is not written any more */
+    struct seg_index index;
+    struct seg_cursor cursor[]; /* one for each partition */
 };
 
 /* E_NOT_FOUND: there is no such file. */

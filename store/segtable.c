@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/segtable.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct seg_table {
     const struct seg_place *at;
+    _Atomic uint64_t end; /* of the newest: what is behind is not committed */
     pthread_mutex_t mu;
-    struct segment **seg; /* by number; from here on under mu */
+    struct seg_index index; /* of the newest; from here on under mu, but the writer reads without */
+    struct segment **seg;   /* by number */
     size_t n, cap;
     uint64_t sealed_bytes;
     struct segreader *idle; /* last used first */
@@ -27,13 +28,13 @@ static bool has_segment(struct seg_table *t, uint64_t number)
 
     (void)pthread_mutex_lock(&t->mu);
     for (size_t i = 0; i < t->n && !found; i++) {
-        found = t->seg[i]->number == number;
+        found = t->seg[i]->head.number == number;
     }
     (void)pthread_mutex_unlock(&t->mu);
     return found;
 }
 
-/* An idle connection to the segment, or a new one. E_NOT_FOUND: retention was faster. */
+/* An idle descriptor of the segment, or a new one. E_NOT_FOUND: retention was faster. */
 static enum err reader_take(struct seg_table *t, uint64_t number, struct segreader **ret)
 {
     struct segreader *r, **link = &t->idle;
@@ -56,7 +57,7 @@ static enum err reader_take(struct seg_table *t, uint64_t number, struct segread
     return e == E_NOT_FOUND && has_segment(t, number) ? E_CORRUPT : e;
 }
 
-/* Keeps the connection for the next read, unless it failed or its segment is gone. */
+/* Keeps the descriptor for the next read, unless it failed or its segment is gone. */
 static void reader_put(struct seg_table *t, struct segreader *r, bool is_good)
 {
     struct segreader *drop = r;
@@ -99,12 +100,20 @@ static size_t find_seq(const struct seg_table *t, unsigned p, uint64_t seq)
     return lo;
 }
 
+/* Under mu; without start. */
 static struct slice slice_at(const struct seg_table *t, size_t i, unsigned p, uint64_t from,
                              uint64_t mark)
 {
-    uint64_t end = i + 1 < t->n ? t->seg[i + 1]->base[p].seq : UINT64_MAX;
+    bool is_newest = i + 1 == t->n;
+    uint64_t hi = is_newest ? UINT64_MAX : t->seg[i + 1]->base[p].seq;
 
-    return (struct slice){t->seg[i]->number, MAX(from, t->seg[i]->base[p].seq + 1), MIN(end, mark)};
+    return (struct slice){
+        .number = t->seg[i]->head.number,
+        .lo = MAX(from, t->seg[i]->base[p].seq + 1),
+        .hi = MIN(hi, mark),
+        .end = is_newest ? atomic_load(&t->end) : t->seg[i]->end,
+        .is_newest = is_newest,
+    };
 }
 
 /* The slice that holds `from`, or the next one there is; false: none up to the mark. */
@@ -117,6 +126,9 @@ static bool pick_seq(struct seg_table *t, unsigned p, uint64_t from, uint64_t ma
     for (size_t i = t->n == 0 ? 0 : find_seq(t, p, from); i < t->n && !found; i++) {
         *ret = slice_at(t, i, p, from, mark);
         found = ret->lo <= ret->hi;
+    }
+    if (found && ret->is_newest) {
+        ret->start = seg_index_find_seq(&t->index, p, ret->lo);
     }
     (void)pthread_mutex_unlock(&t->mu);
     return found;
@@ -131,6 +143,9 @@ static bool pick_time(struct seg_table *t, unsigned p, int64_t ts, uint64_t mark
     for (size_t i = 0; i < t->n && !found; i++) {
         *ret = slice_at(t, i, p, 1, mark);
         found = ret->lo <= ret->hi && (i + 1 == t->n || t->seg[i + 1]->base[p].ts >= ts);
+    }
+    if (found && ret->is_newest) {
+        ret->start = seg_index_find_time(&t->index, p, ts);
     }
     (void)pthread_mutex_unlock(&t->mu);
     return found;
@@ -247,16 +262,65 @@ enum err seg_table_reserve(struct seg_table *t)
     return OK;
 }
 
-void seg_table_add(struct seg_table *t, struct segment *seg, uint64_t sealed_bytes)
+/* The index of a segment in which nothing is yet. Under mu. */
+static void begin_newest(struct seg_table *t, const struct segment *seg)
+{
+    atomic_store(&t->end, SEG_HEAD_BYTES);
+    seg_index_clear(&t->index);
+    seg_index_note(&t->index, SEG_HEAD_BYTES, seg->base);
+}
+
+void seg_table_add(struct seg_table *t, struct segment *seg)
 {
     (void)pthread_mutex_lock(&t->mu);
-    ASSERT(t->n < t->cap && (t->n == 0 || t->seg[t->n - 1]->number < seg->number));
+    ASSERT(t->n < t->cap && (t->n == 0 || t->seg[t->n - 1]->head.number < seg->head.number));
     if (t->n != 0) {
-        t->seg[t->n - 1]->bytes = sealed_bytes;
-        t->sealed_bytes += sealed_bytes;
+        struct segment *old = t->seg[t->n - 1];
+        old->end = seg->head.prev_end;
+        t->sealed_bytes += old->bytes;
     }
     t->seg[t->n++] = seg;
+    begin_newest(t, seg);
     (void)pthread_mutex_unlock(&t->mu);
+}
+
+void seg_table_replace(struct seg_table *t, struct segment *seg)
+{
+    struct segment *old;
+
+    (void)pthread_mutex_lock(&t->mu);
+    ASSERT(t->n != 0 && atomic_load(&t->end) == SEG_HEAD_BYTES);
+    old = t->seg[t->n - 1];
+    ASSERT(old->head.number == seg->head.number);
+    t->seg[t->n - 1] = seg;
+    begin_newest(t, seg);
+    (void)pthread_mutex_unlock(&t->mu);
+    free(old);
+}
+
+void seg_table_set_sealed_bytes(struct seg_table *t, uint64_t bytes)
+{
+    (void)pthread_mutex_lock(&t->mu);
+    ASSERT(t->n >= 2);
+    t->sealed_bytes -= t->seg[t->n - 2]->bytes;
+    t->seg[t->n - 2]->bytes = bytes;
+    t->sealed_bytes += bytes;
+    (void)pthread_mutex_unlock(&t->mu);
+}
+
+void seg_table_commit(struct seg_table *t, uint64_t end, const struct seg_base *last)
+{
+    if (seg_index_is_due(&t->index, end)) { /* only the writer changes it */
+        (void)pthread_mutex_lock(&t->mu);
+        seg_index_note(&t->index, end, last);
+        (void)pthread_mutex_unlock(&t->mu);
+    }
+    atomic_store(&t->end, end);
+}
+
+struct seg_index *seg_table_index(struct seg_table *t)
+{
+    return &t->index;
 }
 
 bool seg_table_oldest_end(struct seg_table *t, int64_t *ret_ts)
@@ -274,22 +338,14 @@ bool seg_table_oldest_end(struct seg_table *t, int64_t *ret_ts)
     return true;
 }
 
-void seg_table_drop_oldest(struct seg_table *t)
+/* Its idle readers, out of the list. Under mu. */
+static struct segreader *take_idle_of(struct seg_table *t, uint64_t number)
 {
     struct segreader *gone = NULL, **link;
-    struct segment *seg;
 
-    (void)pthread_mutex_lock(&t->mu);
-    ASSERT(t->n > 1);
-    seg = t->seg[0];
-    for (size_t i = 1; i < t->n; i++) {
-        t->seg[i - 1] = t->seg[i];
-    }
-    t->n--;
-    t->sealed_bytes -= seg->bytes;
     for (link = &t->idle; *link != NULL;) {
         struct segreader *r = *link;
-        if (r->number != seg->number) {
+        if (r->number != number) {
             link = &r->next;
             continue;
         }
@@ -298,87 +354,45 @@ void seg_table_drop_oldest(struct seg_table *t)
         gone = r;
         t->n_idle--;
     }
+    return gone;
+}
+
+/* Its file goes when no reader finds it any more; one behind it may not go before, or the log would have a hole. */
+enum err seg_table_drop_oldest(struct seg_table *t)
+{
+    struct segreader *gone;
+    struct segment *seg;
+    enum err e;
+
+    (void)pthread_mutex_lock(&t->mu);
+    ASSERT(t->n > 1);
+    seg = t->seg[0];
+    (void)memmove(t->seg, t->seg + 1, (t->n - 1) * sizeof(struct segment *));
+    t->n--;
+    t->sealed_bytes -= seg->bytes;
+    gone = take_idle_of(t, seg->head.number);
     (void)pthread_mutex_unlock(&t->mu);
     segreader_free_list(gone);
-    segment_unlink(t->at, seg->number);
-    free(seg);
+    if ((e = segment_unlink(t->at, seg->head.number)) == OK) {
+        free(seg);
+        return OK;
+    }
+    (void)pthread_mutex_lock(&t->mu);
+    (void)memmove(t->seg + 1, t->seg, t->n * sizeof(struct segment *));
+    t->seg[0] = seg;
+    t->n++;
+    t->sealed_bytes += seg->bytes;
+    (void)pthread_mutex_unlock(&t->mu);
+    return e;
 }
 
 /* --- loading ------------------------------------------------------------------------------- */
-
-static bool parse_name(const char *name, uint64_t *ret)
-{
-    struct span s = span_str(name);
-
-    return s.n == SEG_NAME_DIGITS + sizeof(SEG_SUFFIX) - 1 && span_ends(s, SPAN_LIT(SEG_SUFFIX)) &&
-           span_to_u64(span_sub(s, 0, SEG_NAME_DIGITS), ret);
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-/* The numbers of the files that are there, in order; heap. */
-static enum err list_numbers(const char *dir, uint64_t **ret, size_t *ret_n, struct err_info *info)
-{
-    uint64_t *v = NULL;
-    size_t n = 0, cap = 0;
-    DIR *d = opendir(dir);
-    struct dirent *entry;
-    enum err e = OK;
-
-    if (d == NULL) {
-        return err_set(info, err_from_errno(errno), "cannot list \"%s\": %s", dir, strerror(errno));
-    }
-    while (e == OK && (entry = readdir(d)) != NULL) {
-        uint64_t number;
-        if (!parse_name(entry->d_name, &number)) {
-            continue;
-        }
-        if (n == cap) {
-            uint64_t *more = realloc(v, (cap + 256) * sizeof(*v));
-            e = more == NULL ? err_set(info, E_NOMEM, "no memory for segments") : OK;
-            v = more != NULL ? more : v;
-            cap += 256;
-        }
-        if (e == OK) {
-            v[n++] = number;
-        }
-    }
-    (void)closedir(d); /* only read */
-    if (e != OK) {
-        free(v);
-        return e;
-    }
-    if (n != 0) {
-        qsort(v, n, sizeof(*v), by_number);
-    }
-    *ret = v;
-    *ret_n = n;
-    return OK;
-}
-
-static enum err check_order(const struct seg_place *at, const struct segment *a,
-                            const struct segment *b, struct err_info *info)
-{
-    for (unsigned p = 0; p < at->partitions; p++) {
-        if (b->base[p].seq < a->base[p].seq || b->base[p].ts < a->base[p].ts) {
-            return err_set(info, E_CORRUPT,
-                           "segment %" PRIu64 " of \"%s\": numbers of partition %u go backwards",
-                           b->number, at->dir, p);
-        }
-    }
-    return OK;
-}
 
 static enum err load_all(struct seg_table *t, struct err_info *info)
 {
     AUTO(mem_free_p) uint64_t *numbers = NULL;
     size_t n = 0;
-    enum err e = list_numbers(t->at->dir, &numbers, &n, info);
+    enum err e = segment_list(t->at, &numbers, &n, info);
 
     for (size_t i = 0; i < n && e == OK; i++) {
         struct segment *seg = NULL, *before = seg_table_newest(t);
@@ -388,15 +402,16 @@ static enum err load_all(struct seg_table *t, struct err_info *info)
         if ((e = segment_load(t->at, numbers[i], &seg, info)) != OK) {
             return e;
         }
-        e = before != NULL ? check_order(t->at, before, seg, info) : OK;
-        seg_table_add(t, seg, before != NULL ? before->bytes : 0);
+        e = before != NULL ? segment_follows(t->at, before, seg, info) : OK;
+        seg_table_add(t, seg);
     }
     return e;
 }
 
 AUTO_FREE_FN(struct seg_table, seg_table_free)
 
-enum err seg_table_new(const struct seg_place *at, struct seg_table **ret, struct err_info *info)
+enum err seg_table_new(const struct seg_place *at, uint64_t index_step, struct seg_table **ret,
+                       struct err_info *info)
 {
     AUTO(seg_table_free_p) struct seg_table *t = NEW(struct seg_table);
     char tmp[PATH_MAX];
@@ -408,10 +423,11 @@ enum err seg_table_new(const struct seg_place *at, struct seg_table **ret, struc
     }
     (void)pthread_mutex_init(&t->mu, NULL); /* cannot fail with default attributes */
     t->at = at;
+    seg_index_init(&t->index, at->partitions, index_step);
     if (n < 0 || (size_t)n >= sizeof(tmp)) {
         return err_set(info, E_CONFIG, "path of the log folder is too long");
     }
-    lite_unlink(tmp); /* of a making that was interrupted */
+    (void)unlink(tmp); /* of a making that was interrupted */
     if ((e = load_all(t, info)) != OK) {
         return e;
     }
@@ -429,6 +445,7 @@ void seg_table_free(struct seg_table *t)
         free(t->seg[i]);
     }
     free(t->seg);
+    seg_index_done(&t->index);
     (void)pthread_mutex_destroy(&t->mu);
     free(t);
 }

@@ -8,7 +8,8 @@ dist-hook:
 	find $(distdir)/tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Engine and main of the replay are chosen in wire/local.mk.
-tests_fuzz_targets = %D%/fuzz/fuzz_text %D%/fuzz/fuzz_conf %D%/fuzz/fuzz_identity %D%/fuzz/fuzz_stream %D%/fuzz/fuzz_relay
+tests_fuzz_targets = %D%/fuzz/fuzz_text %D%/fuzz/fuzz_conf %D%/fuzz/fuzz_identity %D%/fuzz/fuzz_stream %D%/fuzz/fuzz_relay \
+	%D%/fuzz/fuzz_segment
 if FUZZING
 noinst_PROGRAMS += $(tests_fuzz_targets)
 else
@@ -18,6 +19,8 @@ endif
 %C%_fuzz_fuzz_text_LDADD = $(FUZZ_ENGINE) base/libbase.a $(CRYPTO_LIBS)
 %C%_fuzz_fuzz_conf_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_conf.c $(FUZZ_MAIN)
 %C%_fuzz_fuzz_conf_LDADD = $(FUZZ_ENGINE) base/libbase.a $(CRYPTO_LIBS) $(INIH_LIBS)
+%C%_fuzz_fuzz_segment_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_segment.c $(FUZZ_MAIN)
+%C%_fuzz_fuzz_segment_LDADD = $(FUZZ_ENGINE) store/libstore.a base/libbase.a $(SQLITE_LIBS) $(CRYPTO_LIBS)
 %C%_fuzz_fuzz_stream_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_stream.c $(FUZZ_MAIN)
 %C%_fuzz_fuzz_stream_LDADD = $(FUZZ_ENGINE) hub/libhub.a server/libserver.a net/libnet.a certs/libcerts.a store/libstore.a wire/libwire.a \
 	base/libbase.a $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
