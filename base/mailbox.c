@@ -48,15 +48,20 @@ int mailbox_fd(const struct mailbox *mb)
 
 void mailbox_post(struct mailbox *mb, struct msg *m)
 {
+    mailbox_post_list(mb, m, m);
+}
+
+void mailbox_post_list(struct mailbox *mb, struct msg *last, struct msg *first)
+{
     struct msg *top = atomic_load_explicit(&mb->head, memory_order_relaxed);
     do {
-        m->next = top;
-    } while (!atomic_compare_exchange_weak_explicit(&mb->head, &top, m, memory_order_release,
+        first->next = top;
+    } while (!atomic_compare_exchange_weak_explicit(&mb->head, &top, last, memory_order_release,
                                                     memory_order_relaxed));
     if (top != NULL) {
         return;
     }
-    /* From here on m may be gone already; mb is not, see mailbox_free() in the header. */
+    /* From here on the messages may be gone already; mb is not, see mailbox_free() in the header. */
     const uint64_t one = 1;
     ssize_t n;
     do {

@@ -7,7 +7,7 @@
  *
  * Ownership   the poster gives the message away; the function in it, run by the reader, takes the
  *             object over. One message may be in one mailbox at a time.
- * Threads     mailbox_post() any; the rest the reader only.
+ * Threads     mailbox_post() and mailbox_post_list() any; the rest the reader only.
  * Order       two posts of one thread arrive in that order.
  */
 #ifndef BASE_MAILBOX_H
@@ -29,6 +29,9 @@ MUST_USE enum err mailbox_new(struct mailbox **ret);
 void mailbox_free(struct mailbox *mb);
 int mailbox_fd(const struct mailbox *mb);
 void mailbox_post(struct mailbox *mb, struct msg *m);
+/* Many at once, with one wake-up: linked by ->next from the last down to the first, the last one in `last`. They arrive
+ * from first to last. */
+void mailbox_post_list(struct mailbox *mb, struct msg *last, struct msg *first);
 /* Runs what is there now (not what is posted meanwhile); returns how many. */
 size_t mailbox_run(struct mailbox *mb);
 

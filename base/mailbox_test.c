@@ -115,6 +115,31 @@ static void test_order_and_wake(void **state)
     mailbox_free(NULL);
 }
 
+/* Behind what is there already, from first to last, and the reader is woken once. */
+static void test_list(void **state)
+{
+    (void)state;
+    struct mailbox *mb = NULL;
+    struct letter l[4] = {
+        {{NULL, note}, 0, 0}, {{NULL, note}, 0, 1}, {{NULL, note}, 0, 2}, {{NULL, note}, 0, 3}};
+    order[0] = '\0';
+    assert_ok(mailbox_new(&mb));
+    l[3].msg.next = &l[2].msg;
+    l[2].msg.next = &l[1].msg;
+    mailbox_post_list(mb, &l[3].msg, &l[1].msg);
+    assert_true(is_readable(mb, 0));
+    mailbox_post(mb, &l[0].msg);
+    assert_int_equal(mailbox_run(mb), 4);
+    assert_string_equal(order, "bcda");
+    assert_false(is_readable(mb, 0));
+    mailbox_post(mb, &l[0].msg);
+    l[2].msg.next = &l[1].msg;
+    mailbox_post_list(mb, &l[2].msg, &l[1].msg);
+    assert_int_equal(mailbox_run(mb), 3);
+    assert_string_equal(order, "bcdaabc");
+    mailbox_free(mb);
+}
+
 static struct mailbox *again_mb;
 
 static void post_again(struct msg *m)
@@ -142,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many_posters),
         cmocka_unit_test(test_order_and_wake),
+        cmocka_unit_test(test_list),
         cmocka_unit_test(test_posted_meanwhile_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

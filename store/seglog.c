@@ -180,8 +180,40 @@ enum err seglog_read(struct seglog *l, unsigned partition, uint64_t from, size_t
 
 /* --- writer thread ------------------------------------------------------------------------- */
 
+/* What goes to one mailbox, in order: posted at once, so that a worker is woken once for a commit. */
+struct parcel {
+    struct mailbox *home;
+    struct msg *first, *last;
+};
+#define PARCELS 8u /* workers that are told apart; more of them are woken more often */
+
+static void post(struct parcel *p)
+{
+    if (p->last != NULL) {
+        mailbox_post_list(p->home, p->last, p->first);
+    }
+    *p = (struct parcel){NULL, NULL, NULL};
+}
+
+/* The parcel of this mailbox; when there is none, one that was empty or is posted first. */
+static struct parcel *parcel_of(struct parcel *v, struct mailbox *home)
+{
+    struct parcel *p = &v[0];
+
+    for (size_t i = 0; i < PARCELS; i++) {
+        if (v[i].home == home) {
+            return &v[i];
+        }
+        p = v[i].home == NULL ? &v[i] : p;
+    }
+    post(p);
+    p->home = home;
+    return p;
+}
+
 static void answer(const struct batch *b, enum err e)
 {
+    struct parcel parcels[PARCELS] = {{NULL, NULL, NULL}};
     struct seglog_op *op = b->head;
 
     while (op != NULL) {
@@ -191,14 +223,18 @@ static void answer(const struct batch *b, enum err e)
             op->seq = 0;
             op->enqueued_us = 0;
         }
-        if (!op->more) {
-            if (op->home != NULL) {
-                mailbox_post(op->home, &op->msg);
-            } else {
-                op->msg.run(&op->msg);
-            }
+        if (!op->more && op->home == NULL) {
+            op->msg.run(&op->msg);
+        } else if (!op->more) {
+            struct parcel *p = parcel_of(parcels, op->home);
+            op->msg.next = p->last;
+            p->first = p->last == NULL ? &op->msg : p->first;
+            p->last = &op->msg;
         }
         op = next;
+    }
+    for (size_t i = 0; i < PARCELS; i++) {
+        post(&parcels[i]);
     }
 }
 
