@@ -389,6 +389,8 @@ static enum err on_subscribe(struct mlink *m, void *arg, struct span filter, uin
 {
     struct link *l = arg;
     if (!topic_dps_filter_ok(filter)) {
+        LOG_INFO("dps.filter_refused", L_SPAN("registration", l->rid), L_STR("peer", peer_of(l)),
+                 L_SPAN("filter", filter));
         *ret_code = MQTT_SUBACK_FAILED;
         return err_set(info, E_CLOSED, "filter '%.*s' is not offered",
                        SPAN_ARG(span_sub(filter, 0, 100)));

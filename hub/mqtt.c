@@ -284,6 +284,21 @@ static void filters_stored(struct session *s, enum err result)
     }
 }
 
+/* The SDK for embedded C writes "+" where its own id stands: it means the device of this link, never others. */
+static bool is_own(const struct session *s, const struct hub_filter_topic *t)
+{
+    return t->module_id.n == 0 &&
+           (span_eq(t->device_id, s->device_id) || span_is(t->device_id, "+"));
+}
+
+/* SUBACK 0x80, then the link ends. */
+static enum err refuse_filter(struct session *s, struct span filter, struct err_info *info)
+{
+    LOG_INFO("hub.filter_refused", L_SPAN("device", s->device_id), L_SPAN("filter", filter));
+    return err_set(info, E_CLOSED, "filter '%.*s' is not offered to this identity",
+                   SPAN_ARG(span_sub(filter, 0, 100)));
+}
+
 static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uint8_t qos,
                              uint8_t *ret_code, struct err_info *info)
 {
@@ -303,11 +318,9 @@ static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uin
         *ret_code = MQTT_SUBACK_FAILED;
         return OK;
     }
-    if (rule == F_REFUSE ||
-        (rule == F_OWN && (!span_eq(t.device_id, s->device_id) || t.module_id.n > 0))) {
+    if (rule == F_REFUSE || (rule == F_OWN && !is_own(s, &t))) {
         *ret_code = MQTT_SUBACK_FAILED;
-        return err_set(info, E_CLOSED, "filter '%.*s' is not offered to this identity",
-                       SPAN_ARG(span_sub(filter, 0, 100)));
+        return refuse_filter(s, filter, info);
     }
     uint16_t bit = (uint16_t)(1u << t.kind);
     if ((s->subs & bit) == 0 && count_bits(s->subs) >= LIMIT_MQTT_FILTERS) {
@@ -342,7 +355,7 @@ static void on_unsubscribe(struct mlink *l, void *arg, struct span filter)
     struct session *s = arg;
     struct hub_filter_topic t;
     if (topic_hub_filter_read(filter, &t) != OK || (s->subs & (1u << t.kind)) == 0 ||
-        (t.device_id.n > 0 && !span_eq(t.device_id, s->device_id))) {
+        (filter_rules[t.kind] == F_OWN && !is_own(s, &t))) {
         return;
     }
     uint16_t bit = (uint16_t)(1u << t.kind);

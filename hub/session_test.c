@@ -388,7 +388,10 @@ static void filters(void **state)
         {"devices/dev-2/messages/devicebound/#", 1, 0x80, false},
         {"devices/dev-1/modules/m/#", 1, 0x80, false},
         {"devices/dev-1/messages/events/#", 1, 0x80, false},
-        {"devices/+/messages/devicebound/#", 1, 0x80, false},
+        {"devices/+/messages/devicebound/#", 1, 1, true}, /* of the SDK for embedded C */
+        {"devices/+/messages/events/#", 1, 0x80, false},
+        {"devices/+/+/devicebound/#", 1, 0x80, false},
+        {"devices/+/modules/m/messages/devicebound/#", 1, 0x80, false},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct peer *p = connect_1();
@@ -451,6 +454,9 @@ static void stored_session(void **state)
     assert_int_equal(peer_connack(p), 0);
     assert_int_equal(peer_subscribe(p, c2d, 1), 1);
     assert_int_equal(peer_subscribe(p, TWIN_RES, 0), 0);
+    unsubscribe(
+        p, "devices/+/messages/devicebound/#"); /* the same one, as the embedded SDK writes it */
+    assert_int_equal(peer_subscribe(p, "devices/+/messages/devicebound/#", 1), 1);
     unsubscribe(p, "devices/dev-2/messages/devicebound/#"); /* not its own: changes nothing */
     unsubscribe(p, TWIN_RES);
     peer_end(p);

@@ -208,7 +208,7 @@ closes = [
     ("M22 invalid UTF-8", publish_packet(E.encode() + b"\xff\xfe", "x")),
     ("M21 #", subscribe_packet([("#", 1)])), ("M21 $SYS/#", subscribe_packet([("$SYS/#", 0)])),
     ("M21 own events", subscribe_packet([(E + "#", 1)])), ("M21 another device's", subscribe_packet([("devices/d1/messages/devicebound/#", 1)])),
-    ("M21 a plus", subscribe_packet([("devices/+/messages/devicebound/#", 1)])),
+    ("M21 a plus", subscribe_packet([("devices/+/messages/events/#", 1)])), ("M21 two", subscribe_packet([("devices/+/+/devicebound/#", 1)])),
     ("M43 SUBSCRIBE with 0 filters", packet(8, 2, b"\0\1")), ("M43 SUBSCRIBE with packet id 0", subscribe_packet([("$iothub/twin/res/#", 1)], 0)),
     ("M43 SUBSCRIBE asking QoS 3", subscribe_packet([("$iothub/twin/res/#", 3)])), ("M43 SUBSCRIBE with wrong flags", packet(8, 0, subscribe_packet([("$iothub/twin/res/#", 1)])[2:])),
     ("M43 PUBLISH with packet id 0", publish_packet(E, "x", 1, 0)), ("M43 five length bytes", b"\x30\xff\xff\xff\xff\x7f"),
@@ -218,6 +218,7 @@ closes = [
 ]
 for name, raw in closes:
     attempt(name + " is closed", lambda: odd(raw))
+row("M21 the log names what was asked", any("event=hub.filter_refused device=odd " in x and "$SYS/#" in x for x in env.log("hub1").split("\n")))
 row("M22 none of it was stored", len(events(env, query="from=earliest&follow=false&device=odd")), 0)
 first = [("M43 garbage", b"\xf5" + os.urandom(300)), ("M43 HTTP", b"GET / HTTP/1.1\r\n\r\n"), ("M43 PUBLISH first", publish_packet(E, "x")),
          ("M43 CONNECT with reserved flag", packet(1, 0, mstr("MQTT") + b"\4\3\0\x3c" + mstr("odd"))), ("M43 CONNECT cut short", packet(1, 0, mstr("MQTT") + b"\4\xc2\0\x3c\0\x50x")),
@@ -233,6 +234,7 @@ m, _ = hub_link(env, "sub", K)
 C2D = "devices/sub/messages/devicebound/#"
 row("M19 QoS 2 asked", m.subscribe((C2D, 2)), [1])
 row("M19 QoS 0 asked", m.subscribe((C2D, 0)), [0])
+row("M19 the SDK for embedded C writes + for its own id", m.subscribe("devices/+/messages/devicebound/#"), [1])
 row("M20 five filters in one", m.subscribe(C2D, ("$iothub/twin/res/#", 0), "$iothub/twin/PATCH/properties/desired/#", "$iothub/methods/POST/#", ("$iothub/twin/res/#", 2)),
     lambda v: v != "closed" and len(v) == 5)
 row("M21 streams: granted, nothing is ever sent to res", (m.subscribe("$iothub/streams/POST/#"), m.subscribe("$iothub/streams/res/#"), m.ping()),
