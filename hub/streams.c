@@ -20,9 +20,8 @@ static char *make_url(const struct hub *h, const struct streams_conf *conf)
     uint64_t port = conf->gateway_port != 0 ? conf->gateway_port : base->https_port;
     buf_add_str(&b, "wss://");
     buf_add(&b, host.n > 0 ? host : server_first_name(h->server));
-    if (port != 443) {
-        buf_addf(&b, ":%llu", (unsigned long long)port);
-    }
+    /* Always with the port: the C SDK's preview takes an address without one for port 0. */
+    buf_addf(&b, ":%llu", (unsigned long long)port);
     return buf_take_str(&b);
 }
 
