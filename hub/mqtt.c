@@ -284,11 +284,10 @@ static void filters_stored(struct session *s, enum err result)
     }
 }
 
-/* The SDK for embedded C writes "+" where its own id stands: it means the device of this link, never others. */
+/* Without an id the filter has "+" for it: the device of this link, never others (topic.h). */
 static bool is_own(const struct session *s, const struct hub_filter_topic *t)
 {
-    return t->module_id.n == 0 &&
-           (span_eq(t->device_id, s->device_id) || span_is(t->device_id, "+"));
+    return t->module_id.n == 0 && (t->device_id.n == 0 || span_eq(t->device_id, s->device_id));
 }
 
 /* SUBACK 0x80, then the link ends. */

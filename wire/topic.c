@@ -265,6 +265,7 @@ static const struct {
     { "$iothub/streams/POST/#",                         HUB_SUB_STREAMS_POST },
     { "$iothub/streams/res/#",                          HUB_SUB_STREAMS_RES },
     { "$iothub/methods/POST/{n}/#",                     HUB_SUB_METHODS },
+    { "devices/+/messages/devicebound/#",               HUB_SUB_C2D }, /* the SDK for embedded C */
 };
 /* clang-format on */
 

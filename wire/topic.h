@@ -73,7 +73,7 @@ enum hub_filter {
 };
 struct hub_filter_topic {
     enum hub_filter kind;
-    struct span device_id; /* empty with $iothub filters */
+    struct span device_id; /* empty with $iothub filters, and where "+" means the device itself */
     struct span module_id;
     struct span method;
 };

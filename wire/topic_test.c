@@ -134,10 +134,16 @@ static void test_hub_filters(void **state)
     for (size_t i = 0; i < HUB_FILTERS; i++) {
         assert_true(seen[i]);
     }
+    struct hub_filter_topic own; /* of the SDK for embedded C */
+    assert_ok(topic_hub_filter_read(S("devices/+/messages/devicebound/#"), &own));
+    assert_int_equal(own.kind, HUB_SUB_C2D);
+    assert_int_equal(own.device_id.n, 0);
     static const char *const bad[] = {"#",
                                       "+/+",
                                       "$SYS/#",
-                                      "devices/+/messages/devicebound/#",
+                                      "devices/+/messages/events/#",
+                                      "devices/+/modules/m/#",
+                                      "devices/+/+/devicebound/#",
                                       "devices/d/messages/events/#",
                                       "devices/d/messages/devicebound/",
                                       "devices/d/messages/devicebound",

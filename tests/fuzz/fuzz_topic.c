@@ -23,7 +23,8 @@ static void hub_filter(struct span in)
     struct hub_filter_topic t;
     if (topic_hub_filter_read(in, &t) == OK && t.method.n == 0) {
         struct buf b = BUF_INIT(1 << 20);
-        topic_hub_filter_write(&b, t.kind, t.device_id, t.module_id);
+        bool is_plus = t.kind == HUB_SUB_C2D && t.device_id.n == 0;
+        topic_hub_filter_write(&b, t.kind, is_plus ? SPAN_LIT("+") : t.device_id, t.module_id);
         ASSERT(span_eq(buf_span(&b), in));
         buf_done(&b);
     }
