@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* LONG FILE: one machine, from accepting to the last byte out; every path ends in the same few functions. */
 #include "net/conn.h"
 
 #include <arpa/inet.h>
