@@ -298,6 +298,11 @@ void timer_stop(struct loop *l, struct timer *t)
     }
 }
 
+size_t loop_timers(const struct loop *l)
+{
+    return l->heap_n;
+}
+
 static void run_timers(struct loop *l)
 {
     /* Bounded: a timer that sets itself to now again waits for the next turn. */

@@ -75,6 +75,7 @@ static inline bool timer_is_set(const struct timer *t)
 {
     return t->slot != 0;
 }
+size_t loop_timers(const struct loop *l); /* that are set */
 
 /* --- end of turn ------------------------------------------------------------------------------ */
 struct deferred;

@@ -189,6 +189,7 @@ static void timers_run_by_due(void **state)
         timer_stop(l, &many[i]);
         stopped++;
     }
+    assert_int_equal(loop_timers(l), MANY - stopped);
     for (int i = 0; i < 50; i++) {
         clock_of(l)->ms += 10;
         loop_turn(l, 0);
@@ -197,6 +198,7 @@ static void timers_run_by_due(void **state)
         }
     }
     assert_int_equal(fired, MANY - stopped);
+    assert_int_equal(loop_timers(l), 0);
 }
 
 static void on_again(struct timer *t)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Targets that look at the whole tree. `make check` itself runs the unit tests, fuzz corpora and scripts listed in TESTS.
-.PHONY: check-style check-layers format tidy coverage check-integration check-conformance check-acceptance \
+.PHONY: check-style check-layers format tidy coverage check-integration check-long check-conformance check-acceptance \
 	check-oom check-valgrind bench fuzz trace
 EXTRA_DIST += bootstrap scripts/packages scripts/install-deps scripts/check-layers scripts/check-style scripts/checks.mk \
 	scripts/memcmp-allowed.json scripts/demo scripts/check scripts/trace .clang-format .editorconfig README.md NEWS LICENSE
@@ -17,6 +17,9 @@ compile_commands.json:
 	bear -- $(MAKE) clean all
 check-integration: all $(check_PROGRAMS)
 	bindir=$(abs_top_builddir) $(srcdir)/tests/integration/run $(abs_top_builddir) $(INTEGRATION)
+# Minutes to an hour each; wants scripts/install-deps test long.
+check-long: all
+	$(srcdir)/tests/integration/run $(abs_top_builddir) --long $(LONG)
 check-conformance: all
 	$(srcdir)/tests/conformance/run $(abs_top_builddir)
 check-acceptance: all

@@ -106,6 +106,7 @@ static const struct shared_row {
     { "berth_tls_handshakes_total", "result=\"ok\"", METRIC_COUNTER, STAT(handshake_ok), "TLS handshakes by result." },
     { "berth_tls_handshakes_total", "result=\"failed\"", METRIC_COUNTER, STAT(handshake_failed), NULL },
     { "berth_tls_handshakes_total", "result=\"timeout\"", METRIC_COUNTER, STAT(handshake_timeout), NULL },
+    { "berth_timers", NULL, METRIC_GAUGE, STAT(timers), "Deadlines that run now, of connections and of the server's own work." },
     { "berth_http_requests_total", NULL, METRIC_COUNTER, STAT(http_requests), "HTTP requests." },
     { "berth_http_refused_total", NULL, METRIC_COUNTER, STAT(http_refused), "HTTP requests refused before their handler." },
     { "berth_http_bad_heads_total", NULL, METRIC_COUNTER, STAT(http_bad_heads), "Ill-formed HTTP heads." },
@@ -353,6 +354,7 @@ void worker_publish_stats(struct worker *w)
 {
     struct listener_stats sum = {0};
     atomic_store(&w->stats.turned_ms, clock_mono_ms(w->s->clock));
+    put(&w->stats.timers, loop_timers(w->loop));
     if (w->http != NULL) {
         publish_http(w);
     }

@@ -41,6 +41,7 @@ struct worker_stats {
     _Atomic uint64_t http_status[6];
     _Atomic uint64_t accepted, handshake_ok, handshake_failed, handshake_timeout, refused_budget;
     _Atomic uint64_t conns_open, conns_unauthenticated;
+    _Atomic uint64_t timers;
 };
 
 enum worker_phase { WORKER_STARTING, WORKER_RUNNING, WORKER_FAILED };

@@ -102,12 +102,59 @@ class Later(threading.Thread):
         return self.out
 
 
+class TwoWay:
+    """A TLS socket that one thread may read while another writes: OpenSSL wants one call at a time, so none may block."""
+
+    def __init__(self, s):
+        self.s, self.lock, self.writing, self.seconds = s, threading.Lock(), threading.Lock(), 10
+        s.setblocking(False)
+
+    def settimeout(self, seconds):
+        self.seconds = seconds
+
+    def _try(self, fn, seconds):
+        end = None if seconds is None else time.monotonic() + seconds
+        while True:
+            try:
+                with self.lock:
+                    return fn()
+            except ssl.SSLWantReadError:
+                ready = [self.s], []
+            except ssl.SSLWantWriteError:
+                ready = [], [self.s]
+            left = 1 if end is None else end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            try:
+                select.select(*ready, [], min(left, 0.5))  # short: another thread may close it
+            except ValueError:
+                raise OSError("closed meanwhile") from None
+
+    def recv(self, n):
+        return self._try(lambda: self.s.recv(n), self.seconds)
+
+    def sendall(self, data):
+        """For as long as it takes: a peer that does not read holds a writer."""
+        data = memoryview(data)
+        with self.writing:
+            for i in range(0, len(data), 16384):
+                part = data[i:i + 16384]
+                while part:
+                    part = part[self._try(lambda: self.s.send(part), None):]
+
+    def close(self, reset=False):
+        with self.lock:
+            if reset:
+                self.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.s.close()
+
+
 class End:
-    """One end of a stream: strict about what the gateway sends."""
+    """One end of a stream: strict about what the gateway sends. One thread may read while another writes."""
 
     def __init__(self, env, url, token, protocol=None, extra="", auth=None, raw=None):
         u = urllib.parse.urlsplit(url)
-        self.s = tls(u.hostname, u.port or 443, env.ca)
+        self.s = TwoWay(tls(u.hostname, u.port or 443, env.ca))
         self.rest = b""
         self.closed = None  # (code, reason) of its Close; "eof": the connection ended
         self.pongs = []
@@ -220,9 +267,7 @@ class End:
         return is_closed(self.s, seconds)
 
     def reset(self):
-        s = socket.socket(fileno=self.s.detach())
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        s.close()
+        self.s.close(reset=True)
 
     def drop(self):
         self.s.close()
