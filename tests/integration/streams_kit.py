@@ -74,6 +74,8 @@ class Device:
 
     def end(self):
         self.stopped = True
+        if self.thread.is_alive():
+            self.thread.join(10)  # before the close: its number may be another connection's the next moment
         self.link.close()
 
 
