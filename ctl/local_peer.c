@@ -11,20 +11,27 @@
 
 #define TABLE_MAX (32u << 20)
 
-/* "  sl  local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...": words 1, 2, 7 and 9 of each line. */
+/*
+ * "  sl  local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...": words 1, 2, 7 and 9 of each line. sscanf looks for
+ * the end of the whole text before it begins, so it is shown one line, and only one that has both addresses.
+ */
 bool local_peer_in_table(const char *table, const char *local, const char *remote,
                          unsigned long *ret_uid)
 {
-    for (const char *line = table; line != NULL && *line != '\0';) {
-        char a[80], b[80];
+    char both[168];
+    int n = snprintf(both, sizeof(both), " %s %s ", local, remote);
+    if (n < 0 || (size_t)n >= sizeof(both)) {
+        return false;
+    }
+    for (const char *at = table; (at = strstr(at, both)) != NULL; at += n) {
+        char line[256];
         unsigned long uid, inode;
-        if (sscanf(line, " %*u: %79s %79s %*x %*s %*s %*x %lu %*d %lu", a, b, &uid, &inode) == 4 &&
-            strcmp(a, local) == 0 && strcmp(b, remote) == 0 && inode != 0) {
+        (void)!span_to_cstr(span_of(at, strnlen(at, sizeof(line) - 1)), line, sizeof(line));
+        line[strcspn(line, "\n")] = '\0';
+        if (sscanf(line, " %*s %*s %*x %*s %*s %*x %lu %*d %lu", &uid, &inode) == 2 && inode != 0) {
             *ret_uid = uid;
             return true;
         }
-        line = strchr(line, '\n');
-        line = line != NULL ? line + 1 : NULL;
     }
     return false;
 }

@@ -199,10 +199,32 @@ static void test_local_peer(void **state)
     assert_false(local_peer_in_table("", "0100007F:9C40", "0100007F:1F90", &uid));
 }
 
+/* A table of a busy host is read in the time that its length asks for: its square would be minutes. */
+static void test_local_peer_of_many(void **state)
+{
+    (void)state;
+    AUTO(buf_done) struct buf b = BUF_INIT(32u << 20);
+    unsigned long uid = 0;
+    for (unsigned i = 0; i < 200000; i++) {
+        buf_addf(&b,
+                 "%4u: 0100007F:%04X 0200007F:01BB 06 00000000:00000000 03:00001234 00000000     0 "
+                 "       0 0 3 0000000000000000\n",
+                 i, i & 0xffff);
+    }
+    buf_add_str(&b, "9999: 0100007F:1234 0300007F:01BB 01 00000000:00000000 00:00000000 00000000  "
+                    "1000        0 7 1 0000000000000000 20 4 30 10 -1\n");
+    buf_add_u8(&b, 0);
+    assert_ok(buf_err(&b));
+    assert_true(local_peer_in_table((const char *)b.p, "0100007F:1234", "0300007F:01BB", &uid));
+    assert_int_equal(uid, 1000);
+    assert_false(local_peer_in_table((const char *)b.p, "0100007F:1234", "0200007F:01BB", &uid));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_local_peer),
+        cmocka_unit_test(test_local_peer_of_many),
         cmocka_unit_test(test_stat_lines),
         cmocka_unit_test(test_own_start),
         cmocka_unit_test_setup_teardown(test_pids, begin, end),

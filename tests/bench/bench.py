@@ -87,10 +87,12 @@ class Bed:
         self.sandbox = None
         self.env = None
         self.load_bin = os.path.join(self.dir, "mqttload")
+        self.streamload = os.path.join(self.dir, "streamload")
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         cc = os.environ.get("CC", "cc")
-        subprocess.run([cc, "-O2", "-std=gnu11", "-o", self.load_bin, os.path.join(HERE, "mqttload.c"), "-lssl", "-lcrypto", "-lpthread"],
-                       check=True)
+        for out in (self.load_bin, self.streamload):
+            src = os.path.join(HERE, os.path.basename(out) + ".c")
+            subprocess.run([cc, "-O2", "-std=gnu11", "-o", out, src, "-lssl", "-lcrypto", "-lpthread"], check=True)
 
     def __enter__(self):
         return self
