@@ -34,7 +34,13 @@ def look(agents):
 
 
 def memory(agents):
-    return {name: rss_kb(pid) for name, pid in {"hub": hub.p.pid, **agents.pids()}.items()}
+    out = {}
+    for name, pid in {"hub": hub.p.pid, **agents.pids()}.items():
+        try:
+            out[name] = rss_kb(pid)
+        except (OSError, IndexError):  # killed a moment ago
+            pass
+    return out
 
 
 def steady(agents):
@@ -113,7 +119,7 @@ row("streams at the hub: one for each forwarder", sorted((s["deviceId"], s["stat
 after = memory(agents)
 print(f"# KiB at a quarter of the time {quarter}, at the end {after}", flush=True)
 for name, kb in after.items():
-    if quarter and name in quarter and name not in agents.restarted:
+    if quarter and name in quarter and name not in agents.restarted and not os.environ.get("BERTH_SANITIZER"):
         row(f"memory of {name} is bounded", kb - quarter[name], lambda v: v < 16384)
 
 # --- totals ------------------------------------------------------------------------------------------------------------------------

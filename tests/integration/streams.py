@@ -377,12 +377,26 @@ dev = Device(env, "st-4", keys["st-4"], answer=True)
 got = [post(env, "st-4", response=9) for _ in range(3)]
 row("9 one more than streams.max-per-device: 429", [x.status for x in got], [200, 200, 429])
 hub.stop()
-hub = Server(env, "hub1")
+hub = Server(env, "hub1", sets=["streams.new-per-second=1"])
 hub.start()
 dev = Device(env, "st-4", keys["st-4"], answer=True)
 got = [Later(post, env, "st-4", response=9) for _ in range(8)]
-row("9 eight in a second: the sixth and later 429", sorted(x.get().status for x in got), lambda v: 200 in v and 429 in v)
+row("9 eight at once where one a second may begin: 429", sorted(x.get().status for x in got), lambda v: 200 in v and 429 in v)
 hub.stop()
+
+# --- 11: rates: nothing arrives sooner than they allow, a tenth of a second at the beginning apart ----------------------------------------
+for setting, n in (("bytes-per-second", 1), ("device-bytes-per-second", 2)):
+    hub = Server(env, "hub1", sets=[f"streams.{setting}=100000", "streams.new-per-second=0"])
+    hub.start()
+    dev = Device(env, "st-4", keys["st-4"], answer=True)
+    pairs = [open_pair(env, dev, "st-4") for _ in range(n)]
+    text = os.urandom(200000 // n)
+    t0 = time.monotonic()
+    pumps = [pump(d, text, 10000) for d, _ in pairs]
+    readers = [Later(s.read, len(text), 30) for _, s in pairs]
+    row(f"{setting}: all comes", [x.get(60) == text for x in readers], [True] * n)
+    row(f"{setting}: in its time", time.monotonic() - t0, lambda t: t > 1.5)
+    hub.stop()
 hub = Server(env, "hub1", sets=["streams.enabled=no"])
 hub.start()
 off, _ = hub_link(env, "st-4", keys["st-4"])
