@@ -7,7 +7,7 @@ import traceback
 
 from streams_kit import *
 
-LONG = 90  # seconds that nothing takes unless it is stuck; a killed agent is back in less
+LONG = min(patience(90), 300)  # seconds that nothing takes unless it is stuck; a killed agent is back in less
 PLACES = (("calm", "unit-1"), ("rough", "unit-1"), ("wild", "unit-2"))
 
 

@@ -6,7 +6,7 @@ import traceback
 from streams_kit import *
 
 V1 = "berth.streams.v1"
-LONG = 60  # seconds that nothing takes unless it is stuck
+LONG = min(patience(60), 300)  # seconds that nothing takes unless it is stuck
 
 
 class SoakEnd(End):

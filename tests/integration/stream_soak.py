@@ -119,7 +119,7 @@ row("streams at the hub: one for each forwarder", sorted((s["deviceId"], s["stat
 after = memory(agents)
 print(f"# KiB at a quarter of the time {quarter}, at the end {after}", flush=True)
 for name, kb in after.items():
-    if quarter and name in quarter and name not in agents.restarted and not os.environ.get("BERTH_SANITIZER"):
+    if quarter and name in quarter and name not in agents.restarted and not SANITIZER:
         row(f"memory of {name} is bounded", kb - quarter[name], lambda v: v < 16384)
 
 # --- totals ------------------------------------------------------------------------------------------------------------------------
