@@ -192,8 +192,8 @@ class Agents:
     def wild(self, rng):
         try:
             self.rough(rng, "wild")
-        except ConnectionRefusedError:
-            time.sleep(0.05)  # its forwarder is being started again
+        except ConnectionError:
+            time.sleep(0.05)  # its forwarder is killed, or being started again
 
     def by_stdio(self, rng):
         """One connection by standard input and output, to "rough" when it is killed on the way."""
