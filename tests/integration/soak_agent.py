@@ -59,6 +59,7 @@ class Agents:
         self.stdio = [0, 0, 0]  # connections, bytes there, bytes back
         self.kills = {"agent killed": 0, "berth killed": 0, "stopped": 0, "stream ended by the operator": 0}
         self.restarted = {"agent unit-2", "berth stream wild"}
+        atexit.register(lambda: [p.kill() for p in self.p.values() if p.poll() is None])
 
     # --- programs ---------------------------------------------------------------------------------------------------------------------
     def start_programs(self):
