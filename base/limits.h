@@ -75,7 +75,10 @@
 /* --- connections: threat N1, N3 ------------------------------------------------------------ */
 #define LIMIT_HANDSHAKE_S 10u
 #define LIMIT_HANDSHAKES_A_TURN 2u
+#define LIMIT_HANDSHAKES_DUE 64u /* Berth: with so many steps to do nobody else begins (net/door.h) */
+#define LIMIT_WAITING_FACTOR 8u  /* Berth: so many times those that may have begun wait behind them */
 #define LIMIT_UNAUTHENTICATED_MS 1000u /* N3: who has waited longer makes room for the next one of its address */
+#define LIMIT_UNAUTHENTICATED_ALL_MS 10000u /* Berth: the same for the next one of any address */
 #define LIMIT_CONN_OUT_HIGH (256u << 10)
 #define LIMIT_CONN_OUT_LOW (64u << 10)
 #define LIMIT_CONN_OUT_MAX (4u << 20) /* then the link is closed */

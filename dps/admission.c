@@ -39,11 +39,11 @@ enum rule admission_rate(struct dps_worker *dw, enum throttle_what what, struct 
 {
     struct throttle_rule rule = rule_of(dw, what);
     uint64_t now_ms = loop_now_ms(worker_loop(dw->w));
-    if (throttle_take(dw->throttle, &rule, fold, SPAN_NONE, now_ms)) {
+    if (throttle_take(dw->dps->throttle, &rule, fold, SPAN_NONE, now_ms)) {
         return RULE_OK;
     }
     metric_add(dw->w, DPS_M_THROTTLED, 1);
-    v->retry_s = seconds(throttle_wait_ms(dw->throttle, &rule, fold, SPAN_NONE, now_ms));
+    v->retry_s = seconds(throttle_wait_ms(dw->dps->throttle, &rule, fold, SPAN_NONE, now_ms));
     verdict_fact_u64(v, "burst", rule.burst);
     verdict_fact_u64(v, "each", rule.each_ms);
     return verdict_refuse(v, RULE_THROTTLED, "this device asks too often");
@@ -51,7 +51,7 @@ enum rule admission_rate(struct dps_worker *dw, enum throttle_what what, struct 
 
 static enum rule may_try(struct dps_worker *dw, const struct device_ask *ask, struct verdict *v)
 {
-    uint64_t wait_ms = throttle_wait_ms(dw->throttle, &failed_rule, ask->fold, ask->peer,
+    uint64_t wait_ms = throttle_wait_ms(dw->dps->throttle, &failed_rule, ask->fold, ask->peer,
                                         loop_now_ms(worker_loop(dw->w)));
     if (wait_ms == 0) {
         return RULE_OK;
@@ -67,7 +67,7 @@ static enum rule may_try(struct dps_worker *dw, const struct device_ask *ask, st
 static void note_failure(struct dps_worker *dw, const struct device_ask *ask)
 {
     metric_add(dw->w, DPS_M_REG_REFUSED, 1);
-    (void)throttle_take(dw->throttle, &failed_rule, ask->fold, ask->peer,
+    (void)throttle_take(dw->dps->throttle, &failed_rule, ask->fold, ask->peer,
                         loop_now_ms(worker_loop(dw->w)));
 }
 
@@ -117,7 +117,7 @@ unsigned admission_wait_s(struct dps_worker *dw, struct span op_id)
 {
     uint32_t random;
     random_bytes(&random, sizeof(random));
-    return backlog_wait_s(&dw->dps->backlog, registration_begun_s(op_id), random);
+    return backlog_wait_s(&dw->dps->backlog, registration_begun_us(op_id), random);
 }
 
 static void tick(struct timer *t)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How long a device should wait before it asks again: an honest guess from how many registrations stand before its own and how many
- * end in a second. That is the whole queue of a storm: no tickets are kept. An operation id carries the second in which it began, so
- * that a poll tells the device's place; the driver takes operations in that order.
+ * end in a second. That is the whole queue of a storm: no tickets are kept. An operation id carries the moment at which it began, so
+ * that a poll tells the device's place; the driver takes operations in that order, and whoever comes back when it was told finds its own done.
  *
- *   place of an operation   operations begun up to its second, less those that have ended
+ *   place of an operation   operations begun before it, less those that have ended. Of its second a share, by the moment
  *   rate                    operations that ended in a second in which some were waiting, smoothed
- *   answer                  place / rate, a quarter more or less by chance (else all come back at once), BACKLOG_LEAST_S at least; and
- *                           no longer than what keeps the polls of all who wait below BACKLOG_POLLS a second: a hub that was away
- *                           for a while must not cost the devices a minute
+ *   answer                  place / rate, BACKLOG_LEAST_S at least: places differ, so they do not all come at once. But no longer than
+ *                           what keeps the polls of all who wait below BACKLOG_POLLS a second: a hub that was away for a while must
+ *                           not cost the devices a minute. Where that bound is told it is a quarter more or less by chance, and the
+ *                           next answer tells the rest
  *
  * A forged operation id deceives only the device that sends it.
  * Threads     begun, ended, wait: any. tick: one worker.
@@ -33,9 +34,10 @@ struct backlog {
     _Atomic uint64_t begun, ended;
     _Atomic uint64_t rate; /* a second */
     struct {
-        _Atomic int64_t second; /* wall clock */
-        _Atomic uint64_t begun; /* up to its end */
+        _Atomic int64_t second;         /* wall clock */
+        _Atomic uint64_t before, begun; /* until its first one, and up to its end */
     } at[BACKLOG_SECONDS];
+    _Atomic int64_t newest_s;
     uint64_t last_ended; /* the ticking worker's */
 };
 void backlog_init(struct backlog *b);
@@ -46,7 +48,7 @@ void backlog_ended(struct backlog *b);
 /* Once a second. */
 void backlog_tick(struct backlog *b);
 uint64_t backlog_open(const struct backlog *b);
-/* Seconds for the operation that began in that second; 0: the last one of all. random: any number. */
-unsigned backlog_wait_s(const struct backlog *b, int64_t begun_s, uint32_t random);
+/* Seconds for the operation that began at that moment; 0: the last one of all. random: any number. */
+unsigned backlog_wait_s(const struct backlog *b, int64_t begun_us, uint32_t random);
 
 #endif

@@ -48,6 +48,8 @@ struct dps {
     struct secret page_key;        /* MAC of continuation tokens; same */
     struct secret webhook_key;     /* signs what webhooks are asked; same */
     struct challenges *challenges; /* dps/challenge.h: of all workers */
+    struct throttle *throttle;     /* dps/throttle.h: of all workers */
+    struct breakers *breakers;     /* dps/webhook.h: of all workers */
     /* Grows after each commit that changed groups, linked hubs or settings: workers read those again. */
     _Atomic uint64_t epoch;
     struct backlog backlog;     /* of open registrations */
@@ -68,12 +70,10 @@ struct dps_worker {
     struct worker *w;
     struct dps *dps;
     struct snapshot *snap;       /* dps/snapshot.h */
-    struct throttle *throttle;   /* dps/throttle.h */
     struct driver *driver;       /* dps/driver.h */
     struct signer_pool *signers; /* dps/issuer.h; NULL until something is to be signed */
     struct refusals *refusals;   /* dps/refusal.h */
     struct leftover *leftover;   /* dps/leftover.h */
-    struct breakers *breakers;   /* dps/webhook.h */
     struct list links;           /* dps/mqtt.c */
     size_t n_links;
     struct timer challenge_timer; /* worker 0: wipes what is over */

@@ -90,8 +90,9 @@ struct dps_code dps_code_of(enum err e, enum dps_subject about)
         return said(415000, NULL);
     case E_THROTTLED:
     case E_QUEUE_FULL:
-    case E_STALE:
         return said(429001, "Too many requests: try again later.");
+    case E_STALE:
+        return (struct dps_code){503, 500000, "The enrollment changed meanwhile: try again."};
     case E_TIMEOUT:
         return (struct dps_code){408, 400000, NULL};
     case E_AGAIN:

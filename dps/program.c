@@ -129,6 +129,8 @@ static enum err init(struct server *s, struct err_info *info)
     metrics_define(s, metrics, ARRAY_LEN(metrics));
     enum err e = issuers_new(d, &d->issuers);
     e = e != OK ? e : challenges_new(&d->challenges);
+    e = e != OK ? e : throttle_new(&d->throttle);
+    e = e != OK ? e : breakers_new(&d->breakers);
     return e != OK ? e : instance_load(d, info);
 }
 
@@ -157,10 +159,8 @@ static enum err worker_init(struct worker *w, struct err_info *info UNUSED)
     dw->next = dw->dps->workers;
     dw->dps->workers = dw;
     worker_set_user(w, dw);
-    if ((e = throttle_new(&dw->throttle)) != OK || (e = refusals_new(dw, &dw->refusals)) != OK) {
-        return e;
-    }
-    if ((e = leftover_new(dw, &dw->leftover)) != OK || (e = breakers_new(&dw->breakers)) != OK) {
+    if ((e = refusals_new(dw, &dw->refusals)) != OK ||
+        (e = leftover_new(dw, &dw->leftover)) != OK) {
         return e;
     }
     return driver_new(dw, &dw->driver);
@@ -226,13 +226,13 @@ static void done(struct server *s)
         d->workers = dw->next;
         driver_free(dw->driver);
         leftover_free(dw->leftover);
-        breakers_free(dw->breakers);
-        throttle_free(dw->throttle);
         refusals_free(dw->refusals);
         snapshot_free(dw->snap);
         free(dw);
     }
     issuers_free(d->issuers);
+    breakers_free(d->breakers);
+    throttle_free(d->throttle);
     challenges_free(d->challenges);
     secret_done(&d->page_key);
     secret_done(&d->webhook_key);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a registration begins: the allocation on the worker, the intent on the writer. */
+/* LONG FILE: one operation, from what was wished to its intent, and every way in which it begins again. */
 #include "dps/registration.h"
 
 #include <stdio.h>
@@ -7,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "certs/keyring.h"
 #include "dps/assignment.h"
 #include "dps/dependents.h"
 #include "dps/driver.h"
@@ -40,7 +42,13 @@ struct start_op {
     bool has_more, has_issuance;
     char op_id[OPERATION_ID_SIZE];
     struct err_info info;
+    /* for another try with the enrollment as it is then; all in the arena */
+    struct enr_row judged; /* by what the device was admitted */
+    bool is_sticky, wants_certificate;
+    bool has_forgotten; /* what a webhook or latencies would need */
+    unsigned tries;
     /* result */
+    bool has_changed; /* E_STALE, and another try may help */
     struct arena out; /* of the tx, which may run twice */
     struct reg_row row;
     enum rule rule;  /* of a registration that failed at once */
@@ -180,10 +188,11 @@ static enum err start_tx(struct store_tx *tx, struct store_op *op)
     bool enabled;
     arena_done(&o->out);
     o->out = (struct arena)ARENA_INIT(OP_ARENA);
-    o->is_running = false;
+    o->is_running = o->has_changed = false;
     o->rule = RULE_OK;
     enum err e = sql_enr_state(tx->db, o->enrollment, &etag, &enabled);
     if (e == E_NOT_FOUND || (e == OK && etag != o->enr_etag)) {
+        o->has_changed = true;
         return err_set(&o->info, E_STALE, "the enrollment changed meanwhile");
     }
     if (e != OK) {
@@ -243,32 +252,16 @@ static void log_started(const struct start_op *o)
     }
 }
 
-static void start_home(struct msg *m)
-{
-    struct start_op *o = CONTAINER_OF(CONTAINER_OF(m, struct store_op, msg), struct start_op, op);
-    struct dps_worker *dw = o->dw;
-    enum err e = o->op.result;
-    dw->n_pending--;
-    if (e == OK) {
-        log_started(o);
-        if (o->row.op_open && !o->is_running) {
-            backlog_begun(&dw->dps->backlog, 1, registration_begun_s(o->row.op_id));
-            driver_post(dw, &o->row);
-        }
-    }
-    o->done(dw, o->ctx, e, e == OK ? o->row.op_id : SPAN_NONE, &o->info);
-    start_free(o);
-}
-
-/* "{digit}.{16 hex}.{guid}": only characters that are safe in a URL path and an MQTT topic. The first half of the digits is the
- * second in which it began (dps/backlog.h). */
-static void new_operation_id(int64_t now_s, char dst[OPERATION_ID_SIZE])
+/* "{digit}.{16 hex}.{guid}": only characters that are safe in a URL path and an MQTT topic. Of the digits eight are the second in which
+ * it began, four the part of it (dps/backlog.h). */
+static void new_operation_id(int64_t now_us, char dst[OPERATION_ID_SIZE])
 {
     uint8_t r[8];
     char hex[17], guid[GUID_SIZE];
+    uint64_t t = (uint64_t)(now_us / 1000000) << 16 | (uint64_t)(now_us % 1000000 << 16) / 1000000;
     random_bytes(r, sizeof(r));
-    for (unsigned i = 0; i < 4; i++) {
-        r[i] = (uint8_t)((uint64_t)now_s >> (24 - 8 * i));
+    for (unsigned i = 0; i < 6; i++) {
+        r[i] = (uint8_t)(t >> (40 - 8 * i));
     }
     hex_to_cstr(span_of(r, sizeof(r)), false, hex);
     guid_new(guid);
@@ -292,36 +285,59 @@ static enum err fill_more(struct start_op *o, const struct registration_wish *wi
     }
     m->csr_form = wish->csr_form;
     o->has_more = m->payload.n != 0 || m->leaf.n != 0 || wish->csr.n != 0 || wish->tpm_blob.n != 0;
-    return keep(o, wish->csr, &m->csr) && keep(o, wish->tpm_srk, &m->tpm_srk) &&
-                   keep(o, wish->tpm_blob, &m->tpm_blob) && keep(o, wish->tpm_key, &m->tpm_key)
+    return keep(o, wish->tpm_srk, &m->tpm_srk) && keep(o, wish->tpm_blob, &m->tpm_blob) &&
+                   keep(o, wish->tpm_key, &m->tpm_key)
                ? OK
                : E_NOMEM;
 }
 
 /* A request that cannot be had is refused at once: the device shall hear it, and nothing be made for it. */
-static enum rule certificate_rule(const struct registration_wish *wish, const char **ret_text)
+static enum rule certificate_rule(const struct start_op *o, const struct enr_row *enr,
+                                  const char **ret_text)
 {
-    if (wish->wants_certificate && wish->who->enr.issuance.n == 0) {
+    if (o->wants_certificate && enr->issuance.n == 0) {
         *ret_text = "the enrollment has no certificate issuance policy";
         return RULE_ISSUANCE_POLICY;
     }
-    if (wish->wants_certificate && wish->csr.n == 0) {
+    if (o->wants_certificate && o->more.csr.n == 0) {
         *ret_text = "the certificate request is neither PEM nor base64";
         return RULE_CSR;
     }
     return RULE_OK;
 }
 
-static enum err fill_plan(struct start_op *o, const struct registration_wish *wish,
-                          const struct pick *pick)
+/* What follows from the enrollment. */
+static enum err fill_plan(struct start_op *o, const struct enr_row *enr, const struct pick *pick)
 {
     const char *text = pick->text;
-    enum rule refused = certificate_rule(wish, &text);
-    o->plan.rule = refused != RULE_OK ? refused : pick->rule;
-    o->plan.may_stay = refused == RULE_OK && rule_code(pick->rule) == 400208;
+    enum rule refused = certificate_rule(o, enr, &text);
+    o->plan = (struct plan_in){.rule = refused != RULE_OK ? refused : pick->rule,
+                               .may_stay = refused == RULE_OK && rule_code(pick->rule) == 400208};
     o->asks = pick->asks;
-    return keep(o, pick->host, &o->plan.pick) && keep(o, span_str(text), &o->plan.text) ? OK
-                                                                                        : E_NOMEM;
+    o->enrollment = enr->id;
+    o->enr_etag = enr->etag;
+    o->att = enr->att;
+    o->flags = policy_flags(enr->reprovision, o->is_sticky);
+    o->is_disabled = !enr->is_enabled;
+    o->has_issuance = enr->issuance.n != 0;
+    return keep(o, pick->host, &o->plan.pick) && keep(o, span_str(text), &o->plan.text) &&
+                   (enr->kind == ENR_GROUP ? keep(o, enr->name, &o->group_id)
+                                           : keep(o, enr->device_id, &o->plan.device_id))
+               ? OK
+               : E_NOMEM;
+}
+
+static enum err keep_judged(struct start_op *o, const struct enr_row *enr)
+{
+    struct enr_row *j = &o->judged;
+    j->kind = enr->kind;
+    j->att = enr->att;
+    bool ok = keep(o, enr->ek, &j->ek) && keep(o, enr->srk, &j->srk);
+    for (size_t i = 0; i < 2; i++) {
+        ok = ok && keep(o, enr->key[i], &j->key[i]) && keep(o, enr->cert[i], &j->cert[i]) &&
+             keep(o, enr->ca[i], &j->ca[i]);
+    }
+    return ok ? OK : E_NOMEM;
 }
 
 static enum err start_fill(struct start_op *o, const struct registration_wish *wish,
@@ -330,26 +346,120 @@ static enum err start_fill(struct start_op *o, const struct registration_wish *w
     const struct enr_row *enr = &wish->who->enr;
     struct span cred =
         wish->who->has_thumb ? span_of(wish->who->thumb, CERT_SHA256) : wish->who->key_id;
-    enum err e = fill_plan(o, wish, pick);
-    o->enrollment = enr->id;
-    o->enr_etag = enr->etag;
-    o->att = enr->att;
-    o->flags = policy_flags(enr->reprovision, wish->is_sticky);
-    o->is_disabled = !enr->is_enabled;
     o->has_anchor = wish->who->has_anchor;
     memcpy(o->anchor, wish->who->anchor, sizeof(o->anchor));
-    o->has_issuance = enr->issuance.n != 0;
-    new_operation_id(loop_wall_us(worker_loop(o->dw->w)) / 1000000, o->op_id);
+    o->is_sticky = wish->is_sticky;
+    o->wants_certificate = wish->wants_certificate;
+    o->has_forgotten =
+        wish->latencies != NULL || (!pick->asks && (wish->payload.n != 0 || wish->leaf.n != 0));
+    new_operation_id(loop_wall_us(worker_loop(o->dw->w)), o->op_id);
     if (!keep(o, wish->from->peer, &o->from.peer) ||
         !keep(o, wish->from->transport, &o->from.transport) ||
         !keep(o, wish->from->api_version, &o->from.api_version) || !keep(o, wish->rid, &o->rid) ||
         !keep(o, wish->fold, &o->fold) || !keep(o, cred, &o->cred) ||
-        (enr->kind == ENR_GROUP ? !keep(o, enr->name, &o->group_id)
-                                : !keep(o, enr->device_id, &o->plan.device_id))) {
+        !keep(o, wish->csr, &o->more.csr)) {
         return E_NOMEM;
     }
     o->from.rid = o->rid;
+    enum err e = fill_plan(o, enr, pick);
+    e = e != OK ? e : keep_judged(o, enr);
     return e != OK ? e : fill_more(o, wish);
+}
+
+static enum err dry_tx(struct store_tx *tx, struct store_op *op);
+static void dry_home(struct msg *m);
+static void start_home(struct msg *m);
+
+static enum err submit(struct start_op *o)
+{
+    o->op = (struct store_op){.tx = o->dry != NULL ? dry_tx : start_tx};
+    o->op.home = loop_mailbox(worker_loop(o->dw->w));
+    o->op.msg.run = o->dry != NULL ? dry_home : start_home;
+    o->op.bytes = (uint32_t)(sizeof(*o) + o->arena.used);
+    o->op.bulk =
+        true; /* administrators' writes have their share of each commit, whatever devices want */
+    return store_submit(server_store(o->dw->dps->server), &o->op);
+}
+
+/* --- the enrollment changed meanwhile ---------------------------------------------------------------------- */
+
+#define START_TRIES 8u
+
+/* A key is sealed anew each time that its enrollment is written. */
+static bool is_same_key(const struct keyring *k, const struct enr_row *a, const struct enr_row *b,
+                        unsigned which)
+{
+    AUTO(secret_done) struct secret x = {.n = 0};
+    AUTO(secret_done) struct secret y = {.n = 0};
+    struct enr_place st;
+    if (a->key[which].n == 0 || b->key[which].n == 0) {
+        return a->key[which].n == b->key[which].n;
+    }
+    return keyring_unseal(k, enr_key_place(&st, b->kind, b->fold, which), a->key[which], &x) ==
+               OK &&
+           keyring_unseal(k, enr_key_place(&st, b->kind, b->fold, which), b->key[which], &y) ==
+               OK &&
+           mem_equal_ct(secret_span(&x), secret_span(&y));
+}
+
+static bool is_same_admission(const struct keyring *k, const struct enr_row *a,
+                              const struct enr_row *b)
+{
+    bool same =
+        a->kind == b->kind && a->att == b->att && span_eq(a->ek, b->ek) && span_eq(a->srk, b->srk);
+    for (unsigned i = 0; i < 2; i++) {
+        same = same && span_eq(a->cert[i], b->cert[i]) && span_eq(a->ca[i], b->ca[i]) &&
+               is_same_key(k, a, b, i);
+    }
+    return same;
+}
+
+/* With the enrollment as it is now, when that still admits the device by what it was judged by. False: the device has to come again. */
+static bool start_again(struct start_op *o)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(OP_ARENA);
+    struct snapshot *s = NULL;
+    struct enr_row enr;
+    if (!o->has_changed || o->dw->is_draining || ++o->tries >= START_TRIES ||
+        snapshot_get(o->dw, &s, NULL) != OK) {
+        return false;
+    }
+    const struct group *g = snapshot_group(s, o->enrollment);
+    if (g != NULL) {
+        enr = g->row;
+    } else if (sql_enr_by_id(worker_db(o->dw->w), &a, o->enrollment, &enr) != OK) {
+        return false;
+    }
+    const struct pick_for asker = {o->fold, o->from.peer, NULL};
+    struct pick pick = assignment_pick(s, &enr, &asker);
+    if (o->has_forgotten ||
+        !is_same_admission(server_keyring(o->dw->dps->server), &o->judged, &enr) ||
+        fill_plan(o, &enr, &pick) != OK) {
+        return false;
+    }
+    LOG_DEBUG("dps.registration_again", L_SPAN("registration", o->rid), L_U64("try", o->tries));
+    o->info = (struct err_info){0};
+    return submit(o) == OK;
+}
+
+static void start_home(struct msg *m)
+{
+    struct start_op *o = CONTAINER_OF(CONTAINER_OF(m, struct store_op, msg), struct start_op, op);
+    struct dps_worker *dw = o->dw;
+    enum err e = o->op.result;
+    if (e == E_STALE && start_again(o)) {
+        return;
+    }
+    dw->n_pending--;
+    if (e == OK) {
+        log_started(o);
+        if (o->row.op_open && !o->is_running) {
+            backlog_begun(&dw->dps->backlog, 1, registration_begun_us(o->row.op_id) / 1000000);
+            driver_post(dw, &o->row);
+        }
+    }
+    o->done(dw, o->ctx, e, e == OK ? o->row.op_id : SPAN_NONE, &o->info);
+    start_free(o);
 }
 
 /* The refusal that it returns undoes all that start_tx wrote. */
@@ -393,13 +503,7 @@ static enum err begin(struct dps_worker *dw, const struct registration_wish *wis
     const struct pick_for asker = {wish->fold, wish->peer, wish->latencies};
     struct pick pick = assignment_pick(s, &wish->who->enr, &asker);
     e = start_fill(o, wish, &pick);
-    o->op.tx = dry != NULL ? dry_tx : start_tx;
-    o->op.home = loop_mailbox(worker_loop(dw->w));
-    o->op.msg.run = dry != NULL ? dry_home : start_home;
-    o->op.bytes = (uint32_t)(sizeof(*o) + o->arena.used);
-    o->op.bulk =
-        true; /* administrators' writes have their share of each commit, whatever devices want */
-    if (e != OK || (e = store_submit(server_store(dw->dps->server), &o->op)) != OK) {
+    if (e != OK || (e = submit(o)) != OK) {
         start_free(o);
         return err_set(info, e, "the registration cannot be stored: %s", err_text(e));
     }

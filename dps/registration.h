@@ -14,7 +14,7 @@
  *
  * Ownership   ctx is the caller's; from a registration_begin() that returned OK until done it must live.
  * Threads     begin, poll, done: the worker's. tx functions: the writer.
- * Errors      done: E_STALE the enrollment changed meanwhile; E_OWNED the record belongs to another enrollment; those of the store.
+ * Errors      done: E_STALE the enrollment changed meanwhile, and so that the device has to be judged again (else it is tried anew at once); E_OWNED the record belongs to another enrollment; those of the store.
  * Limits      finished operations stay readable for PAST_OPERATION_S after a later one replaced them.
  * Spec        docs/protocol/dps-device.md 2.2, 8, 9; docs/protocol/dps-service-rest.md A9, B5.
  */
@@ -95,8 +95,8 @@ MUST_USE enum rule registration_body_read(struct arena *a, struct span body, str
                                           struct registration_body *ret, struct verdict *v);
 /* Of registration_begin(), and of its done. */
 enum rule registration_refused(enum err e, const struct err_info *info, struct verdict *v);
-/* The second in which an operation began, by its id; 0: it is none of ours. */
-int64_t registration_begun_s(struct span op_id);
+/* When an operation began, by its id, in microseconds of wall clock, to a 65536th of a second; 0: it is none of ours. */
+int64_t registration_begun_us(struct span op_id);
 /* "2018-04-01" and older. */
 bool registration_is_sticky(struct span api_version);
 

@@ -214,19 +214,19 @@ enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span f
     return buf_err(b);
 }
 
-int64_t registration_begun_s(struct span op_id)
+int64_t registration_begun_us(struct span op_id)
 {
-    int64_t s = 0;
-    struct span hex = span_sub(op_id, 2, 8);
+    int64_t t = 0;
+    struct span hex = span_sub(op_id, 2, 12);
     for (size_t i = 0; i < hex.n; i++) {
         uint8_t c = hex.p[i];
         bool is_digit = c >= '0' && c <= '9';
         if (!is_digit && (c < 'a' || c > 'f')) {
             return 0;
         }
-        s = s << 4 | (int64_t)(is_digit ? c - '0' : c - 'a' + 10);
+        t = t << 4 | (int64_t)(is_digit ? c - '0' : c - 'a' + 10);
     }
-    return hex.n == 8 ? s : 0;
+    return hex.n == 12 ? (t >> 16) * 1000000 + ((t & 0xffff) * 1000000 >> 16) : 0;
 }
 
 enum rule registration_poll_refused(enum err e, struct verdict *v)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rules without a server: leaf names, allocation, rates, etags, bodies, and registrations on a real store. */
+#include <pthread.h>
 #include <stdio.h>
 
 #include "certs/signer.h"
@@ -252,6 +253,51 @@ static void test_throttle(void **state UNUSED)
     throttle_free(t);
 }
 
+/* limits:15. The workers share one count: many connections of a device do not multiply its bound. */
+#define WORKERS 4
+#define IDS 50
+struct taker {
+    struct throttle *t;
+    unsigned taken[IDS];
+};
+
+static void *take_all(void *arg)
+{
+    static const struct throttle_rule rule = {THROTTLE_REGISTER, 10, 1000, 0};
+    struct taker *k = arg;
+    for (unsigned round = 0; round < 200; round++) {
+        for (unsigned i = 0; i < IDS; i++) {
+            char id[16];
+            (void)snprintf(id, sizeof(id), "dev-%u", i);
+            k->taken[i] += throttle_take(k->t, &rule, span_str(id), SPAN_NONE, 5000);
+        }
+    }
+    return NULL;
+}
+
+static void test_throttle_is_one_for_all(void **state UNUSED)
+{
+    static struct taker k[WORKERS];
+    struct throttle *t = NULL;
+    pthread_t thread[WORKERS];
+    assert_ok(throttle_new(&t));
+    for (size_t i = 0; i < WORKERS; i++) {
+        k[i] = (struct taker){.t = t};
+        assert_int_equal(pthread_create(&thread[i], NULL, take_all, &k[i]), 0);
+    }
+    for (size_t i = 0; i < WORKERS; i++) {
+        (void)pthread_join(thread[i], NULL);
+    }
+    for (unsigned i = 0; i < IDS; i++) {
+        unsigned sum = 0;
+        for (size_t n = 0; n < WORKERS; n++) {
+            sum += k[n].taken[i];
+        }
+        assert_int_equal(sum, 10);
+    }
+    throttle_free(t);
+}
+
 /* threat:N3 who fails again and again waits longer each time, up to a bound, until it was quiet for a while. */
 static void test_throttle_grows(void **state UNUSED)
 {
@@ -279,6 +325,7 @@ static void test_throttle_grows(void **state UNUSED)
 /* The place in the queue, from the second of the beginning; the rate, from what ended while some were waiting. */
 static void test_backlog(void **state UNUSED)
 {
+    const int64_t S = 1000000;
     static struct backlog b;
     backlog_init(&b);
     assert_int_equal(backlog_wait_s(&b, 0, 7), BACKLOG_LEAST_S);
@@ -287,37 +334,48 @@ static void test_backlog(void **state UNUSED)
     backlog_begun(&b, 4000, 1001);
     assert_int_equal(backlog_open(&b), 8000);
     for (uint32_t r = 0; r < 40000; r += 997) {
-        assert_int_equal(backlog_wait_s(&b, 999, r), BACKLOG_LEAST_S); /* 100 at 200 a second */
-        /* 20 s, but 8000 / BACKLOG_POLLS is 16: a quarter more or less */
-        assert_in_range(backlog_wait_s(&b, 1000, r), 12, 20);
-        assert_in_range(backlog_wait_s(&b, 1001, r), 12, 20);
-        assert_in_range(backlog_wait_s(&b, 0, r), 12, 20);           /* one that would begin now */
-        assert_int_equal(backlog_wait_s(&b, 1, r), BACKLOG_LEAST_S); /* older than we remember */
+        assert_int_equal(backlog_wait_s(&b, 999 * S, r), BACKLOG_LEAST_S); /* 100 at 200 a second */
+        /* its own place: 100 + 3900 / 2 at 200 a second */
+        assert_int_equal(backlog_wait_s(&b, 1000 * S + S / 2, r), 11);
+        assert_int_equal(backlog_wait_s(&b, 1000 * S + S / 4, r), 6);
+        /* 40 s, but 8000 / BACKLOG_POLLS is 16: a quarter more or less */
+        assert_in_range(backlog_wait_s(&b, 1001 * S + S / 2, r), 12, 20);
+        assert_in_range(backlog_wait_s(&b, 0, r), 12, 20); /* one that would begin now */
+        assert_int_equal(backlog_wait_s(&b, 1 * S, r),
+                         BACKLOG_LEAST_S); /* older than we remember */
+    }
+    unsigned last = 0;
+    for (int64_t us = 1000 * S; us < 1001 * S;
+         us += S / 64) { /* who came later is never told less */
+        unsigned told = backlog_wait_s(&b, us, 0);
+        assert_true(told >= last || told >= 12);
+        last = told;
     }
     for (unsigned i = 0; i < 3900; i++) {
         backlog_ended(&b);
     }
-    assert_int_equal(backlog_wait_s(&b, 1000, 5), BACKLOG_LEAST_S);
-    assert_in_range(backlog_wait_s(&b, 1001, 5), 7, 13); /* 4100 / 200 = 20 s, and few wait */
+    assert_int_equal(backlog_wait_s(&b, 1000 * S + S / 2, 5), BACKLOG_LEAST_S);
+    assert_in_range(backlog_wait_s(&b, 1001 * S, 5), 7, 13); /* 4100 / 200 = 20 s, and few wait */
     backlog_tick(&b); /* 3900 in a second: (3 * 200 + 3900) / 4 */
     assert_int_equal(atomic_load(&b.rate), 1125);
-    assert_in_range(backlog_wait_s(&b, 1001, 5), 3, 5);
+    assert_int_equal(backlog_wait_s(&b, 1001 * S, 5), 4);
     for (unsigned i = 0; i < 100; i++) {
         backlog_tick(&b); /* the hub is gone: the rate falls, the wait is bounded */
     }
-    assert_in_range(backlog_wait_s(&b, 1001, 12345), BACKLOG_CALM_S * 3 / 4,
+    assert_in_range(backlog_wait_s(&b, 1001 * S, 12345), BACKLOG_CALM_S * 3 / 4,
                     BACKLOG_CALM_S * 5 / 4 + 1);
     backlog_begun(&b, 1000000, 1002);
-    assert_in_range(backlog_wait_s(&b, 1002, 12345), BACKLOG_MOST_S * 3 / 4, BACKLOG_MOST_S);
+    assert_in_range(backlog_wait_s(&b, 1002 * S, 12345), BACKLOG_MOST_S * 3 / 4, BACKLOG_MOST_S);
     for (unsigned i = 0; i < 1009000; i++) {
         backlog_ended(&b);
     }
     assert_int_equal(backlog_open(&b), 0);
-    assert_int_equal(backlog_wait_s(&b, 1001, 12345), BACKLOG_LEAST_S);
-    assert_int_equal(registration_begun_s(SPAN_LIT("5.65a0b1c2deadbeef.x")), 0x65a0b1c2);
-    assert_int_equal(registration_begun_s(SPAN_LIT("5.65a0")), 0);
-    assert_int_equal(registration_begun_s(SPAN_LIT("5.65a0B1c2deadbeef.x")), 0);
-    assert_int_equal(registration_begun_s(SPAN_NONE), 0);
+    assert_int_equal(backlog_wait_s(&b, 1001 * S, 12345), BACKLOG_LEAST_S);
+    assert_int_equal(registration_begun_us(SPAN_LIT("5.65a0b1c28000beef.x")),
+                     0x65a0b1c2 * S + S / 2);
+    assert_int_equal(registration_begun_us(SPAN_LIT("5.65a0b1c280")), 0);
+    assert_int_equal(registration_begun_us(SPAN_LIT("5.65a0B1c2deadbeef.x")), 0);
+    assert_int_equal(registration_begun_us(SPAN_NONE), 0);
 }
 
 static void test_etags(void **state UNUSED)
@@ -418,12 +476,12 @@ static void test_verdict(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_leaf),     cmocka_unit_test(test_leaf_subjects),
-        cmocka_unit_test(test_hashed),   cmocka_unit_test(test_allocation),
-        cmocka_unit_test(test_throttle), cmocka_unit_test(test_throttle_grows),
-        cmocka_unit_test(test_backlog),  cmocka_unit_test(test_etags),
-        cmocka_unit_test(test_bodies),   cmocka_unit_test(test_rule_table),
-        cmocka_unit_test(test_verdict),
+        cmocka_unit_test(test_leaf),           cmocka_unit_test(test_leaf_subjects),
+        cmocka_unit_test(test_hashed),         cmocka_unit_test(test_allocation),
+        cmocka_unit_test(test_throttle),       cmocka_unit_test(test_throttle_is_one_for_all),
+        cmocka_unit_test(test_throttle_grows), cmocka_unit_test(test_backlog),
+        cmocka_unit_test(test_etags),          cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_rule_table),     cmocka_unit_test(test_verdict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,7 +45,7 @@ static enum err keep_answer(struct store_tx *tx, struct arena *a, void *arg, str
 
 static void tell_breaker(struct job *j, const struct asked *k, bool is_good)
 {
-    switch (breaker_told(job_worker(j)->breakers, k->host, is_good, now_ms(j))) {
+    switch (breaker_told(job_worker(j)->dps->breakers, k->host, is_good, now_ms(j))) {
     case BREAKER_OPENED:
         metric_add(job_worker(j)->w, DPS_M_WEBHOOK_OPENED, 1);
         LOG_WARN("dps.webhook_left_alone", L_SPAN("host", k->host),
@@ -172,7 +172,7 @@ static const char *may_ask(struct job *j, const struct snapshot *s, struct asked
         return "Custom allocation failed: the webhook's host is not among webhook.allowedHosts of "
                "the settings";
     }
-    if (!breaker_may(job_worker(j)->breakers, url.host, now_ms(j))) {
+    if (!breaker_may(job_worker(j)->dps->breakers, url.host, now_ms(j))) {
         return "Custom allocation failed: the webhook failed too often, and is not asked for a "
                "while";
     }

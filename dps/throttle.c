@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dps/throttle.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -11,8 +12,11 @@ struct bucket {
     uint64_t full_ms; /* when it is full again; 0: unused */
     uint32_t taken;   /* since it was full */
 };
+#define LOCKS 64u
+_Static_assert(THROTTLE_SETS % LOCKS == 0, "each set has one lock");
 struct throttle {
     uint64_t k0, k1;
+    pthread_mutex_t lock[LOCKS]; /* of the sets with that remainder */
     struct bucket set[THROTTLE_SETS][THROTTLE_WAYS];
 };
 
@@ -24,12 +28,18 @@ enum err throttle_new(struct throttle **ret)
     }
     random_bytes(&t->k0, sizeof(t->k0));
     random_bytes(&t->k1, sizeof(t->k1));
+    for (size_t i = 0; i < LOCKS; i++) {
+        (void)pthread_mutex_init(&t->lock[i], NULL);
+    }
     *ret = t;
     return OK;
 }
 
 void throttle_free(struct throttle *t)
 {
+    for (size_t i = 0; t != NULL && i < LOCKS; i++) {
+        (void)pthread_mutex_destroy(&t->lock[i]);
+    }
     free(t);
 }
 
@@ -50,14 +60,17 @@ static struct bucket *find(struct throttle *t, uint64_t hash, bool *ret_mine)
     return oldest;
 }
 
-/* Milliseconds until one may be taken; ret_bucket and what of it still counts now. */
-static uint64_t look(struct throttle *t, const struct throttle_rule *rule, struct span id,
-                     struct span scope, uint64_t now_ms, struct bucket **ret, struct bucket *now)
+static uint64_t hash_of(const struct throttle *t, const struct throttle_rule *rule, struct span id,
+                        struct span scope)
 {
     uint64_t hash = siphash(t->k0 + (uint64_t)rule->what, t->k1, id);
-    if (scope.n != 0) {
-        hash = siphash(t->k0, hash, scope);
-    }
+    return scope.n != 0 ? siphash(t->k0, hash, scope) : hash;
+}
+
+/* Milliseconds until one may be taken; ret_bucket and what of it still counts now. Under the lock. */
+static uint64_t look(struct throttle *t, const struct throttle_rule *rule, uint64_t hash,
+                     uint64_t now_ms, struct bucket **ret, struct bucket *now)
+{
     bool mine;
     *ret = find(t, hash, &mine);
     *now = mine && (*ret)->full_ms > now_ms ? **ret : (struct bucket){hash, now_ms, 0};
@@ -81,16 +94,28 @@ bool throttle_take(struct throttle *t, const struct throttle_rule *rule, struct 
     if (rule->burst == 0) {
         return true;
     }
-    if (look(t, rule, id_fold, scope, now_ms, &b, &now) != 0) {
-        return false;
+    uint64_t hash = hash_of(t, rule, id_fold, scope);
+    pthread_mutex_t *lock = &t->lock[hash % LOCKS];
+    (void)pthread_mutex_lock(lock);
+    bool may = look(t, rule, hash, now_ms, &b, &now) == 0;
+    if (may) {
+        *b = (struct bucket){now.hash, now.full_ms + cost_ms(rule, now.taken), now.taken + 1};
     }
-    *b = (struct bucket){now.hash, now.full_ms + cost_ms(rule, now.taken), now.taken + 1};
-    return true;
+    (void)pthread_mutex_unlock(lock);
+    return may;
 }
 
 uint64_t throttle_wait_ms(struct throttle *t, const struct throttle_rule *rule, struct span id_fold,
                           struct span scope, uint64_t now_ms)
 {
     struct bucket *b, now;
-    return rule->burst == 0 ? 0 : look(t, rule, id_fold, scope, now_ms, &b, &now);
+    if (rule->burst == 0) {
+        return 0;
+    }
+    uint64_t hash = hash_of(t, rule, id_fold, scope);
+    pthread_mutex_t *lock = &t->lock[hash % LOCKS];
+    (void)pthread_mutex_lock(lock);
+    uint64_t ms = look(t, rule, hash, now_ms, &b, &now);
+    (void)pthread_mutex_unlock(lock);
+    return ms;
 }

@@ -4,7 +4,10 @@
  * A rule may grow: who goes on beyond its burst waits twice as long each time, until it was quiet for as long as it takes to fill up.
  * A bucket that nobody used for long is the first to be given to another key; its owner then starts afresh, which errs for the device.
  *
- * Ownership   throttle_new ... throttle_free.   Threads  one worker's; bounds count per worker.
+ * All workers share it, so that many connections of one device do not multiply its bound: a lock for each part of the sets, held for a
+ * look at one set. now_ms is of one clock; the workers' may differ by a turn.
+ *
+ * Ownership   throttle_new ... throttle_free.   Threads  any.
  * Limits      THROTTLE_SETS * THROTTLE_WAYS buckets of 24 bytes.   Spec  docs/protocol/limits.md 4; dps-device.md D33.
  */
 #ifndef DPS_THROTTLE_H

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dps/webhook.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/map.h"
@@ -203,6 +204,7 @@ struct breaker {
     uint8_t host[LIMIT_HOST];
 };
 struct breakers {
+    pthread_mutex_t lock;
     struct map map;
     struct breaker slot[WEBHOOK_BREAKERS];
     size_t n;
@@ -214,6 +216,7 @@ enum err breakers_new(struct breakers **ret)
     if (b == NULL) {
         return E_NOMEM;
     }
+    (void)pthread_mutex_init(&b->lock, NULL);
     map_init(&b->map);
     *ret = b;
     return OK;
@@ -223,6 +226,7 @@ void breakers_free(struct breakers *b)
 {
     if (b != NULL) {
         map_done(&b->map);
+        (void)pthread_mutex_destroy(&b->lock);
         free(b);
     }
 }
@@ -253,7 +257,7 @@ static struct breaker *make(struct breakers *b, struct span host)
     return map_add(&b->map, &k->node) == OK ? k : NULL;
 }
 
-bool breaker_may(struct breakers *b, struct span host, uint64_t now_ms)
+static bool may(struct breakers *b, struct span host, uint64_t now_ms)
 {
     struct breaker *k = find(b, host);
     if (k == NULL || !k->is_open) {
@@ -267,28 +271,48 @@ bool breaker_may(struct breakers *b, struct span host, uint64_t now_ms)
     return true;
 }
 
-enum breaker_change breaker_told(struct breakers *b, struct span host, bool is_good,
-                                 uint64_t now_ms)
+bool breaker_may(struct breakers *b, struct span host, uint64_t now_ms)
 {
-    ASSERT(host.n != 0 && host.n <= LIMIT_HOST);
+    (void)pthread_mutex_lock(&b->lock);
+    bool is_free = may(b, host, now_ms);
+    (void)pthread_mutex_unlock(&b->lock);
+    return is_free;
+}
+
+static enum breaker_change told_good(struct breakers *b, struct span host)
+{
     struct breaker *k = find(b, host);
     bool was_open = k != NULL && k->is_open;
-    if (is_good) {
-        if (k != NULL) {
-            k->failures = 0;
-            k->is_open = false;
-        }
-        return was_open ? BREAKER_CLOSED : BREAKER_SAME;
+    if (k != NULL) {
+        k->failures = 0;
+        k->is_open = false;
     }
+    return was_open ? BREAKER_CLOSED : BREAKER_SAME;
+}
+
+static enum breaker_change told_bad(struct breakers *b, struct span host, uint64_t now_ms)
+{
+    struct breaker *k = find(b, host);
     if (k == NULL && (k = make(b, host)) == NULL) {
         return BREAKER_SAME;
     }
+    bool was_open = k->is_open;
     k->used_ms = now_ms;
     k->failures++;
-    if (!k->is_open && k->failures < WEBHOOK_FAILURES) {
+    if (!was_open && k->failures < WEBHOOK_FAILURES) {
         return BREAKER_SAME;
     }
     k->is_open = true;
     k->until_ms = now_ms + WEBHOOK_OPEN_MS;
     return was_open ? BREAKER_SAME : BREAKER_OPENED;
+}
+
+enum breaker_change breaker_told(struct breakers *b, struct span host, bool is_good,
+                                 uint64_t now_ms)
+{
+    ASSERT(host.n != 0 && host.n <= LIMIT_HOST);
+    (void)pthread_mutex_lock(&b->lock);
+    enum breaker_change c = is_good ? told_good(b, host) : told_bad(b, host, now_ms);
+    (void)pthread_mutex_unlock(&b->lock);
+    return c;
 }

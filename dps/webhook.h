@@ -8,8 +8,9 @@
  * An answer, good or bad, is the end of the registration's allocation: only a connection that could not be made, or broke before an
  * answer, is tried again, and only inside the time limit.
  *
- * Ownership   strings of the answer are in the arena given. Breakers belong to a worker: each has its own count.
- * Threads     the worker's; webhook_read_answer any.
+ * Ownership   strings of the answer are in the arena given. Breakers are of all workers: one count for
+ *             each host.
+ * Threads     the worker's; breakers and webhook_read_answer any. One lock over all breakers, held for a look-up: webhooks are few.
  * Limits      WEBHOOK_ANSWER_MAX bytes, twin rules of wire/twin.h, WEBHOOK_BREAKERS hosts (the oldest makes room).
  * Spec        docs/protocol/dps-service-rest.md B4; docs/threat-model.md E1, E2.
  */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Custom allocation and latencies without a server: threat:E1, threat:E2, docs/protocol/dps-service-rest.md B4, C5. */
+#include <pthread.h>
 #include <stdio.h>
 
 #include "dps/assignment.h"
@@ -178,6 +179,56 @@ static void test_signature(void **state UNUSED)
             "Berth-Signature: t=1795276800,k=1,v1=i8JPh/9/Fp+DXjH5CImAYo0cx0yv/tAI6iy4LKFXgsU="));
 }
 
+struct teller {
+    struct breakers *b;
+    unsigned n;
+};
+
+static void *tell_failures(void *arg)
+{
+    struct teller *k = arg;
+    for (unsigned i = 0; i < 100; i++) {
+        k->n += breaker_told(k->b, SPAN_LIT("one.example"), false, 1000) == BREAKER_OPENED;
+    }
+    return NULL;
+}
+
+static void *ask_again(void *arg)
+{
+    struct teller *k = arg;
+    for (unsigned i = 0; i < 100; i++) {
+        k->n += breaker_may(k->b, SPAN_LIT("one.example"), 1000 + WEBHOOK_OPEN_MS);
+    }
+    return NULL;
+}
+
+static unsigned by_four(struct breakers *b, void *(*fn)(void *))
+{
+    struct teller k[4];
+    pthread_t thread[ARRAY_LEN(k)];
+    unsigned sum = 0;
+    for (size_t i = 0; i < ARRAY_LEN(k); i++) {
+        k[i] = (struct teller){.b = b};
+        assert_int_equal(pthread_create(&thread[i], NULL, fn, &k[i]), 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(k); i++) {
+        (void)pthread_join(thread[i], NULL);
+        sum += k[i].n;
+    }
+    return sum;
+}
+
+/* What one worker learns of a host all know; and one of them asks it again. */
+static void test_breaker_is_one_for_all(void **state UNUSED)
+{
+    struct breakers *b = NULL;
+    assert_ok(breakers_new(&b));
+    assert_int_equal(by_four(b, tell_failures), 1);
+    assert_false(breaker_may(b, SPAN_LIT("one.example"), 1000 + WEBHOOK_OPEN_MS - 1));
+    assert_int_equal(by_four(b, ask_again), 1);
+    breakers_free(b);
+}
+
 static struct json *parse(const char *text)
 {
     struct json *j = NULL;
@@ -248,8 +299,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_urls),      cmocka_unit_test(test_allowed),
         cmocka_unit_test(test_answers),   cmocka_unit_test(test_breaker),
-        cmocka_unit_test(test_signature), cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_geo),
+        cmocka_unit_test(test_signature), cmocka_unit_test(test_breaker_is_one_for_all),
+        cmocka_unit_test(test_networks),  cmocka_unit_test(test_geo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

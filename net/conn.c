@@ -22,6 +22,7 @@ struct conns *conns_get(struct loop *l)
         list_init(&cs->all);
         list_init(&cs->lent);
         list_init(&cs->handshakes);
+        list_init(&cs->doors);
         loop_set_shared(l, cs, free);
     }
     return cs;
@@ -279,6 +280,9 @@ void conn_on_event(struct watch *w, uint32_t events)
     switch (c->state) {
     case CONN_CONNECTING:
         conn_connect_event(c);
+        break;
+    case CONN_WAITING:
+        door_event(c, events);
         break;
     case CONN_HANDSHAKE:
         conn_handshake_event(c);

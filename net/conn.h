@@ -2,7 +2,7 @@
 /*
  * One TCP connection under TLS (or plain, for loopback metrics and tests), as a struct stream.
  *
- *   ACCEPTED -> HANDSHAKE (LIMIT_HANDSHAKE_S) -> OPEN -> CLOSING -> gone
+ *   ACCEPTED -(net/door.h)-> HANDSHAKE (LIMIT_HANDSHAKE_S) -> OPEN -> CLOSING -> gone
  *   conn_connect: CONNECTING -> HANDSHAKE -> OPEN
  *
  * Ownership   a conn owns itself: made by a listener or conn_connect, freed at the end of the turn
@@ -83,7 +83,7 @@ void listener_set_tls(struct listener *ls, struct tls_ctx *tls); /* reload */
 void conn_mark_authenticated(struct conn *c);
 struct listener_stats {
     uint64_t accepted, handshake_ok, handshake_failed, handshake_timeout, refused_budget;
-    uint64_t open, unauthenticated;
+    uint64_t open, unauthenticated, waiting; /* open: all of them */
 };
 void listener_stats(const struct listener *ls, struct listener_stats *ret);
 

@@ -13,10 +13,12 @@
 #include "base/limits.h"
 #include "base/map.h"
 #include "net/conn.h"
+#include "net/door.h"
 #include "net/tls_io.h"
 
 enum conn_state {
     CONN_CONNECTING,
+    CONN_WAITING, /* at its listener's door: nothing was begun */
     CONN_HANDSHAKE,
     CONN_OPEN,
     CONN_CLOSING, /* flushing what was written before stream_close */
@@ -59,8 +61,10 @@ struct conn {
     uint64_t bytes_in, bytes_out;
     struct listener *ls;   /* NULL: adopted or connected */
     struct source *source; /* its budget until authenticated; NULL: none */
-    struct list at_source; /* in source.waiting */
-    uint64_t accepted_ms;
+    struct list
+        at_source; /* in source.inside, or while it waits in door.silent, door.line or source.held */
+    struct list inside;         /* in door.inside */
+    uint64_t accepted_ms;       /* or let in, when it had to wait */
     struct conn_origin *origin; /* NULL once open */
     struct tls_peer *peer_cert; /* until conn_forget_peer_cert */
     uint8_t *peer_sha256;       /* afterwards */
@@ -72,7 +76,8 @@ struct conn {
     } peer;
     uint8_t state;
     bool is_server : 1;
-    bool is_unauthenticated : 1; /* counted so in its listener */
+    bool is_unauthenticated : 1; /* counted so at its listener's door */
+    bool is_waiting : 1;         /* there, and not even begun */
     bool paused : 1;
     bool again : 1;       /* show what is kept, then read, at the end of the turn */
     bool out_blocked : 1; /* waiting for EPOLLOUT */
@@ -92,6 +97,7 @@ struct conns {
     struct list all;  /* so that those nobody owns yet, or any more, can be ended */
     struct list handshakes; /* server steps due, first come first served */
     size_t n_handshakes;
+    struct list doors; /* of listeners, at which some wait */
     struct deferred run;
     uint8_t room[STREAM_FRONT + LIMIT_CONN_IN]; /* conns_scratch */
 };
@@ -152,6 +158,8 @@ void conns_settle_lent(struct conns *cs, bool at_end);
 enum listener_event { LISTENER_HS_OK, LISTENER_HS_FAILED, LISTENER_HS_TIMEOUT };
 void listener_count(struct listener *ls, enum listener_event ev);
 void listener_call_open(struct conn *c);
-void listener_forget(struct conn *c); /* at the end of a conn */
+struct door *listener_door(struct listener *ls);
+void listener_let_in(struct conn *c, bool has_said); /* its handshake begins */
+void listener_forget(struct conn *c);                /* at the end of a conn */
 
 #endif

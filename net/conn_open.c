@@ -137,6 +137,13 @@ void conns_run_handshakes(struct deferred *d)
     if (!list_empty(&cs->handshakes)) {
         loop_defer(cs->loop, d, conns_run_handshakes);
     }
+    struct list *first = list_pop(&cs->doors);
+    if (first != NULL) {
+        list_add_tail(&cs->doors, first); /* each has its turn to be the first */
+        LIST_EACH (n, &cs->doors) {
+            door_knock(LIST_OF(n, struct door, link));
+        }
+    }
 }
 
 void conn_handshake_event(struct conn *c)

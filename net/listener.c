@@ -12,31 +12,20 @@
 
 #define BACKLOG 4096
 
-/* Connections of one address (IPv6: one /64) that have not authenticated yet. */
-struct source {
-    struct map_node node;
-    unsigned n;
-    struct list waiting; /* conns, the oldest first */
-    uint8_t key[8];
-};
-
 struct listener {
     struct loop *loop;
     struct watch w;
-    struct timer pause; /* out of descriptors */
+    struct timer pause; /* out of descriptors, or too many wait */
     struct tls_ctx *tls;
     conn_open_fn on_open;
     void *arg;
-    unsigned max_unauthenticated, max_per_source;
-    struct map sources;
+    struct door door;
     struct listener_stats stats;
     uint16_t port;
     bool is_closed; /* by its owner; lives until its last connection has gone */
 };
 
 static void on_pause_over(struct timer *t);
-
-/* --- the budget of work before authentication (N1, N3) --------------------------------------- */
 
 struct span conn_source_key(const struct conn *c, uint8_t key[8])
 {
@@ -56,82 +45,10 @@ struct span conn_source_key(const struct conn *c, uint8_t key[8])
     return SPAN_NONE;
 }
 
-#define LOOK_AT 8 /* of the oldest */
-
-/* A flood from one address fills the budget with connections that say nothing; a fleet behind the same address has to get in all the
- * same. So the oldest one that we wait for, not it for us, makes room for the next, once it had a fair time. */
-static bool make_room(struct source *s, uint64_t now_ms)
-{
-    unsigned looked = 0;
-    LIST_EACH_SAFE (node, tmp, &s->waiting) {
-        struct conn *c = LIST_OF(node, struct conn, at_source);
-        if (now_ms - c->accepted_ms < LIMIT_UNAUTHENTICATED_MS || ++looked > LOOK_AT) {
-            return false;
-        }
-        if (!list_linked(&c->hs)) {     /* no handshake step of it is due */
-            conn_mark_authenticated(c); /* counted no more */
-            conn_die(c, E_BUSY);
-            return true;
-        }
-    }
-    return false;
-}
-
-/* False: over its budget. */
-static bool source_enter(struct listener *ls, struct conn *c)
-{
-    uint8_t key[8];
-    struct span k = conn_source_key(c, key);
-    if (ls->max_per_source == 0 || k.n == 0) {
-        return true;
-    }
-    struct map_node *node = map_get(&ls->sources, k);
-    struct source *s = node != NULL ? CONTAINER_OF(node, struct source, node) : NULL;
-    if (s == NULL) {
-        s = NEW(struct source);
-        if (s == NULL) {
-            return false;
-        }
-        memcpy(s->key, key, k.n);
-        list_init(&s->waiting);
-        s->node.key = span_of(s->key, k.n);
-        if (map_add(&ls->sources, &s->node) != OK) {
-            free(s);
-            return false;
-        }
-    }
-    s->n++; /* first, so that it does not go with the one that makes room */
-    if (s->n > ls->max_per_source) {
-        if (!make_room(s, loop_now_ms(ls->loop))) {
-            s->n--;
-            return false;
-        }
-        ls->stats.refused_budget++;
-    }
-    c->source = s;
-    list_add_tail(&s->waiting, &c->at_source);
-    return true;
-}
-
-static void source_leave(struct listener *ls, struct conn *c)
-{
-    struct source *s = c->source;
-    c->source = NULL;
-    if (s != NULL) {
-        list_del(&c->at_source);
-    }
-    if (s != NULL && --s->n == 0) {
-        map_del(&ls->sources, &s->node);
-        free(s);
-    }
-}
-
 void conn_mark_authenticated(struct conn *c)
 {
     if (c->is_unauthenticated) {
-        c->is_unauthenticated = false;
-        c->ls->stats.unauthenticated--;
-        source_leave(c->ls, c);
+        door_leave(&c->ls->door, c);
     }
 }
 
@@ -141,7 +58,7 @@ static void free_if_over(struct listener *ls)
 {
     if (ls->is_closed && ls->stats.open == 0) {
         tls_ctx_unref(ls->tls);
-        map_done(&ls->sources);
+        door_done(&ls->door);
         free(ls);
     }
 }
@@ -150,7 +67,7 @@ void listener_forget(struct conn *c)
 {
     struct listener *ls = c->ls;
     if (ls != NULL) {
-        conn_mark_authenticated(c);
+        door_leave(&ls->door, c);
         c->ls = NULL;
         ls->stats.open--;
         free_if_over(ls);
@@ -177,6 +94,25 @@ void listener_count(struct listener *ls, enum listener_event ev)
     }
 }
 
+struct door *listener_door(struct listener *ls)
+{
+    return &ls->door;
+}
+
+void listener_let_in(struct conn *c, bool has_said)
+{
+    struct listener *ls = c->ls;
+    if (ls->tls != NULL && tls_begin(&c->tls, ls->tls, c->w.fd, NULL, NULL) != OK) {
+        ls->stats.handshake_failed++;
+        conn_die(c, E_TLS);
+        return;
+    }
+    conn_start(c);
+    if (has_said && c->state == CONN_HANDSHAKE) {
+        conn_handshake_event(c);
+    }
+}
+
 /* fd is taken in any case. */
 static void take_socket(struct listener *ls, int fd, const struct sockaddr_storage *peer,
                         socklen_t n)
@@ -187,23 +123,12 @@ static void take_socket(struct listener *ls, int fd, const struct sockaddr_stora
         return;
     }
     memcpy(&c->peer, peer, MIN((size_t)n, sizeof(c->peer)));
-    c->accepted_ms = loop_now_ms(ls->loop);
     ls->stats.accepted++;
-    if (ls->stats.unauthenticated >= ls->max_unauthenticated || !source_enter(ls, c)) {
-        ls->stats.refused_budget++;
-        conn_destroy(c);
-        return;
-    }
-    c->ls = ls;
-    c->is_unauthenticated = true;
     ls->stats.open++;
-    ls->stats.unauthenticated++;
-    if (ls->tls != NULL && tls_begin(&c->tls, ls->tls, fd, NULL, NULL) != OK) {
-        ls->stats.handshake_failed++;
+    c->ls = ls;
+    if (!door_arrive(&ls->door, c)) {
         conn_destroy(c);
-        return;
     }
-    conn_start(c);
 }
 
 static void pause_accepting(struct listener *ls)
@@ -241,7 +166,11 @@ static void on_acceptable(struct watch *w, uint32_t events)
 {
     (void)events;
     struct listener *ls = CONTAINER_OF(w, struct listener, w);
-    for (unsigned i = 0; i < LIMIT_ACCEPTS_A_TURN && accept_one(ls); i++) {
+    for (unsigned i = 0; i < LIMIT_ACCEPTS_A_TURN && !door_is_full(&ls->door) && accept_one(ls);
+         i++) {
+    }
+    if (door_is_full(&ls->door)) {
+        pause_accepting(ls); /* the kernel keeps them, in their order */
     }
 }
 
@@ -340,9 +269,7 @@ enum err listener_new(struct loop *l, const struct listener_conf *conf, struct l
     ls->tls = tls_ctx_ref(conf->tls);
     ls->on_open = conf->on_open;
     ls->arg = conf->arg;
-    ls->max_unauthenticated = conf->max_unauthenticated;
-    ls->max_per_source = conf->max_unauthenticated_per_source;
-    map_init(&ls->sources);
+    door_init(&ls->door, l, conf->max_unauthenticated, conf->max_unauthenticated_per_source);
     ls->port = bound_port(fd);
     *ret = ls;
     return OK;
@@ -389,4 +316,7 @@ void listener_set_tls(struct listener *ls, struct tls_ctx *tls)
 void listener_stats(const struct listener *ls, struct listener_stats *ret)
 {
     *ret = ls->stats;
+    ret->refused_budget = ls->door.refused;
+    ret->unauthenticated = ls->door.n_inside;
+    ret->waiting = ls->door.n_waiting;
 }

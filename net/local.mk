@@ -9,6 +9,8 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/conn_move.c \
 	%D%/conn_io.c \
 	%D%/conn_open.c \
+	%D%/door.c \
+	%D%/door.h \
 	%D%/egress.c \
 	%D%/egress.h \
 	%D%/egress_addr.c \
@@ -87,6 +89,11 @@ check_PROGRAMS += %D%/egress_test
 check_PROGRAMS += %D%/conn_tls_test
 %C%_conn_tls_test_SOURCES = %D%/conn_tls_test.c
 %C%_conn_tls_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += %D%/door_test
+%C%_door_test_SOURCES = %D%/door_test.c
+%C%_door_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
 
 check_PROGRAMS += %D%/relay_test

@@ -265,17 +265,25 @@ void pair_make(struct loop *l, struct pair *p)
 
 /* --- bare peers ------------------------------------------------------------------------------ */
 
-void peer_dial(struct peer *p, uint16_t port)
+void peer_dial_from(struct peer *p, uint16_t port, const char *from)
 {
     *p = (struct peer){.in = BUF_INIT(64u << 20)};
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(p->fd >= 0);
+    struct sockaddr_in own = {.sin_family = AF_INET};
+    assert_int_equal(inet_pton(AF_INET, from, &own.sin_addr), 1);
+    assert_int_equal(bind(p->fd, (struct sockaddr *)&own, sizeof(own)), 0);
     const int small = 64 << 10; /* so that back-pressure shows before the kernel has taken all */
     assert_int_equal(setsockopt(p->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
     assert_int_equal(connect(p->fd, (struct sockaddr *)&a, sizeof(a)), 0);
     assert_int_equal(fcntl(p->fd, F_SETFL, O_NONBLOCK), 0);
+}
+
+void peer_dial(struct peer *p, uint16_t port)
+{
+    peer_dial_from(p, port, "127.0.0.1");
 }
 
 void peer_tls(struct peer *p, int min, int max, const char *cert, const char *key)

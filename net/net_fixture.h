@@ -84,6 +84,8 @@ struct peer {
     struct buf in;
 };
 void peer_dial(struct peer *p, uint16_t port);
+/* From that address of our own. */
+void peer_dial_from(struct peer *p, uint16_t port, const char *from);
 void peer_tls(struct peer *p, int min, int max, const char *cert, const char *key);
 /* Goes on with the handshake or reads what is there. */
 void peer_step(struct peer *p);

@@ -102,6 +102,7 @@ static const struct shared_row {
     { "berth_connections_accepted_total", NULL, METRIC_COUNTER, STAT(accepted), "TCP connections accepted." },
     { "berth_connections_open", NULL, METRIC_GAUGE, STAT(conns_open), "TCP connections open now." },
     { "berth_connections_unauthenticated", NULL, METRIC_GAUGE, STAT(conns_unauthenticated), "Of these, not authenticated yet." },
+    { "berth_connections_waiting", NULL, METRIC_GAUGE, STAT(conns_waiting), "Of those open, waiting for their turn to begin." },
     { "berth_connections_refused_total", NULL, METRIC_COUNTER, STAT(refused_budget), "Refused for a full budget of unauthenticated connections." },
     { "berth_tls_handshakes_total", "result=\"ok\"", METRIC_COUNTER, STAT(handshake_ok), "TLS handshakes by result." },
     { "berth_tls_handshakes_total", "result=\"failed\"", METRIC_COUNTER, STAT(handshake_failed), NULL },
@@ -371,6 +372,7 @@ void worker_publish_stats(struct worker *w)
         sum.refused_budget += st.refused_budget;
         sum.open += st.open;
         sum.unauthenticated += st.unauthenticated;
+        sum.waiting += st.waiting;
     }
     put(&w->stats.accepted, sum.accepted);
     put(&w->stats.handshake_ok, sum.handshake_ok);
@@ -379,4 +381,5 @@ void worker_publish_stats(struct worker *w)
     put(&w->stats.refused_budget, sum.refused_budget);
     put(&w->stats.conns_open, sum.open);
     put(&w->stats.conns_unauthenticated, sum.unauthenticated);
+    put(&w->stats.conns_waiting, sum.waiting);
 }

@@ -40,7 +40,7 @@ struct worker_stats {
     _Atomic uint64_t http_requests, http_refused, http_open, http_bad_heads, http_timeouts;
     _Atomic uint64_t http_status[6];
     _Atomic uint64_t accepted, handshake_ok, handshake_failed, handshake_timeout, refused_budget;
-    _Atomic uint64_t conns_open, conns_unauthenticated;
+    _Atomic uint64_t conns_open, conns_unauthenticated, conns_waiting;
     _Atomic uint64_t timers;
 };
 

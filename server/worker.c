@@ -107,7 +107,7 @@ static uint64_t open_conns(const struct worker *w)
     for (size_t i = 0; i < w->n_listeners; i++) {
         struct listener_stats st;
         listener_stats(w->listeners[i], &st);
-        n += st.open;
+        n += st.open - st.waiting;
     }
     return n;
 }
