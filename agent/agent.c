@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/agent.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
@@ -155,6 +156,48 @@ static void wait_a_while(struct agent *a)
     }
 }
 
+/* One registration, on its thread: it waits for servers, names and the TPM, while the streams that are open go on. */
+struct registering {
+    struct msg msg;
+    const struct identity *id; /* not touched by others meanwhile */
+    const volatile sig_atomic_t *stop;
+    struct loop *loop;
+    struct span csr;
+    struct buf *chain; /* NULL: none is asked for */
+    struct dps_result *r;
+    struct err_info *info;
+    enum err e;
+    bool is_home;
+};
+
+static void register_home(struct msg *m)
+{
+    CONTAINER_OF(m, struct registering, msg)->is_home = true;
+}
+
+static void *register_run(void *arg)
+{
+    struct registering *g = arg;
+    g->e = dps_register_csr(g->id, DPS_VIA_ALL, SPAN_NONE, g->csr, AGENT_REGISTER_MS, g->stop, g->r,
+                            g->chain, g->info);
+    loop_post(g->loop, &g->msg);
+    return NULL;
+}
+
+static enum err register_beside(struct registering *g)
+{
+    pthread_t thread;
+    g->msg.run = register_home;
+    if (pthread_create(&thread, NULL, register_run, g) != 0) {
+        return err_set(g->info, E_SYS, "cannot start a thread");
+    }
+    while (!g->is_home) {
+        loop_turn(g->loop, 200);
+    }
+    (void)pthread_join(thread, NULL);
+    return g->e;
+}
+
 static enum err provision(struct agent *a)
 {
     AUTO(buf_done) struct buf csr = BUF_INIT(LIMIT_CERT_DER);
@@ -162,8 +205,16 @@ static enum err provision(struct agent *a)
     struct dps_result r;
     struct err_info info = {0};
     bool asks = agent_credential_ask(a, &csr);
-    enum err e = dps_register_csr(&a->id, DPS_VIA_ALL, SPAN_NONE, asks ? buf_span(&csr) : SPAN_NONE,
-                                  AGENT_REGISTER_MS, a->stop, &r, asks ? &chain : NULL, &info);
+    struct registering g = {.id = &a->id,
+                            .stop = a->stop,
+                            .loop = a->loop,
+                            .csr = asks ? buf_span(&csr) : SPAN_NONE,
+                            .chain = asks ? &chain : NULL,
+                            .r = &r,
+                            .info = &info};
+    LOG_DEBUG("agent.register", L_STR("registration", a->id.registration_id),
+              L_STR("dps", a->id.dps_host));
+    enum err e = register_beside(&g);
     if (e != OK) {
         if (!*a->stop) {
             LOG_WARN("agent.register_failed", L_STR("registration", a->id.registration_id),

@@ -18,8 +18,8 @@
  *
  * Waits       decorrelated jitter: next = random(base, 3 x last), at most AGENT_WAIT_MAX_MS.
  * Telemetry   numbered; kept in memory until the hub has it on disk, at most AGENT_QUEUE messages (then the oldest go, counted).
- * Threads     one; registration blocks it (nothing else is to be done meanwhile), and a TPM is only asked while it does, or before a
- *             link is opened.
+ * Threads     one, and while the unit registers one more, which waits for the DPS and the TPM: the first turns its loop, so that open
+ *             streams go on. A TPM is only asked by that one, or before a link is opened.
  * Exit status 0 after SIGTERM; 1 cannot run (identity missing or damaged, configuration); 2 command line.
  */
 #ifndef AGENT_AGENT_H

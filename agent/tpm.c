@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The unit's TPM as an identity. It is opened for each use: others want it too, and where there is no resource manager it serves one at
- * a time. All of it runs outside of the loop: before a link is opened, and while a registration blocks the agent anyway.
+ * a time. All of it runs outside of the loop: before a link is opened, and on the thread of a registration.
  */
 #include <stdlib.h>
 

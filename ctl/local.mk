@@ -14,6 +14,7 @@ bin_PROGRAMS += %D%/berth
 	%D%/dps_kind.h \
 	%D%/issuer_cmd.c \
 	%D%/explain_cmd.c \
+	%D%/grant_cmd.c \
 	%D%/local_peer.c \
 	%D%/local_peer.h \
 	%D%/main.c \

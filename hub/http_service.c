@@ -2,6 +2,7 @@
 #include "hub/http_service.h"
 
 #include "base/text.h"
+#include "hub/stream_grant.h"
 #include "hub/twin.h"
 #include "server/authn.h"
 
@@ -35,7 +36,9 @@ enum err hub_service_admit(struct http_rq *rq, struct err_info *info)
     if (c == NULL) {
         return E_NOMEM;
     }
-    enum err e = authn_service(worker_of_rq(rq), rq, http_rq_route(rq)->right, c, info);
+    enum err e = stream_grant_is_used(rq)
+                     ? stream_grant_authn(rq, c, info)
+                     : authn_service(worker_of_rq(rq), rq, http_rq_route(rq)->right, c, info);
     if (e == OK) {
         http_rq_set_user(rq, c);
     }

@@ -287,6 +287,11 @@ static void kill_one(struct http_rq *rq)
     stream_post(st->hub, stream_owner(st, sid), &k->msg);
 }
 
+bool streams_is_request(const struct http_route *r)
+{
+    return r->handler == begin;
+}
+
 /* clang-format off */
 const struct http_route hub_stream_routes[] = {
     { HTTP_POST,   "/twins/{id}/streams",                      AUTH_SERVICE, R_SERVICE_CONNECT, 0, begin_nameless },

@@ -3,7 +3,7 @@
  * One hub: what all its files share. Everything hangs off struct hub, which is server_user() of the frame; each worker has a
  * struct hub_worker, worker_user().
  *
- *   endpoints  hub/mqtt.c  hub/http_device.c  hub/http_service.c  hub/http_provision.c  hub/http_monitor.c  hub/http_streams.c   parse, authenticate, one
+ *   endpoints  hub/mqtt.c  hub/http_device.c  hub/http_service.c  hub/http_provision.c  hub/http_monitor.c  hub/http_streams.c  hub/http_grants.c   parse, authenticate, one
  *              call into the domain, encode
  *   domain     hub/registry.c  hub/twin.c  hub/telemetry.c  hub/session.c  hub/directory.c  hub/provision.c  hub/streams.c
  *   sql        hub/sql.def, hub/hub_sql.c       main  hub/main.c

@@ -65,4 +65,18 @@ MUST_USE enum err hub_sql_twin_put(struct db *db, const struct twin *t);
 MUST_USE enum err hub_sql_twin_set_service(struct db *db, const struct twin *t);
 MUST_USE enum err hub_sql_twin_set_reported(struct db *db, const struct twin *t);
 
+/* --- grants (hub/stream_grant.h): rows are copied out ------------------------------------------ */
+struct stream_grant;
+MUST_USE enum err hub_sql_grant_by_name(struct db *db, struct span name, struct stream_grant *ret);
+/* Any whose time is over by then, the oldest first. */
+MUST_USE enum err hub_sql_grant_expired(struct db *db, int64_t now_s, struct stream_grant *ret);
+MUST_USE enum err hub_sql_grant_until(struct db *db, int64_t id, int64_t *ret_s);
+MUST_USE enum err hub_sql_grant_count(struct db *db, uint64_t *ret);
+/* By name. */
+typedef enum err (*hub_sql_grant_fn)(void *arg, const struct stream_grant *g);
+MUST_USE enum err hub_sql_grant_each(struct db *db, hub_sql_grant_fn fn, void *arg);
+MUST_USE enum err hub_sql_grant_add(struct db *db, struct stream_grant *g); /* sets g->id */
+MUST_USE enum err hub_sql_grant_set_key(struct db *db, int64_t id, struct span sealed);
+MUST_USE enum err hub_sql_grant_del(struct db *db, int64_t id);
+
 #endif

@@ -56,6 +56,10 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/stream_token.c \
 	%D%/mqtt_stream.c \
 	%D%/http_streams.c \
+	%D%/hub_sql_grant.c \
+	%D%/stream_grant.h \
+	%D%/stream_grant.c \
+	%D%/http_grants.c \
 	%D%/telemetry.c \
 	%D%/telemetry.h
 

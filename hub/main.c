@@ -11,6 +11,7 @@
 #include "hub/http_service.h"
 #include "hub/metrics.h"
 #include "hub/mqtt.h"
+#include "hub/stream_grant.h"
 #include "hub/streams.h"
 #include "hub/twin.h"
 
@@ -317,7 +318,7 @@ int main(int argc, char **argv)
     } parts[] = {
         {own_routes, ARRAY_LEN(own_routes)},      {hub_service_routes, n_hub_service_routes},
         {hub_device_routes, n_hub_device_routes}, {hub_provision_routes, n_hub_provision_routes},
-        {hub_stream_routes, n_hub_stream_routes},
+        {hub_stream_routes, n_hub_stream_routes}, {hub_grant_routes, n_hub_grant_routes},
     };
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         ASSERT(n + parts[i].n <= ARRAY_LEN(routes));

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "hub/stream_grant.h"
 #include "hub/streams_int.h"
 #include "wire/ws.h"
 
@@ -91,6 +92,7 @@ static void on_end(struct relay *r UNUSED, void *arg, const struct relay_end *en
     b->relay = NULL;
     b->is_over = true;
     timer_stop(worker_loop(b->w), &b->timer);
+    timer_stop(worker_loop(b->w), &b->until);
     map_del(&stream_worker_of(b->w)->bridges, &b->node);
     tell_end(b, end);
     free_if_over(b);
@@ -115,6 +117,18 @@ void bridge_cut(struct bridge *b)
 static void on_deadline(struct timer *t)
 {
     bridge_end(CONTAINER_OF(t, struct bridge, timer), WS_CLOSE_FAILED, "Peer not connected");
+}
+
+/* By the wall clock, which may be set: asked again and again, at the end often enough. */
+static void on_until(struct timer *t)
+{
+    struct bridge *b = CONTAINER_OF(t, struct bridge, until);
+    int64_t left_s = b->policy.until_s - server_token_now_s(worker_server(b->w));
+    if (left_s <= 0) {
+        bridge_rejudge(b);
+        return;
+    }
+    timer_set(worker_loop(b->w), t, left_s > 10 ? 5000 : 200, on_until);
 }
 
 /* On the owner, before anybody can ask for it. */
@@ -144,6 +158,9 @@ static void on_expect(struct msg *m)
     }
     uint64_t now = loop_now_ms(l);
     timer_set(l, &b->timer, b->deadline_ms > now ? b->deadline_ms - now : 0, on_deadline);
+    if (b->policy.until_s != 0) {
+        timer_set(l, &b->until, 0, on_until);
+    }
     if (sw->is_draining) {
         bridge_end(b, WS_CLOSE_AWAY, "Server shuts down");
     }
@@ -250,8 +267,10 @@ void bridge_rejudge(struct bridge *b)
     if (b->is_over) {
         return;
     }
-    if (!policy_still_good(b->w, &b->policy, R_SERVICE_CONNECT)) {
-        e = err_set(&info, E_UNAUTHORIZED, "the caller's policy or its key changed");
+    if (!stream_caller_still_good(b->w, &b->policy)) {
+        e = err_set(&info, E_UNAUTHORIZED,
+                    b->policy.id < 0 ? "the caller's grant was revoked, or its time is over"
+                                     : "the caller's policy or its key changed");
     } else if (b->has_verdict && b->is_accepted) {
         e = registry_still_good(b->w, &b->ad, &info);
     }

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "hub/stream_grant.h"
 #include "hub/streams_int.h"
 #include "wire/ws.h"
 
@@ -280,7 +281,7 @@ void stream_inits_rejudge(struct worker *w)
         if (i->state == DONE) {
             continue;
         }
-        if (!policy_still_good(w, &i->policy, R_SERVICE_CONNECT)) {
+        if (!stream_caller_still_good(w, &i->policy)) {
             refuse(i, 401002, "Unauthorized");
         } else if (registry_get_by_identity(w, &a, i->ask.identity, &d) != OK || !d.is_enabled) {
             refuse(i, 404001, "Device unavailable: device was deleted or disabled");

@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "hub/stream_grant.h"
 #include "hub/streams_int.h"
 
 #define END_TURNS 8
@@ -257,6 +258,17 @@ static void on_changed(struct msg *m)
     streams_rejudge(sw->w);
 }
 
+void streams_rejudge_all(struct hub *h)
+{
+    struct streams *st = h->streams;
+    for (unsigned i = 0; st != NULL && i < server_n_workers(h->server); i++) {
+        if (!atomic_exchange(&st->worker[i].changed_posted, true)) {
+            st->worker[i].changed.run = on_changed;
+            stream_post(h, i, &st->worker[i].changed);
+        }
+    }
+}
+
 void streams_device_changed(struct hub *h, int64_t identity)
 {
     struct streams *st = h->streams;
@@ -266,11 +278,8 @@ void streams_device_changed(struct hub *h, int64_t identity)
     (void)pthread_mutex_lock(&st->lock);
     bool has_streams = device_get(st, identity) != NULL;
     (void)pthread_mutex_unlock(&st->lock);
-    for (unsigned i = 0; has_streams && i < server_n_workers(h->server); i++) {
-        if (!atomic_exchange(&st->worker[i].changed_posted, true)) {
-            st->worker[i].changed.run = on_changed;
-            stream_post(h, i, &st->worker[i].changed);
-        }
+    if (has_streams) {
+        streams_rejudge_all(h);
     }
 }
 
@@ -284,6 +293,7 @@ enum err streams_worker_start(struct worker *w)
     map_init(&sw->bridges);
     list_init(&sw->all);
     list_init(&sw->inits);
+    stream_grants_start(w);
     return OK;
 }
 
@@ -292,6 +302,7 @@ void streams_worker_done(struct worker *w)
     struct stream_worker *sw = stream_worker_of(w);
     streams_drain(w);
     timer_stop(worker_loop(w), &sw->walk_timer);
+    stream_grants_stop(w);
     LIST_EACH_SAFE (node, tmp, &sw->all) {
         bridge_cut(LIST_OF(node, struct bridge, link));
     }

@@ -87,6 +87,11 @@ void streams_device_changed(struct hub *h, int64_t identity);
 void streams_drain(struct worker *w);
 bool streams_busy(struct worker *w);
 
+/* All workers look again at what they let through. Any thread. */
+void streams_rejudge_all(struct hub *h);
+
+/* Is it the route by which a service asks for a stream to a device? */
+bool streams_is_request(const struct http_route *r);
 extern const struct http_route hub_stream_routes[];
 extern const size_t n_hub_stream_routes;
 

@@ -33,6 +33,7 @@ struct stream_worker {
     struct list all;    /* bridges: struct bridge.link */
     struct list inits;  /* struct stream_init.link */
     struct timer walk_timer;
+    struct timer sweep_timer; /* of grants whose time is over; worker 0 */
     uint32_t walk;
     bool is_draining;
     struct msg changed;
@@ -128,6 +129,7 @@ struct bridge {
     struct relay *relay;
     struct rate rate;
     struct timer timer;
+    struct timer until; /* the caller's right has an end (policy.until_s) */
     uint32_t walk;
     const char *end_reason; /* ours, else the relay's */
     bool has_verdict;

@@ -95,13 +95,12 @@ static enum err lacks_right(struct http_rq *rq, const struct sas_token *tok, str
     return refuse(info, E_OWNED);
 }
 
-enum err authn_service(struct worker *w, struct http_rq *rq, uint32_t right, struct caller *ret,
-                       struct err_info *info)
+enum err authn_service_token(struct worker *w, struct http_rq *rq, struct sas_token *ret,
+                             struct err_info *info)
 {
     struct span header = http_rq_header(rq, "Authorization");
     struct sas_token tok;
     struct http_path path;
-    struct policy_use use;
     enum err e;
     if (header.p == NULL) {
         (void)err_set(info, E_ARG_NULL, "Authorization header missing");
@@ -115,7 +114,17 @@ enum err authn_service(struct worker *w, struct http_rq *rq, uint32_t right, str
         (void)err_set(info, E_TOKEN, "token names no policy");
         return refuse(info, E_TOKEN);
     }
-    if ((e = policy_check(w, &tok, &use, info)) != OK) {
+    *ret = tok;
+    return OK;
+}
+
+enum err authn_service(struct worker *w, struct http_rq *rq, uint32_t right, struct caller *ret,
+                       struct err_info *info)
+{
+    struct sas_token tok;
+    struct policy_use use;
+    enum err e = authn_service_token(w, rq, &tok, info);
+    if (e != OK || (e = policy_check(w, &tok, &use, info)) != OK) {
         return e;
     }
     if (right != 0 && (use.rights & right) == 0) {

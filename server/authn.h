@@ -22,6 +22,9 @@ struct caller {
  * in http_rq_user() by the program if it wants it. */
 MUST_USE enum err authn_service(struct worker *w, struct http_rq *rq, uint32_t right,
                                 struct caller *ret, struct err_info *info);
+/* All of authn_service but whose key it is: header, form, expiry, scope; a name in skn is there. ret keeps spans into the header. */
+MUST_USE enum err authn_service_token(struct worker *w, struct http_rq *rq, struct sas_token *ret,
+                                      struct err_info *info);
 /* Parses and judges everything of a device's token but the key: expiry with skew, scope. Hub: target {host}/devices/{id}, with
  * target0_is_host (target[0] is not looked at: any name of the instance may stand there); DPS: {idScope}/registrations/{rid}.
  * ret keeps spans into token. A token with a non-empty skn then goes to policy_check (hub), else to authn_token_keys. */

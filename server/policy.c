@@ -147,8 +147,9 @@ enum err policy_check(struct worker *w, const struct sas_token *tok, struct poli
         }
         return e != OK ? e : E_UNAUTHORIZED;
     }
-    *ret = (struct policy_use){row->id, row->key[which].gen,
-                               rights_closure(w->s->program, row->given)};
+    *ret = (struct policy_use){.id = row->id,
+                               .key_gen = row->key[which].gen,
+                               .rights = rights_closure(w->s->program, row->given)};
     return OK;
 }
 

@@ -23,9 +23,11 @@ void rights_text_all(const struct server_program *p, uint32_t given,
 
 /* What admitted a caller by policy: kept by sessions so that a later change can end them. */
 struct policy_use {
-    int64_t id;       /* row id, never used again */
+    int64_t
+        id; /* row id, never used again; negative: a right of the program's own (hub/stream_grant.h) */
     uint64_t key_gen; /* generation of the key that matched */
     uint32_t rights;  /* closure */
+    int64_t until_s;  /* 0: without end */
 };
 /* Judges name and key of a policy token; scope and expiry are judged by authn_service or authn_device_token, which come first.
  * E_UNAUTHORIZED for all reasons, the reason in info; constant work for unknown names. E_DB and the like: could not read. */
