@@ -83,7 +83,7 @@ check_run "both" wait_until 30 up sas-1
 leaf=$T/sealed-1/factory/device.pem
 print=$(openssl x509 -in "$leaf" -noout -fingerprint -sha256 | sed 's/.*=//')
 say() { # unit, name, options...: what came back
-    printf 'hello %s' "$2" | timeout 60 "$BERTH" stream "$1" --to "$2" --stdio --env "$ENV" "${@:3}" 2>"$T/err"
+    printf 'hello %s' "$2" | timeout "$(patience 60)" "$BERTH" stream "$1" --to "$2" --stdio --env "$ENV" "${@:3}" 2>"$T/err"
 }
 check "by its certificate" "$(say sealed-1 echo --end-to-end --device-cert "$leaf")" "hello echo"
 check "by its thumbprint" "$(say sealed-1 echo --device-thumbprint "$print")" "hello echo"
@@ -124,12 +124,12 @@ ssh_opts() { # further options of berth stream
 head -c 30000000 /dev/urandom >"$T/up"
 sum=$(sha256sum <"$T/up" | cut -c1-64)
 ssh_opts "--device-thumbprint $print"
-check "ssh through it" "$(timeout 60 ssh "${OPTS[@]}" sealed-1 'echo $((6 * 7))')" 42
-check "both ways, 30 MB, half-closed behind the last byte" "$(timeout 90 ssh "${OPTS[@]}" sealed-1 cat <"$T/up" | sha256sum | cut -c1-64)" "$sum"
+check "ssh through it" "$(timeout "$(patience 60)" ssh "${OPTS[@]}" sealed-1 'echo $((6 * 7))')" 42
+check "both ways, 30 MB, half-closed behind the last byte" "$(timeout "$(patience 90)" ssh "${OPTS[@]}" sealed-1 cat <"$T/up" | sha256sum | cut -c1-64)" "$sum"
 rate() { # label
     local t0 t1
     t0=$(date +%s%N)
-    timeout 90 scp "${OPTS[@]}" "$T/up" "sealed-1:$T/down.$1" || not_ok "scp $1"
+    timeout "$(patience 90)" scp "${OPTS[@]}" "$T/up" "sealed-1:$T/down.$1" || not_ok "scp $1"
     t1=$(date +%s%N)
     check "scp, $1: byte for byte" "$(sha256sum <"$T/down.$1" | cut -c1-64)" "$sum"
     echo "# scp of 30 MB, $1: $((30000000000 / (t1 - t0))) MB/s"

@@ -41,7 +41,7 @@ check_has "a grant, and where it is" "$out" "grant ticket-7 until "
 check "in a file for its owner alone" "$(stat -c %a "$T/echo.cs")" 600
 check "its key is not on the terminal" "$(printf %s "$out" | grep -c "$(sed 's/.*SharedAccessKey=//' "$T/echo.cs")")" 0
 with() { "$BERTH" stream "$@" --connection-string-file "$T/echo.cs" --ca-file "$SB/ca.pem"; }
-check "who has it reaches that name" "$(printf hello | timeout 60 "$BERTH" stream unit-1 --to echo --stdio --connection-string-file "$T/echo.cs" --ca-file "$SB/ca.pem")" hello
+check "who has it reaches that name" "$(printf hello | timeout "$(patience 60)" "$BERTH" stream unit-1 --to echo --stdio --connection-string-file "$T/echo.cs" --ca-file "$SB/ca.pem")" hello
 with unit-1 --to other --stdio </dev/null >/dev/null 2>"$T/err"
 check "and no other" "$?" 3
 check_has "which is said" "$(cat "$T/err")" "401"

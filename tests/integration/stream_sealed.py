@@ -157,7 +157,7 @@ def cli(*more):
 
 
 def over(p):
-    out, err = p.communicate(timeout=60)
+    out, err = p.communicate(timeout=patience(60))
     return p.returncode, err.decode(), out
 
 
