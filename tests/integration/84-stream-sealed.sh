@@ -8,8 +8,9 @@ mkdir -m 700 "$T/keys" "$T/ssh"
 check_run "a factory CA" "$ENROLL" ca create --dir "$T/factory" --name Factory
 check_run "another" "$ENROLL" ca create --dir "$T/stranger" --name Stranger
 sandbox_up --hubs 1 --trust "factory=$T/factory/root.pem"
-kill -TERM "$(pid_of hub1)"
-wait_until 20 gone "$(pid_of hub1)"
+hub=$(pid_of hub1)
+kill -TERM "$hub"
+check_run "the sandbox's hub ends" wait_until 20 gone "$hub"
 check_run "a hub without a bound on new streams" start hub1 "$HUB" "$SB/hub1/berth.conf" --set streams.new-per-second=0
 check_run "a group by certificate" "$BERTH" dps group create xunits --signing-cert "$T/factory/intermediate.pem" --env "$ENV"
 check_run "a group by key" "$BERTH" dps group create units --symmetric --key-file "$T/keys/group.key" --env "$ENV"
