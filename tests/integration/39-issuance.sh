@@ -35,8 +35,9 @@ swtpm_start || die "swtpm"
     tpm2_flushcontext -t && openssl genpkey -provider tpm2 -algorithm EC -pkeyopt group:P-256 -out tpm.pem) >"$T/tpm.out" 2>&1 || die "tpm2-tools: $(tail -n 3 "$T/tpm.out")"
 
 sandbox_up --hubs 1
-kill -TERM "$(pid_of dps)"
-wait_until 20 gone "$(pid_of dps)"
+dps=$(pid_of dps)
+kill -TERM "$dps"
+wait_until 20 gone "$dps"
 dps_start() { start dps "$DPS" "$SB/dps/berth.conf" --set "issuer.pkcs11-module=$module" --set "issuer.pkcs11-pin-file=$T/pin" --set dps.register-burst=0 --set dps.poll-burst=0; }
 check_run "the DPS with a token's module" dps_start
 issuer() { "$BERTH" dps issuer "$@" --env "$ENV"; }

@@ -51,7 +51,7 @@ kill -STOP "$dps"
 check_run "the renewal is begun" wait_until 60 at_least "event=agent.register " 2
 echo meanwhile >&8
 check_run "and the stream goes on, while the DPS does not answer" wait_until 20 grep -q meanwhile "$T/echo.out"
-check "which it does not yet" "$(grep -c event=agent.assigned "$T/agent.log")" 1
+check "which it does not yet, and the agent still waits for it" "$(grep -cE 'event=agent.(assigned|register_failed)' "$T/agent.log")" 1
 kill -CONT "$dps"
 exec 8>&-
 stop "$STREAM"
