@@ -151,6 +151,7 @@
 #define LIMIT_OWNER 400u                /* scope / kind / enrollment */
 #define LIMIT_OPERATION_ID 128u
 #define LIMIT_PROVISION_BODY (256u << 10) /* a whole twin with its text */
+#define LIMIT_PROVISION_MANY 64u        /* devices in one request */
 
 /* --- store --------------------------------------------------------------------------------- */
 #define LIMIT_STORE_BATCH 4096u            /* operations in one commit */

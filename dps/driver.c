@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "dps/bundle.h"
 #include "dps/driver_int.h"
 #include "dps/leftover.h"
 #include "dps/refusal.h"
@@ -32,6 +33,7 @@ struct driver {
     struct list waiting; /* WAITING */
     unsigned n_calls;    /* CALLING */
     unsigned n_stores;   /* STORING */
+    struct bundles *bundles;
     struct timer sweep;
     int64_t cursor_us;
     bool is_spilled;           /* some wait in the database alone */
@@ -384,6 +386,16 @@ void job_send(struct job *j, unsigned pool, const char *method, uint64_t timeout
     }
 }
 
+void job_bundle(struct job *j, job_fn on_answer)
+{
+    bundle_add(j->d->bundles, j, on_answer);
+}
+
+void driver_go_on(struct driver *d)
+{
+    fill_calls(d);
+}
+
 enum err job_enrollment(struct job *j, struct arena *a, struct enr_row *ret)
 {
     struct snapshot *s = NULL;
@@ -549,6 +561,10 @@ enum err driver_new(struct dps_worker *dw, struct driver **ret)
         return E_NOMEM;
     }
     d->dw = dw;
+    if (bundles_new(d, dw, &d->bundles) != OK) {
+        free(d);
+        return E_NOMEM;
+    }
     map_init(&d->jobs);
     list_init(&d->queue);
     list_init(&d->waiting);
@@ -580,6 +596,7 @@ void driver_free(struct driver *d)
 {
     if (d != NULL) {
         map_done(&d->jobs);
+        bundles_free(d->bundles);
         free(d);
     }
 }

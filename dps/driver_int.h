@@ -3,7 +3,7 @@
  * Inside of the driver: a job is one open operation in memory, a step is one thing that it waits for outside. Adding a step is adding
  * a bit to enum reg_step (their order is the order of work) and a row to steps[] in dps/driver.c.
  *
- *   begin(j) --> exactly one of: job_send (its answer comes to on_answer, which ends the same way), job_commit, job_skip, job_wait,
+ *   begin(j) --> exactly one of: job_send or job_bundle (its answer comes to on_answer, which ends the same way), job_commit, job_skip, job_wait,
  *                job_fail, job_assigned, job_drop; or work of its own that ends so later, on the worker's loop
  *
  * A step may be begun again after anything: what it asks of others must be idempotent. Between begin and its end the step holds one of
@@ -42,6 +42,7 @@ struct job {
     const struct step *step; /* that was begun */
     unsigned attempts;       /* of this step */
     unsigned is_calling;     /* 1: counted in n_calls */
+    bool is_alone;           /* of a bundle that was refused: dps/bundle.h */
     struct timer retry;
     uint64_t begun_ms;
     /* the store operation: the outcome when it ends, else a step's result */
@@ -87,6 +88,10 @@ void job_drop(struct job *j);
  * the request cannot be sent now, the step is begun again later. */
 void job_send(struct job *j, unsigned pool, const char *method, uint64_t timeout_ms,
               job_fn on_answer);
+/* The same for the PUT of a device, whose body alone is filled: it may share its request with others (dps/bundle.h). */
+void job_bundle(struct job *j, job_fn on_answer);
+/* Calls are over: the next are begun. */
+void driver_go_on(struct driver *d);
 struct dps_worker *job_worker(const struct job *j);
 struct loop *job_loop(const struct job *j);
 /* The enrollment, into a. E_NOT_FOUND: answer with job_drop. */

@@ -15,6 +15,8 @@ noinst_LIBRARIES += %D%/libdps.a
 	%D%/webhook_sign.h %D%/webhook_sign.c %D%/http_webhook.c \
 	%D%/revocation.h %D%/revocation.c %D%/revocation_sql.h %D%/revocation_sql.c %D%/http_revocation.c
 
+%C%_libdps_a_SOURCES += %D%/bundle.h %D%/bundle.c
+
 %C%_libdps_a_SOURCES += %D%/dps_sql_int.h %D%/issuance_sql.h %D%/issuance_sql.c %D%/issuer.h %D%/issuer.c \
 	%D%/issuance.h %D%/issuance.c %D%/step_issue.c %D%/http_issuers.h %D%/http_issuers.c %D%/http_issuer_put.c
 

@@ -6,6 +6,8 @@
  *   freeze  PATCH "frozen" at the old one   twin  GET there   create  PUT at the new one   (deleting at the old one: dps/leftover.h)
  *   thaw    PATCH "thawed" at the old one, when the move failed
  *
+ * Creations that are ready together share a request (dps/bundle.h).
+ *
  * Until create is sent the move gives up after dps.move-timeout-s and the device stays where it was; from then on only the new hub's
  * word ends it, since two hubs would have the device otherwise.
  */
@@ -372,8 +374,9 @@ void step_create(struct job *j)
     struct reg_more storage;
     const struct reg_more *more = NULL;
     struct enr_row enr;
-    enum err e = open_call(j, j->row.op_hub, j->row.op_device_id);
-    if (e == E_NOT_FOUND) {
+    struct snapshot *s = NULL;
+    enum err e = snapshot_get(dw, &s, NULL);
+    if (e == OK && snapshot_hub(s, j->row.op_hub) == NULL) {
         job_fail(j, RULE_HUB_GONE, "the hub is no longer linked");
         return;
     }
@@ -393,5 +396,5 @@ void step_create(struct job *j)
         job_stuck(j, e);
         return;
     }
-    send_call(j, "PUT", created);
+    job_bundle(j, created);
 }

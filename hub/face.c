@@ -253,6 +253,14 @@ void hub_refuse(struct http_rq *rq, enum err e, const struct err_info *info)
     refuse(rq, s.code, span_str(s.text != NULL ? s.text : why), why);
 }
 
+unsigned hub_entry_error(const struct http_rq *rq, size_t i, enum err e,
+                         const struct err_info *info, struct buf *body)
+{
+    LOG_INFO("hub.http.refused", L_U64("code", hub_code_of(e)), L_STR("why", err_why(info, e)),
+             L_SPAN("path", rq != NULL ? http_rq_raw_path(rq) : SPAN_NONE), L_U64("entry", i));
+    return hub_mqtt_error(e, info, body);
+}
+
 void hub_refuse_code(struct http_rq *rq, uint32_t code, const char *text)
 {
     refuse(rq, code, span_str(text), text);

@@ -116,6 +116,7 @@ static void delete (struct http_rq *rq)
 
 /* clang-format off */
 const struct http_route hub_provision_routes[] = {
+    { HTTP_POST,   "/provision/devices",      HUB_AUTH_PROVISION, R_PROVISION, LIMIT_PROVISION_BODY,     hub_provision_many },
     { HTTP_PUT,    "/provision/devices/{id}", HUB_AUTH_PROVISION, R_PROVISION, LIMIT_PROVISION_BODY,     put_or_patch },
     { HTTP_PATCH,  "/provision/devices/{id}", HUB_AUTH_PROVISION, R_PROVISION, LIMIT_HTTP_BODY_REGISTRY, put_or_patch },
     { HTTP_GET,    "/provision/devices/{id}", HUB_AUTH_PROVISION, R_PROVISION, 0,                        get },

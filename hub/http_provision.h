@@ -30,6 +30,11 @@
  *       other mark or none, else          409001 DeviceAlreadyExists
  *       resetTwin and the device existed  tags, desired and reported become those of initialTwin; versions go on counting, a connected
  *                                         device is told
+ *   POST /provision/devices
+ *     {"devices": [{"deviceId": "...", and the body of its PUT}, ...]}      1 to LIMIT_PROVISION_MANY
+ *     200 {"results": [{"status": 200, "created": true} | {"status": 409, "error": {"errorCode": 409001, "message": "..."}}, ...]}
+ *       in the order of the request; each as if it had come as a PUT, at the same time as the others: one refused hinders no other, and
+ *       none is told before all are decided. Repeating the whole repeats those that were done
  *   GET /provision/devices/{deviceId}[?owner=...]
  *     200 {"deviceId", "generationId", "etag", "status", "frozen", "owner",
  *          "twin": {"tags": {}, "properties": {"desired": {}, "reported": {}}}}
@@ -44,7 +49,7 @@
  * Errors       400001 api-version · 400004 400005 400006 the body · 401002 no right · 404001 no such device (GET, PATCH, DELETE)
  *              409001 the device has another mark or none · 412001 a later operation was there
  *              503 not done or outcome unknown: repeat with the same operationId
- * Limits       LIMIT_PROVISION_BODY, LIMIT_OWNER, LIMIT_OPERATION_ID; twins as wire/twin.h.
+ * Limits       LIMIT_PROVISION_BODY, LIMIT_PROVISION_MANY, LIMIT_OWNER, LIMIT_OPERATION_ID; twins as wire/twin.h.
  */
 #ifndef HUB_HTTP_PROVISION_H
 #define HUB_HTTP_PROVISION_H
@@ -55,6 +60,7 @@
 #define HUB_AUTH_PROVISION (AUTH_PROGRAM + 1)
 extern const struct http_route hub_provision_routes[];
 extern const size_t n_hub_provision_routes;
+void hub_provision_many(struct http_rq *rq); /* hub/http_provision_many.c */
 MUST_USE enum err hub_provision_admit(struct http_rq *rq, struct err_info *info);
 
 #endif

@@ -75,6 +75,10 @@ void hub_refuse_code(struct http_rq *rq, uint32_t code, const char *text);
 void hub_answer_json(struct http_rq *rq, unsigned status, struct span etag, struct span json);
 void hub_answer_empty(struct http_rq *rq, unsigned status);
 void hub_answer_none(struct http_rq *rq); /* 204 */
+/* Of the i-th entry of a request with many, answered in one body: {"errorCode", "message", ...} appended, one log line. Returns the
+ * entry's status. rq NULL: the caller left. */
+unsigned hub_entry_error(const struct http_rq *rq, size_t i, enum err e,
+                         const struct err_info *info, struct buf *body);
 /* Error body of MQTT responses (numeric errorCode, hub-mqtt.md 7.2). Returns the status to put in the topic. */
 unsigned hub_mqtt_error(enum err e, const struct err_info *info, struct buf *body);
 /* "DeviceNotFound" of 404001; NULL: not one of ours. */

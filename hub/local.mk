@@ -29,6 +29,7 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/http_service.c \
 	%D%/http_provision.h \
 	%D%/http_provision.c \
+	%D%/http_provision_many.c \
 	%D%/directory.h \
 	%D%/directory.c \
 	%D%/rivals.h \

@@ -308,6 +308,107 @@ static void bad_bodies(void **state)
     reply_done(&r);
 }
 
+#define ONE(id, op, owner, more)                                                                   \
+    "{\"deviceId\":\"" id "\",\"operationId\":\"" op "\",\"owner\":\"" owner                       \
+    "\",\"authentication\":{\"type\":\"sas\"}" more "}"
+
+/* "200 true, 409 409001, ...": status, and created or the code. */
+static void outcomes(const struct reply *r, char *dst, size_t n)
+{
+    AUTO(json_free_p) struct json *body = NULL;
+    struct json *list = NULL;
+    size_t at = 0;
+    assert_ok(json_read_object(span_str(r->body), 1u << 20, &body, NULL));
+    assert_ok(json_get_array(body, "results", JSON_F_NEED, &list, NULL));
+    for (size_t i = 0; i < json_count(list); i++) {
+        const struct json *e = json_at(list, i);
+        int64_t status = json_int(json_get(e, "status"));
+        const struct json *code = json_get(json_get(e, "error"), "errorCode");
+        at += (size_t)snprintf(dst + at, n - at, "%s%lld ", i != 0 ? ", " : "", (long long)status);
+        at += status == 200 ? (size_t)snprintf(dst + at, n - at, "%s",
+                                               json_bool(json_get(e, "created")) ? "true" : "false")
+                            : (size_t)snprintf(dst + at, n - at, "%lld", (long long)json_int(code));
+        assert_true(at < n);
+    }
+}
+
+/* Each of many as if it had come alone. */
+static void many(void **state)
+{
+    (void)state;
+    static const char body[] =
+        "{\"devices\":[" ONE("m1", "op-1", GROUP, ",\"initialTwin\":{\"tags\":{\"a\":1}}") "," ONE(
+            "theirs", "op-2", GROUP,
+            "") "," ONE("late", "op-3", GROUP,
+                        ",\"sequence\":9") ","
+                                           "{\"deviceId\":\"m2\",\"operationId\":\"op-4\"},"
+                                           "{\"operationId\":\"op-5\",\"owner\":\"" GROUP
+                                           "\"},7," ONE("a b", "op-6", GROUP, "") "," ONE(
+                                               "m3", "op-7", GROUP, "") "," ONE("m3", "op-8", GROUP,
+                                                                                "") "]}";
+    char told[400];
+    struct reply r = put("theirs", "op-0", "0ne1/group/g2", T64, "");
+    reply_done(&r);
+    r = put("late", "op-0", GROUP, T64, "\"sequence\":10");
+    reply_done(&r);
+    r = bed_ask("dps", "POST", "/provision/devices" V, NULL, body);
+    expect(&r, "many", 200, "");
+    outcomes(&r, told, sizeof told);
+    assert_string_equal(told, "200 true, 409 409001, 412 412001, 400 400005, 400 400005, "
+                              "400 400004, 400 400004, 200 true, 200 false");
+    reply_done(&r);
+    r = bed_ask("iothubowner", "GET", "/twins/m1", NULL, NULL);
+    assert_string_equal(member(r.body, "tags"), "{\"a\":1}");
+    reply_done(&r);
+    r = bed_ask("iothubowner", "GET", "/devices/m2", NULL, NULL);
+    expect(&r, "refused", 404, "DeviceNotFound");
+    reply_done(&r);
+    bed_restart();
+    r = bed_ask(
+        "dps", "POST", "/provision/devices" V, NULL,
+        "{\"devices\":[" ONE("m1", "op-1", GROUP, "") "," ONE("m3", "op-8", GROUP, "") "]}");
+    outcomes(&r, told, sizeof told);
+    assert_string_equal(told, "200 true, 200 false"); /* both are repeats */
+    reply_done(&r);
+}
+
+static void many_refused(void **state)
+{
+    (void)state;
+    AUTO(buf_done) struct buf full = BUF_INIT(65536), over = BUF_INIT(65536);
+    for (unsigned i = 0; i <= LIMIT_PROVISION_MANY; i++) {
+        buf_addf(&over, "%s{\"deviceId\":\"f%u\"}", i != 0 ? "," : "{\"devices\":[", i);
+        if (i + 1 == LIMIT_PROVISION_MANY) {
+            buf_add(&full, buf_span(&over));
+        }
+    }
+    buf_add_str(&full, "]}");
+    buf_add_str(&over, "]}");
+    buf_add_u8(&full, 0);
+    buf_add_u8(&over, 0);
+    const struct {
+        const char *name, *who, *body;
+        unsigned status;
+        const char *code;
+    } rows[] = {
+        {"empty", "dps", "", 400, "IotHubFormatError"},
+        {"broken", "dps", "{\"devices\":[{}", 400, "IotHubFormatError"},
+        {"array", "dps", "[]", 400, "ArgumentInvalid"},
+        {"no list", "dps", "{}", 400, "ArgumentNull"},
+        {"another type", "dps", "{\"devices\":{}}", 400, "ArgumentInvalid"},
+        {"none", "dps", "{\"devices\":[]}", 400, "ArgumentInvalid"},
+        {"most", "dps", (const char *)full.p, 200, ""},
+        {"one more", "dps", (const char *)over.p, 400, "ArgumentInvalid"},
+        {"no right", "service", "{\"devices\":[" ONE("m1", "op-1", GROUP, "") "]}", 401,
+         "IotHubUnauthorizedAccess"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct reply r = bed_ask(rows[i].who, "POST", "/provision/devices" V, NULL, rows[i].body);
+        expect(&r, rows[i].name, rows[i].status, rows[i].code);
+        reply_done(&r);
+    }
+}
+
 static void reset_twin(void **state)
 {
     (void)state;
@@ -439,8 +540,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)
-        T(creates),    T(no_keys),    T(repeats), T(same_owner), T(ownership), T(others_doors),
-        T(bad_bodies), T(reset_twin), T(status),  T(freezes),    T(sequences),
+        T(creates),      T(no_keys),    T(repeats),   T(same_owner),   T(ownership),
+        T(others_doors), T(bad_bodies), T(many),      T(many_refused), T(reset_twin),
+        T(status),       T(freezes),    T(sequences),
 #undef T
     };
     return cmocka_run_group_tests_name("provision", tests, NULL, NULL);

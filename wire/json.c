@@ -13,6 +13,12 @@ void json_free(struct json *j)
     json_decref(jj(j));
 }
 
+struct json *json_share(struct json *j)
+{
+    (void)json_incref(jj(j));
+    return j;
+}
+
 /* --- counting before building ------------------------------------------------------------- */
 static size_t skip_string(struct span t, size_t i)
 {

@@ -123,6 +123,8 @@ struct json *json_new_int(int64_t v);
 struct json *json_new_real(double v);
 struct json *json_new_bool(bool v);
 struct json *json_new_null(void);
+/* Another owner of the same value: each ends it with json_free, and nobody changes it. */
+struct json *json_share(struct json *j);
 /* Deep. */
 struct json *json_clone(const struct json *j);
 /* v NULL: E_NOMEM, so that json_set(o, "n", json_new_int(1)) needs one check. A member of that name

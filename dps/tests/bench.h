@@ -4,7 +4,9 @@
  * REST client and an MQTT client that wait for each answer.
  *
  * The hub behaves by the device's name: "busy-..." is told 503 twice, "owned-..." 409, "bad-..." 400, "held-..." 503 until the
- * stand-in was asked GET /release; all else is made. GET /seen/{id} tells how often a device was put, and its last body.
+ * stand-in was asked GET /release; all else is made. GET /seen/{id} tells how often a device was put, and its last body. "stall-..."
+ * stands before any of these: no answer until GET /unstall. A request with many devices, one of which is "stall-poison-...", is refused
+ * whole; "stall-garble-...", is answered with nothing. GET /most tells of how many devices the largest request was.
  */
 #ifndef DPS_TESTS_BENCH_H
 #define DPS_TESTS_BENCH_H

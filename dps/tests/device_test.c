@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -392,6 +393,58 @@ static void test_hub_answers(void **state UNUSED)
     want_end("failed", "\"errorCode\":400210");
 }
 
+static void ask_bundled(const char *rid, const char *method, const char *tail)
+{
+    char key[64], token[512], path[400];
+    (void)snprintf(path, sizeof(path), "/%s/registrations/%s/%s?api-version=2019-03-31", scope, rid,
+                   tail);
+    const struct call c = {.method = method,
+                           .path = path,
+                           .body = "{}",
+                           .token = device_token(rid, derived_key(group_key, rid, key), token)};
+    call(&c);
+}
+
+/*
+ * What becomes ready while the hub is busy goes in one request, and each device still gets an answer of its own. Nothing is answered
+ * until all have registered: of the two workers one has at least half of them, and they cannot all be in BUNDLE_CALLS single requests.
+ */
+static void test_bundles(void **state UNUSED)
+{
+    static const struct {
+        const char *kind, *status, *more;
+    } kinds[] = {
+        {"plain", "assigned", "stall-plain-"}, {"busy", "assigned", "stall-busy-"},
+        {"owned", "failed", "409001"},         {"bad", "failed", "400210"},
+        {"poison", "assigned", "stall-"},      {"garble", "assigned", "stall-"},
+    };
+    enum { EACH = 9, N = EACH * ARRAY_LEN(kinds) };
+    static char rid[N][64], op[N][100];
+    for (unsigned i = 0; i < N; i++) {
+        (void)snprintf(rid[i], sizeof(rid[i]), "stall-%s-%u", kinds[i / EACH].kind, i % EACH);
+        ask_bundled(rid[i], "PUT", "register");
+        want("register", 202, 0);
+        got_str("operationId", op[i], sizeof(op[i]));
+    }
+    const struct call unstall = {.method = "GET", .path = "/unstall", .at = &hub};
+    call(&unstall);
+    for (unsigned i = 0; i < N; i++) {
+        char tail[120];
+        (void)snprintf(tail, sizeof(tail), "operations/%.99s", op[i]);
+        do {
+            ask_bundled(rid[i], "GET", tail);
+        } while (got.status == 202);
+        want_end(kinds[i / EACH].status, kinds[i / EACH].more);
+        seen(rid[i]);
+        assert_true(got_has(op[i]));
+    }
+    char text[32];
+    const struct call most = {.method = "GET", .path = "/most", .at = &hub};
+    call(&most);
+    got_str("atOnce", text, sizeof(text));
+    assert_true(strtoul(text, NULL, 10) >= 2);
+}
+
 static void test_allocation(void **state UNUSED)
 {
     char key[128], more[300], key2[128];
@@ -561,6 +614,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_x509_group),
         cmocka_unit_test(test_disabled),
         cmocka_unit_test(test_hub_answers),
+        cmocka_unit_test(test_bundles),
         cmocka_unit_test(test_allocation),
         cmocka_unit_test(test_again),
         cmocka_unit_test(test_next_byte),
