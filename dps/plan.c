@@ -37,6 +37,11 @@ static void make_move(struct reg_row *row, struct span to)
                                    : SUB_RESET;
 }
 
+unsigned plan_left(unsigned todo, unsigned done)
+{
+    return todo & ~(done | (done - 1)); /* the bits are in the order of the work */
+}
+
 enum rule plan_make(struct reg_row *row, const struct plan_in *in)
 {
     bool has_hub = row->hub.n != 0;

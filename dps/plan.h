@@ -30,6 +30,11 @@ struct plan_in {
 enum rule plan_make(struct reg_row *row, const struct plan_in *in);
 /* The registration is refused. When an earlier move left its hub unsettled the operation goes on for that alone. */
 void plan_end(struct reg_row *row, enum reg_status status, enum rule rule, struct span text);
+/*
+ * The steps left when the result of `done` is committed: those behind it. A probe, which commits nothing, is not asked again once the
+ * old hub has frozen the device: after a kill it would give up a move whose device the new hub may have made already.
+ */
+unsigned plan_left(unsigned todo, unsigned done);
 /* Does the device leave op_from (a hub, or its name there) in this operation? */
 bool plan_moves(const struct reg_row *row);
 

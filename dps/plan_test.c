@@ -131,12 +131,24 @@ static void test_other_name(void **state UNUSED)
     assert_int_equal(row.op_substatus, SUB_MIGRATED);
 }
 
+/* What may give a move up is behind it before anything is made at the new hub (threat C6). */
+static void test_left(void **state UNUSED)
+{
+    const unsigned all = STEP_ISSUE | MOVE | STEP_TWIN | STEP_CREATE;
+    assert_int_equal(plan_left(all, STEP_ISSUE), MOVE | STEP_TWIN | STEP_CREATE);
+    assert_int_equal(plan_left(all, STEP_FREEZE), STEP_TWIN | STEP_CREATE);
+    assert_int_equal(plan_left(all, STEP_TWIN), STEP_CREATE);
+    assert_int_equal(plan_left(MOVE | STEP_CREATE, STEP_FREEZE), STEP_CREATE); /* a reset */
+    assert_int_equal(plan_left(STEP_CREATE | STEP_THAW, STEP_CREATE), STEP_THAW);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matrix),
         cmocka_unit_test(test_unsettled),
         cmocka_unit_test(test_other_name),
+        cmocka_unit_test(test_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,7 +78,7 @@ enum err registration_tx_step(struct store_tx *tx, struct arena *out, const stru
         *ret = row;
         return e;
     }
-    row.op_todo &= ~d->step;
+    row.op_todo = plan_left(row.op_todo, d->step);
     if ((d->fn != NULL && (e = d->fn(tx, out, d->arg, &row, &more)) != OK) ||
         (e = put_more(tx, &row, &more)) != OK || (e = sql_reg_put(tx->db, &row)) != OK) {
         return e;
