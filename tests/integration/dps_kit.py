@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the DPS share: enrollments, registrations over HTTPS, certificates by openssl."""
+import contextlib
+
 from kit import *
 
 env = Env()
@@ -54,6 +56,19 @@ def final(rid, token, cert=None, body="{}"):
         a = device_ask(c, "GET", rid, f"/operations/{op}", token)  # D6: Node's body
     c.close()
     return first.status, a.json.get("status", a.json.get("errorCode")), a.json.get("registrationState")
+
+
+@contextlib.contextmanager
+def hubs_still():
+    """The sandbox's hubs answer nothing inside the block."""
+    pids = env.j["pids"]["hubs"]
+    for p in pids:
+        os.kill(p, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for p in pids:
+            os.kill(p, signal.SIGCONT)
 
 
 # --- certificates ----------------------------------------------------------------------------------------------------------------

@@ -192,16 +192,6 @@ everywhere = [x for i in range(3) for x in listed(i) if x.startswith("storm-")]
 row("none was doubled", (len(everywhere), len(set(everywhere))), (N, N))
 
 # --- the hubs stand still: intents are kept, devices are told to wait longer, and served in their order ----------------------------------------------
-class Still:
-    def __enter__(self):
-        for p in HUB_PIDS:
-            os.kill(p, signal.SIGSTOP)
-
-    def __exit__(self, *_):
-        for p in HUB_PIDS:
-            os.kill(p, signal.SIGCONT)
-
-
 def rho_of(devices):
     """Rank correlation of arrival and end."""
     ends = [service("GET", f"/registrations/{d.rid}").json["lastUpdatedDateTimeUtc"] for d in devices]
@@ -211,7 +201,7 @@ def rho_of(devices):
 
 queue = [Device(f"queue-{i:03d}", f"127.0.2.{i % 200 + 1}") for i in range(900)]
 t0 = time.monotonic()
-with Still(), ThreadPoolExecutor(16) as pool:
+with hubs_still(), ThreadPoolExecutor(16) as pool:
     list(pool.map(Device.step, queue))
 took = time.monotonic() - t0
 row("nobody was refused while the hubs stood still", [(d.rid, d.result) for d in queue if d.result or d.op is None][:3], [])
@@ -222,7 +212,7 @@ if took < 8:  # else calls were given up (hub-timeout-ms) and begin again in no 
     row("who came first was served first (rank correlation)", rho, lambda v: v > 0.5)
 
 late = [Device(f"late-{i:03d}", f"127.0.2.{i % 200 + 1}") for i in range(600)]
-with Still():
+with hubs_still():
     for d in late[:300]:
         d.step()
     # the last of them: how many began in the second of the first is a matter of how fast this program asks
