@@ -94,6 +94,13 @@ enum err link_url(struct span url, char **ret_host, uint16_t *ret_port, char **r
         }
         host = span_sub(host, 0, colon);
     }
+    for (size_t i = 0; i < host.n; i++) { /* it becomes a header line and a name to resolve */
+        uint8_t low = host.p[i] | 0x20;
+        if (!(low >= 'a' && low <= 'z') && !(host.p[i] >= '0' && host.p[i] <= '9') &&
+            memchr(".-_", host.p[i], 3) == NULL) {
+            return err_set(info, E_ARG, "the address names no valid host");
+        }
+    }
     for (size_t i = 0; i < path.n; i++) {
         if (path.p[i] <= ' ' || path.p[i] >= 0x7f) {
             return err_set(info, E_ARG, "the address holds blanks or control characters");

@@ -408,8 +408,20 @@ static void addresses_of_gateways(void **state)
     free(host);
     free(path);
     static const char *const bad[] = {
-        "ws://gw/",   "https://gw/", "wss:///x",     "wss://gw:0/",           "wss://gw:65536/",
-        "wss://gw:/", "wss://gw:x/", "wss://gw/a b", "wss://gw/a\r\nHost: b", "",
+        "ws://gw/",
+        "https://gw/",
+        "wss:///x",
+        "wss://gw:0/",
+        "wss://gw:65536/",
+        "wss://gw:/",
+        "wss://gw:x/",
+        "wss://gw/a b",
+        "wss://gw/a\r\nHost: b",
+        "",
+        "wss://gw\r\nX: y/",
+        "wss://user@gw/",
+        "wss://g w/",
+        "wss://gw?x/",
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         assert_err(link_url(span_str(bad[i]), &host, &port, &path, &info), E_ARG);

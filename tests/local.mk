@@ -9,7 +9,7 @@ dist-hook:
 
 # Engine and main of the replay are chosen in wire/local.mk.
 tests_fuzz_targets = %D%/fuzz/fuzz_text %D%/fuzz/fuzz_conf %D%/fuzz/fuzz_identity %D%/fuzz/fuzz_stream %D%/fuzz/fuzz_relay \
-	%D%/fuzz/fuzz_segment
+	%D%/fuzz/fuzz_segment %D%/fuzz/fuzz_mux %D%/fuzz/fuzz_link
 if FUZZING
 noinst_PROGRAMS += $(tests_fuzz_targets)
 else
@@ -26,6 +26,11 @@ endif
 	base/libbase.a $(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
 %C%_fuzz_fuzz_relay_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_relay.c $(FUZZ_MAIN)
 %C%_fuzz_fuzz_relay_LDADD = $(FUZZ_ENGINE) net/libnet.a wire/libwire.a base/libbase.a $(MHD_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+%C%_fuzz_fuzz_mux_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_mux.c $(FUZZ_MAIN)
+%C%_fuzz_fuzz_mux_LDADD = $(FUZZ_ENGINE) client/libclient.a net/libnet.a certs/libcerts.a wire/libwire.a base/libbase.a \
+	$(MHD_LIBS) $(CURL_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+%C%_fuzz_fuzz_link_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_link.c $(FUZZ_MAIN)
+%C%_fuzz_fuzz_link_LDADD = $(tests_fuzz_fuzz_mux_LDADD)
 %C%_fuzz_fuzz_identity_SOURCES = %D%/fuzz/fuzz.h %D%/fuzz/fuzz_identity.c $(FUZZ_MAIN)
 %C%_fuzz_fuzz_identity_LDADD = $(FUZZ_ENGINE) client/libclient.a certs/libcerts.a wire/libwire.a base/libbase.a \
 	$(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS) -lm

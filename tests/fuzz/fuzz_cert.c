@@ -151,10 +151,33 @@ static void list(struct span s)
     judge(trusted, &peer);
 }
 
+/* Certificates one behind the other: the pieces are the input's own bytes, in order and without a gap; the list is exactly they. */
+static void pieces(struct span s)
+{
+    struct cert *list[4];
+    size_t n = 0, cut = 0;
+    struct span rest = s, one;
+    const uint8_t *at = s.p;
+    while ((one = cert_cut_der(&rest)).n != 0) {
+        ASSERT(one.p == at && at + one.n == rest.p && rest.n < s.n);
+        at = rest.p;
+        cut++;
+    }
+    if (cert_list_from_der(s, list, ARRAY_LEN(list), &n, NULL) == OK) {
+        ASSERT(n == cut && rest.n == 0);
+        rest = s;
+        for (size_t i = 0; i < n; i++) {
+            ASSERT(span_eq(cert_der(list[i]), cert_cut_der(&rest)));
+            cert_free(list[i]);
+        }
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     ASSERT(lib != NULL || crypto_lib_new(&lib, NULL) == OK);
     one(span_of(data, n));
     list(span_of(data, n));
+    pieces(span_of(data, n));
     return 0;
 }
