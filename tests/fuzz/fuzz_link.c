@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         ASSERT((uint8_t)path[i] > ' ' && (uint8_t)path[i] != 0x7f);
     }
     ASSERT(strpbrk(host, "/@ \r\n") == NULL);
-    ASSERT(memcmp(data + 6, host, hn) == 0);
-    ASSERT(pn <= n && (n == 6 + hn || pn == 1 || memcmp(data + n - pn, path, pn) == 0));
+    ASSERT(span_is(span_of(data + 6, hn), host));
+    ASSERT(pn <= n && (n == 6 + hn || pn == 1 || span_is(span_of(data + n - pn, pn), path)));
     return 0;
 }
