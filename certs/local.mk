@@ -8,7 +8,8 @@ noinst_LIBRARIES += %D%/libcerts.a
 	%D%/keyring.h %D%/keyring.c %D%/mac.c \
 	%D%/signer.h %D%/signer_int.h %D%/signer.c %D%/signer_key.c %D%/csr.c \
 	%D%/signer_hard.h %D%/signer_pkcs11.c %D%/signer_tpm.c \
-	%D%/signer_pool.h %D%/signer_pool.c
+	%D%/signer_pool.h %D%/signer_pool.c %D%/desk.h %D%/desk_int.h %D%/desk.c \
+	%D%/desk_wire.h %D%/desk_wire.c %D%/desk_far.c
 
 certs_test_libs = %D%/libcerts.a base/libbase.a $(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS)
 certs_zoo = %D%/zoo.h %D%/zoo.c

@@ -35,6 +35,7 @@ struct dps_conf {
     uint64_t max_backlog;    /* open registrations; then devices are told to come back */
     uint64_t hub_timeout_ms; /* one call to a hub */
     uint64_t move_timeout_s; /* then a move that cannot begin is given up */
+    char *signer; /* socket of a berth-signer; NULL: issuing CAs' keys are used in this process */
     char *pkcs11_module, *pkcs11_pin_file; /* of issuing CAs; NULL: none */
     uint64_t issuer_threads;               /* that sign, for each worker */
 };

@@ -18,7 +18,7 @@ struct issuer_op {
     struct arena arena;
     struct issuer_row row; /* what shall be; source, csr, chain as far as they are known yet */
     bool has_key;          /* a key was named: it replaces what was there */
-    enum key_type type;    /* ISSUER_FILE */
+    enum key_type type;    /* DESK_SEALED */
     struct span cn, organization;
     bool is_self_signed;
     int64_t days;
@@ -77,8 +77,8 @@ static enum err read_key(struct issuer_op *o, const struct json *key, struct err
     size_t kind = 0, type = KEY_P256;
     enum err e;
     if ((e = admin_members(key, "properties.key", known, info)) != OK ||
-        (e = json_get_word(key, "kind", JSON_F_NEED, issuer_kind_words, ISSUER_KINDS, &kind,
-                           info)) != OK ||
+        (e = json_get_word(key, "kind", JSON_F_NEED, issuer_kind_words, DESK_KINDS, &kind, info)) !=
+            OK ||
         (e = json_get_word(key, "type", JSON_F_OPT, key_type_words, KEY_TYPES, &type, info)) !=
             OK ||
         (e = json_get_str(key, "uri", JSON_F_OPT, &uri, info)) != OK ||
@@ -87,20 +87,20 @@ static enum err read_key(struct issuer_op *o, const struct json *key, struct err
         return e;
     }
     o->has_key = true;
-    o->row.kind = (enum issuer_kind)kind;
+    o->row.kind = (enum desk_kind)kind;
     o->type = (enum key_type)type;
-    bool wanted[ISSUER_KINDS] = {[ISSUER_FILE] = uri.n + at.n + pem.n == 0,
-                                 [ISSUER_PKCS11] = uri.n != 0 && at.n + pem.n == 0,
-                                 [ISSUER_TPM] = uri.n == 0 && (at.n == 0) != (pem.n == 0)};
+    bool wanted[DESK_KINDS] = {[DESK_SEALED] = uri.n + at.n + pem.n == 0,
+                               [DESK_PKCS11] = uri.n != 0 && at.n + pem.n == 0,
+                               [DESK_TPM] = uri.n == 0 && (at.n == 0) != (pem.n == 0)};
     if (!wanted[kind]) {
         return err_set(info, E_ARG,
                        "properties.key: pkcs11 wants uri, tpm one of handle and pem, file neither");
     }
-    if (kind == ISSUER_FILE) {
+    if (kind == DESK_SEALED) {
         return OK;
     }
-    struct span source = kind == ISSUER_PKCS11 ? uri : at.n != 0 ? at : pem;
-    e = kind == ISSUER_PKCS11 ? hard_pkcs11_check(source, info) : hard_tpm_check(source, info);
+    struct span source = kind == DESK_PKCS11 ? uri : at.n != 0 ? at : pem;
+    e = kind == DESK_PKCS11 ? hard_pkcs11_check(source, info) : hard_tpm_check(source, info);
     return e != OK ? e : keep(o, source, &o->row.source);
 }
 
@@ -205,50 +205,37 @@ static enum err take_old(struct issuer_op *o, struct db *db, struct err_info *in
 
 /* --- on a thread of the pool --- */
 
-static enum err self_sign(struct issuer_op *o, const struct signer_key *key, struct err_info *info)
+static enum err issuer_op_work(struct signer_job *job, struct err_info *info)
 {
-    AUTO(cert_free_p) struct cert *root = NULL;
+    struct issuer_op *o = CONTAINER_OF(job, struct issuer_op, job);
     int64_t now_us = clock_wall_us(server_clock(o->dw->dps->server));
-    const struct cert_request rq = {
-        .profile = PROFILE_ROOT_CA,
+    const struct desk_make rq = {
+        .key = {o->row.kind, o->row.fold, o->row.source},
+        .type = o->type,
         .cn = o->cn,
         .organization = o->organization,
+        .is_self_signed = o->is_self_signed,
         .not_before_us = now_us - ISSUE_BACKDATE_US,
         .not_after_us = now_us + o->days * DAY_US,
     };
-    enum err e = signer_issue_now(key, NULL, NULL, NULL, &rq, &root, info);
-    return e != OK ? e : keep(o, cert_der(root), &o->row.chain);
-}
-
-static enum err make_request(struct issuer_op *o, const struct signer_key *key,
-                             struct err_info *info)
-{
-    AUTO(buf_done) struct buf der = BUF_INIT(LIMIT_CERT_DER);
-    AUTO(buf_done) struct buf sealed = BUF_INIT(SEAL_BLOB_MAX + SEAL_OVERHEAD);
-    enum err e = signer_make_csr(key, o->cn, &der, info);
-    if (e != OK || (e = keep(o, buf_span(&der), &o->row.csr)) != OK || o->row.kind != ISSUER_FILE) {
+    struct desk_made made;
+    if (!o->has_key && !o->is_self_signed) {
+        return OK;
+    }
+    enum err e = desk_make(issuers_desk(o->dw->dps), &rq, &made, info);
+    if (e != OK) {
         return e;
     }
-    e = issuer_seal_key(o->dw->dps, o->row.fold, key, &sealed);
-    return e != OK ? e : keep(o, buf_span(&sealed), &o->row.source);
-}
-
-static enum err issuer_op_work(struct signer_job *job, struct err_info *info)
-{
-    AUTO(signer_key_free_p) struct signer_key *key = NULL;
-    struct issuer_op *o = CONTAINER_OF(job, struct issuer_op, job);
-    enum err e = OK;
-    if (o->has_key && o->row.kind == ISSUER_FILE) {
-        e = signer_key_generate(o->type, &key);
-    } else if (o->has_key || o->is_self_signed) {
-        e = issuer_open_key(o->dw->dps, o->row.kind, o->row.fold, o->row.source, &key, info);
+    if (o->has_key) {
+        e = keep(o, buf_span(&made.csr), &o->row.csr);
     }
-    if (e == OK && o->has_key) {
-        e = make_request(o, key, info);
+    if (e == OK && o->has_key && o->row.kind == DESK_SEALED) {
+        e = keep(o, buf_span(&made.source), &o->row.source);
     }
     if (e == OK && o->is_self_signed) {
-        e = self_sign(o, key, info);
+        e = keep(o, buf_span(&made.root), &o->row.chain);
     }
+    desk_made_done(&made);
     return e;
 }
 

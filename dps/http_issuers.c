@@ -7,8 +7,8 @@
 
 #define LOG_PAGE_MAX (2u << 20)
 
-const char *const issuer_kind_words[ISSUER_KINDS] = {
-    [ISSUER_FILE] = "file", [ISSUER_PKCS11] = "pkcs11", [ISSUER_TPM] = "tpm"};
+const char *const issuer_kind_words[DESK_KINDS] = {
+    [DESK_SEALED] = "file", [DESK_PKCS11] = "pkcs11", [DESK_TPM] = "tpm"};
 
 /* --- the resource as JSON --------------------------------------------------------------------------- */
 
@@ -32,8 +32,8 @@ static void add_key(struct buf *b, const struct issuer_row *row, const struct cs
     if (type != KEY_TYPES) {
         buf_addf(b, ",\"type\":\"%s\"", key_type_words[type]);
     }
-    if (row->kind == ISSUER_PKCS11 || span_starts(row->source, SPAN_LIT("handle:"))) {
-        buf_addf(b, ",\"%s\":", row->kind == ISSUER_PKCS11 ? "uri" : "handle");
+    if (row->kind == DESK_PKCS11 || span_starts(row->source, SPAN_LIT("handle:"))) {
+        buf_addf(b, ",\"%s\":", row->kind == DESK_PKCS11 ? "uri" : "handle");
         json_write_str(b, row->source);
     }
     buf_add_u8(b, '}');

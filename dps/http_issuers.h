@@ -7,7 +7,7 @@
 #include "dps/issuer.h"
 
 #define CA_JSON_MAX (256u << 10)
-extern const char *const issuer_kind_words[ISSUER_KINDS];
+extern const char *const issuer_kind_words[DESK_KINDS];
 /* The resource as JSON. */
 MUST_USE enum err http_issuer_add(struct buf *b, const struct issuer_row *row);
 /* The path parameter, and folded in the arena; refuses rq itself and returns false when it is none. */

@@ -196,7 +196,8 @@ enum err issuance_check(const struct issue_profile *p, const struct csr *csr, st
 }
 
 enum err issuance_sign(const struct issue_profile *p, struct issuer *ca, const struct csr *csr,
-                       struct span rid, int64_t now_us, struct cert **ret, struct err_info *info)
+                       struct span csr_der, struct span rid, int64_t now_us, struct cert **ret,
+                       struct err_info *info)
 {
     int64_t ends = cert_not_after_us(issuer_cert(ca)), begins = cert_not_before_us(issuer_cert(ca));
     const struct cert_request rq = {
@@ -211,5 +212,5 @@ enum err issuance_sign(const struct issue_profile *p, struct issuer *ca, const s
         return err_set(info, E_EXPIRED, "the certificate of \"%.*s\" is outside its dates",
                        SPAN_ARG(issuer_name(ca)));
     }
-    return issuer_sign(ca, csr, &rq, ret, info);
+    return issuer_sign(ca, csr, csr_der, &rq, ret, info);
 }

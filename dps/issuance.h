@@ -39,10 +39,10 @@ MUST_USE enum err issuance_read_text(struct span policy, struct arena *a, struct
 /* May a request with this CN and key have a certificate for this registration id? */
 MUST_USE enum err issuance_check(const struct issue_profile *p, const struct csr *csr,
                                  struct span rid, struct err_info *info);
-/* Never past the CA's own end. E_EXPIRED when that is reached. */
+/* csr: csr_der, read. Never past the CA's own end. E_EXPIRED when that is reached. */
 MUST_USE enum err issuance_sign(const struct issue_profile *p, struct issuer *ca,
-                                const struct csr *csr, struct span rid, int64_t now_us,
-                                struct cert **ret, struct err_info *info);
+                                const struct csr *csr, struct span csr_der, struct span rid,
+                                int64_t now_us, struct cert **ret, struct err_info *info);
 /* Only '*' is special. */
 bool issuance_matches(struct span pattern, struct span id);
 

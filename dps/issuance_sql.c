@@ -31,7 +31,7 @@ static enum err read_issuer(struct q *q, struct arena *a, struct issuer_row *ret
     struct issuer_row r = {
         .id = q_col_i64(q, 0),
         .etag = (uint64_t)q_col_i64(q, 3),
-        .kind = (enum issuer_kind)q_col_i64(q, 4),
+        .kind = (enum desk_kind)q_col_i64(q, 4),
         .created_us = q_col_i64(q, 8),
         .updated_us = q_col_i64(q, 9),
     };
@@ -40,7 +40,7 @@ static enum err read_issuer(struct q *q, struct arena *a, struct issuer_row *ret
         !copy(a, q_col(q, 7), &r.chain)) {
         return E_NOMEM;
     }
-    if (r.kind >= ISSUER_KINDS) {
+    if (r.kind >= DESK_KINDS) {
         return E_CORRUPT;
     }
     *ret = r;

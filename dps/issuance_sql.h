@@ -9,14 +9,14 @@
 #ifndef DPS_ISSUANCE_SQL_H
 #define DPS_ISSUANCE_SQL_H
 
+#include "certs/desk.h"
 #include "dps/dps_sql.h"
 
-enum issuer_kind { ISSUER_FILE /* sealed in the row */, ISSUER_PKCS11, ISSUER_TPM, ISSUER_KINDS };
 struct issuer_row {
     int64_t id;
     struct span name, fold;
     uint64_t etag;
-    enum issuer_kind kind;
+    enum desk_kind kind;
     struct span source; /* sealed PKCS#8; URI; handle or PEM */
     struct span csr;    /* DER */
     struct span chain;  /* DER, one behind the other; empty: waits */

@@ -18,13 +18,11 @@ struct issuer {
     struct cert *cert[LIMIT_CHAIN_CERTS];
     size_t n_certs;
     struct span chain;
-    pthread_mutex_t lock;   /* of key; held while a key elsewhere signs */
-    struct signer_key *key; /* NULL: not open */
 };
 
 struct issuers {
     struct dps *dps;
-    struct hard_keys *hard;
+    struct desk *desk;
     pthread_mutex_t lock; /* of the list; nothing else is taken inside */
     struct list loaded;   /* one reference each */
 };
@@ -41,7 +39,10 @@ enum err issuers_new(struct dps *d, struct issuers **ret)
     is->dps = d;
     (void)pthread_mutex_init(&is->lock, NULL); /* cannot fail with default attributes */
     list_init(&is->loaded);
-    enum err e = hard_keys_new(conf->pkcs11_module, conf->pkcs11_pin_file, &is->hard);
+    enum err e = conf->signer != NULL
+                     ? desk_far_new(conf->signer, &is->desk)
+                     : desk_local_new(server_keyring(d->server), conf->pkcs11_module,
+                                      conf->pkcs11_pin_file, &is->desk);
     if (e != OK) {
         issuers_free(is);
         return e;
@@ -59,7 +60,7 @@ void issuers_free(struct issuers *is)
     while ((n = list_pop(&is->loaded)) != NULL) {
         issuer_unref(LIST_OF(n, struct issuer, link));
     }
-    hard_keys_free(is->hard);
+    desk_free(is->desk);
     (void)pthread_mutex_destroy(&is->lock);
     free(is);
 }
@@ -78,8 +79,6 @@ void issuer_unref(struct issuer *is)
     for (size_t i = 0; i < is->n_certs; i++) {
         cert_free(is->cert[i]);
     }
-    signer_key_free(is->key);
-    (void)pthread_mutex_destroy(&is->lock);
     arena_done(&is->arena);
     free(is);
 }
@@ -151,7 +150,6 @@ static enum err issuer_load(struct dps *d, const struct issuer_row *row, struct 
     atomic_init(&is->refs, 1);
     is->arena = (struct arena)ARENA_INIT(ROW_ARENA);
     is->row = *row;
-    (void)pthread_mutex_init(&is->lock, NULL);
     enum err e = fill(is, info);
     if (e != OK) {
         issuer_unref(is);
@@ -215,92 +213,22 @@ enum err issuer_get(struct dps *d, struct db *db, struct span name, struct issue
     return e;
 }
 
-/* --- keys ------------------------------------------------------------------------------------------- */
+/* --- signing ---------------------------------------------------------------------------------------- */
 
-static struct seal_place key_place(struct span fold)
+struct desk *issuers_desk(struct dps *d)
 {
-    return (struct seal_place){"issuing_ca", "source", fold};
+    return d->issuers->desk;
 }
 
-enum err issuer_seal_key(struct dps *d, struct span fold, const struct signer_key *key,
-                         struct buf *ret)
+enum err issuer_sign(struct issuer *is, const struct csr *csr, struct span csr_der,
+                     const struct cert_request *rq, struct cert **ret, struct err_info *info)
 {
-    struct buf der = BUF_INIT(SEAL_BLOB_MAX);
-    (void)buf_reserve(&der, SEAL_BLOB_MAX); /* at once, so that no copy stays behind */
-    enum err e = signer_key_to_der(key, &der);
-    if (e == OK) {
-        e = keyring_seal_blob(server_keyring(d->server), key_place(fold), buf_span(&der), ret);
-    }
-    if (der.p != NULL) {
-        mem_wipe(der.p, der.cap);
-    }
-    buf_done(&der);
-    return e;
-}
-
-static enum err open_sealed(struct dps *d, struct span fold, struct span sealed,
-                            struct signer_key **ret, struct err_info *info)
-{
-    struct buf der = BUF_INIT(SEAL_BLOB_MAX);
-    enum err e = keyring_unseal_blob(server_keyring(d->server), key_place(fold), sealed, &der);
-    if (e == OK) {
-        e = signer_key_from_der(buf_span(&der), ret, info);
-    } else {
-        e = err_set(info, e, "the sealed key does not open with this master key");
-    }
-    if (der.p != NULL) {
-        mem_wipe(der.p, der.cap);
-    }
-    buf_done(&der);
-    return e;
-}
-
-enum err issuer_open_key(struct dps *d, enum issuer_kind kind, struct span fold, struct span source,
-                         struct signer_key **ret, struct err_info *info)
-{
-    switch (kind) {
-    case ISSUER_FILE:
-        return open_sealed(d, fold, source, ret, info);
-    case ISSUER_PKCS11:
-        return hard_pkcs11_open(d->issuers->hard, source, ret, info);
-    case ISSUER_TPM:
-        return hard_tpm_open(source, ret, info);
-    case ISSUER_KINDS:
-        break;
-    }
-    return E_CORRUPT;
-}
-
-/* A key in memory, once open, stays as it is until the issuer ends: what is got needs no lock. */
-static enum err key_ready(struct issuer *is, struct err_info *info)
-{
-    enum err e = OK;
-    if (is->key == NULL) {
-        e = issuer_open_key(is->dps, is->row.kind, is->row.fold, is->row.source, &is->key, info);
-    }
-    if (e == OK && !signer_key_fits(is->key, is->cert[0])) {
-        signer_key_free(is->key);
-        is->key = NULL;
-        e = err_set(info, E_CONFIG, "the key is not the one of the CA's certificate");
-    }
-    return e;
-}
-
-enum err issuer_sign(struct issuer *is, const struct csr *csr, const struct cert_request *rq,
-                     struct cert **ret, struct err_info *info)
-{
-    (void)pthread_mutex_lock(&is->lock);
-    enum err e = key_ready(is, info);
-    if (e == OK && is->row.kind != ISSUER_FILE) {
-        e = signer_issue_now(is->key, is->cert[0], csr, NULL, rq, ret, info);
-        if (e == E_AGAIN) {
-            signer_key_free(is->key);
-            is->key = NULL;
-        }
-    }
-    (void)pthread_mutex_unlock(&is->lock);
-    if (e == OK && is->row.kind == ISSUER_FILE) {
-        e = signer_issue_now(is->key, is->cert[0], csr, NULL, rq, ret, info);
-    }
-    return e;
+    const struct desk_issue ask = {
+        .key = {is->row.kind, is->row.fold, is->row.source},
+        .ca = is->cert[0],
+        .csr = csr_der,
+        .known = csr,
+        .rq = *rq,
+    };
+    return desk_issue(issuers_desk(is->dps), &ask, ret, info);
 }

@@ -2,11 +2,10 @@
 /*
  * The CAs that issue certificates for devices: as they are loaded, and what is signed with their keys.
  *
- * A CA's key is made here and kept sealed in the database, or it stays in a PKCS#11 token or a TPM (certs/signer_hard.h). It is opened
- * by the first signature and kept; a key elsewhere that fails to sign is let go of, and opened anew by the next.
+ * Their keys are at the signing desk (certs/desk.h): sealed by it in the row here, or in a PKCS#11 token or a TPM that it reaches.
  *
- * Ownership   struct issuer is counted: issuer_get gives one reference. struct issuers owns the way to tokens; free it after all issuers.
- * Threads     issuer_get any; issuer_sign and issuer_open_key those of a signer pool: they block.
+ * Ownership   struct issuer is counted: issuer_get gives one reference. struct issuers owns the desk; free it after all issuers.
+ * Threads     issuer_get any; issuer_sign those of a signer pool: it blocks.
  * Errors      E_NOT_FOUND no such CA; E_STATE it waits for its certificate; E_AGAIN the key cannot be reached now; E_CONFIG, E_PERM it
  *             cannot be reached before somebody acts; E_CERT the request or the CA's dates.
  * Limits      LIMIT_ISSUING_CAS.
@@ -15,7 +14,7 @@
 #ifndef DPS_ISSUER_H
 #define DPS_ISSUER_H
 
-#include "certs/signer_hard.h"
+#include "certs/desk.h"
 #include "certs/signer_pool.h"
 #include "dps/dps.h"
 #include "dps/issuance_sql.h"
@@ -39,16 +38,11 @@ struct span issuer_name(const struct issuer *is);
 /* What a certificate's owner sends besides it: DER, one behind the other, without a self-signed root unless that is all there is. */
 struct span issuer_chain(const struct issuer *is);
 const struct cert *issuer_cert(const struct issuer *is);
-MUST_USE enum err issuer_sign(struct issuer *is, const struct csr *csr,
+/* csr: csr_der, read. */
+MUST_USE enum err issuer_sign(struct issuer *is, const struct csr *csr, struct span csr_der,
                               const struct cert_request *rq, struct cert **ret,
                               struct err_info *info);
-
-MUST_USE enum err issuer_open_key(struct dps *d, enum issuer_kind kind, struct span fold,
-                                  struct span source, struct signer_key **ret,
-                                  struct err_info *info);
-/* Sealed for the row of that name; appended. */
-MUST_USE enum err issuer_seal_key(struct dps *d, struct span fold, const struct signer_key *key,
-                                  struct buf *ret);
+struct desk *issuers_desk(struct dps *d);
 
 /* The pool of this worker; made by its first use. */
 MUST_USE enum err issuer_pool(struct dps_worker *dw, struct signer_pool **ret,

@@ -33,6 +33,8 @@ static const struct conf_row rows[] = {
       "How long one call to a linked hub may take." },
     { "dps", "move-timeout-s", CONF_U64, D(move_timeout_s), 1, 86400, "60",
       "How long a device's move to another hub waits for a hub that is away; then it stays where it is." },
+    { "issuer", "signer", CONF_PATH, D(signer), 0, 0, NULL,
+      "Socket of a berth-signer, which then holds the keys of issuing CAs; without one this process does." },
     { "issuer", "pkcs11-module", CONF_PATH, D(pkcs11_module), 0, 0, NULL,
       "Library that speaks to the PKCS#11 token with keys of issuing CAs." },
     { "issuer", "pkcs11-pin-file", CONF_PATH, D(pkcs11_pin_file), 0, 0, NULL,

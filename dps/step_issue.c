@@ -68,7 +68,7 @@ static enum err issue_work(struct signer_job *job, struct err_info *info)
         w->rule = err_class(e) == ERR_T_PEER ? RULE_CSR : RULE_OK;
         return e;
     }
-    e = issuance_sign(&w->profile, w->ca, csr, w->rid, w->now_us, &job->cert, info);
+    e = issuance_sign(&w->profile, w->ca, csr, w->csr, w->rid, w->now_us, &job->cert, info);
     if (e == E_CERT) {
         w->rule = RULE_CSR; /* the profile cannot be given to this id or key */
     } else if (e == E_EXPIRED || e == E_CONFIG || e == E_PERM || e == E_CORRUPT) {

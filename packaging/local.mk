@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Units for systemd, the user, folders, example configurations, completion.
-berth_units = %D%/berth-dps.service %D%/berth-hub.service %D%/berth-hub@.service %D%/berth-agent.service
+berth_units = %D%/berth-dps.service %D%/berth-hub.service %D%/berth-hub@.service %D%/berth-agent.service %D%/berth-signer.service
 systemdsystemunit_DATA = $(berth_units)
 sysusersdir = $(prefix)/lib/sysusers.d
 tmpfilesdir = $(prefix)/lib/tmpfiles.d
 bashcompletion_DATA = %D%/berth
 exampledir = $(docdir)/examples
-dist_example_DATA = %D%/dps.conf %D%/hub.conf %D%/agent.conf
+dist_example_DATA = %D%/dps.conf %D%/hub.conf %D%/agent.conf %D%/signer.conf
 
 EXTRA_DIST += %D%/berth-dps.service.in %D%/berth-hub.service.in %D%/berth-hub@.service.in %D%/berth-agent.service.in \
+	%D%/berth-signer.service.in \
 	%D%/hardening.inc %D%/berth.sysusers %D%/berth.tmpfiles %D%/berth %D%/make-example %D%/make-completion
 CLEANFILES += $(berth_units)
 

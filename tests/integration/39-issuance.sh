@@ -2,7 +2,8 @@
 # Certificates issued inside registrations (issuance.py): issuing CAs with a key that the DPS keeps, under an offline root; in a SoftHSM
 # token; in a software TPM. Both preview contracts, MQTT and HTTPS, requests and verification by openssl, hub connections with what was
 # issued; a TPM that goes away; kill -9 between signing and the answer; berth-agent with a certificate of its own, renewed.
-# dps-device:D35 dps-device:D36 threat:C8
+# All keys are behind berth-signer, which is killed and comes back, and plays against a hostile client.
+# dps-device:D35 dps-device:D36 threat:C8 threat:S5
 # time-limit: 300
 . "$SRC/lib.sh"
 for p in softhsm2-util pkcs11-tool swtpm tpm2_createprimary mosquitto_pub; do command -v $p >/dev/null || skip "no $p"; done
@@ -34,12 +35,26 @@ swtpm_start || die "swtpm"
     tpm2_flushcontext -t && tpm2_load -Q -C prim.ctx -u k.pub -r k.priv -c k.ctx && tpm2_evictcontrol -Q -C o -c k.ctx 0x81000001 &&
     tpm2_flushcontext -t && openssl genpkey -provider tpm2 -algorithm EC -pkeyopt group:P-256 -out tpm.pem) >"$T/tpm.out" 2>&1 || die "tpm2-tools: $(tail -n 3 "$T/tpm.out")"
 
+mkdir -m 700 "$T/signer"
+cat >"$T/signer.conf" <<CONF
+[signer]
+data-dir = $T/signer
+socket = $T/signer.sock
+allow-users = $(id -u)
+server-certificates = yes
+pkcs11-module = $module
+pkcs11-pin-file = $T/pin
+CONF
+signer_start() { start signer "$SIGNER" "$T/signer.conf"; }
+check_run "the signer" signer_start
+SIGNER_PID=$PID
+
 sandbox_up --hubs 1
 dps=$(pid_of dps)
 kill -TERM "$dps"
 wait_until 20 gone "$dps"
-dps_start() { start dps "$DPS" "$SB/dps/berth.conf" --set "issuer.pkcs11-module=$module" --set "issuer.pkcs11-pin-file=$T/pin" --set dps.register-burst=0 --set dps.poll-burst=0; }
-check_run "the DPS with a token's module" dps_start
+dps_start() { start dps "$DPS" "$SB/dps/berth.conf" --set "issuer.signer=$T/signer.sock" --set dps.register-burst=0 --set dps.poll-burst=0; }
+check_run "the DPS with a signer" dps_start
 issuer() { "$BERTH" dps issuer "$@" --env "$ENV"; }
 
 # an intermediate under a root that stays offline
@@ -81,6 +96,27 @@ for i in 1 2 3 4 5 6; do
     py issuance.py end "$i"
 done
 py issuance.py log
+
+# the wall
+book=$(ls "$T"/signer/book-*.jsonl | tail -n 1)
+check_run "the signer's book is whole" "$BERTH" audit verify "$book"
+check "a second signer is refused" "$("$SIGNER" --config "$T/signer.conf" 2>&1 | grep -c 'used by another process')" 1
+check "the DPS has no key that opens what the signer sealed" "$(cmp -s "$T/signer/master.keys" "$SB/dps/data/master.key"; echo $?)" 1
+py issuance.py wall "$T/signer.sock" "$SIGNER_PID" "$T/signer.log"
+kill -KILL "$SIGNER_PID"
+wait "$SIGNER_PID" 2>/dev/null
+py issuance.py unsigned &
+away=$!
+check_run "the log says that the signer is away" wait_until 30 grep -q "dps.certificate_delayed .*ca=kept .*signer" "$T/dps.log"
+check_run "the signer comes back" signer_start
+SIGNER_PID=$PID
+wait "$away" || BAD=$((BAD + 1))
+for b in "$T"/signer/book-*.jsonl; do check_run "its book is whole after kill -9" "$BERTH" audit verify "$b"; done
+check "each certificate that was told stands in it" "$("$BERTH" dps cert list --env "$ENV" --json | python3 -c '
+import json, re, sys
+told = set(re.findall(r"\"serialNumber\": ?\"([0-9A-F]+)\"", sys.stdin.read()))
+book = set(json.loads(l)["act"].split()[2] for f in sys.argv[1:] for l in open(f) if json.loads(l)["act"].startswith("issue "))
+print("yes" if told and told <= book else (len(told), sorted(told - book)[:3]))' "$T"/signer/book-*.jsonl)" yes
 
 # the agent: asks at its registration, connects with what it got, renews it; what fails changes nothing
 cs=$(env_get 'e["dpsServiceConnectionString"]')
@@ -129,5 +165,5 @@ check_run "a damaged certificate is said so" wait_until 10 at_least event=agent.
 check_run "and another one leads back" wait_until 40 at_least event=agent.hub_up $((n + 1))
 check "which is whole" "$(openssl x509 -in "$T/sn-1/current/device.pem" -noout -subject)" "subject=CN = sn-1"
 stop "$AGENT_PID"
-check "no secret in a log" "$(grep -lE '735194|sig=|PRIVATE' "$T"/dps.log "$T"/agent.log "$SB"/log/*.log)" ""
+check "no secret in a log" "$(grep -lE '735194|sig=|PRIVATE' "$T"/signer.log "$T"/dps.log "$T"/agent.log "$SB"/log/*.log)" ""
 finish

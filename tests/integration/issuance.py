@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run by 39-issuance.sh: requests | away | begin ROUND PID | end ROUND | log"""
+"""Run by 39-issuance.sh: requests | away | begin ROUND PID | end ROUND | log | wall SOCKET PID LOG | unsigned"""
 import random
 import re
 import threading
@@ -139,18 +139,64 @@ def requests():
     enroll("enrollmentGroups", "members", key_att(G), match="*", clientCertificateIssuancePolicy={"certificateAuthorityName": "tpm"})
 
 
-def away():
-    enroll("enrollments", "away-1", key_att(derive(G, "away-1")), clientCertificateIssuancePolicy={"certificateAuthorityName": "tpm"})
-    csr = request("away-1")
+def comes_back(rid, ca):
+    """A registration while the key cannot be reached; it ends when it can."""
+    enroll("enrollments", rid, key_att(derive(G, rid)), clientCertificateIssuancePolicy={"certificateAuthorityName": ca})
+    csr = request(rid)
     end = time.monotonic() + 60
 
     def go():
-        r = register("mqtt", "away-1", body(2025, csr))
+        r = register("mqtt", rid, body(2025, csr))
         while r[1] == "assigning" and time.monotonic() < end:
-            r = register("mqtt", "away-1", "")
-        return r[1], len(keep("away-1", r[2]))
-    attempt("a TPM that was away", go, ("assigned", 2))
-    attempt("openssl verifies what it signed", lambda: verifies("away-1", "tpm"), True)
+            r = register("mqtt", rid, "")
+        return r[1], len(keep(rid, r[2]))
+    attempt(f"{rid}: the key of {ca} was away", go, ("assigned", 2))
+    attempt(f"{rid}: openssl verifies what it signed", lambda: verifies(rid, ca), True)
+
+
+def wall(path, pid, log):
+    """threat:S5 a client that is no DPS; certs/desk_wire.h"""
+    def lv(b):
+        return struct.pack(">H", len(b)) + b
+
+    def say(text):
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        s.settimeout(20)
+        s.connect(path)
+        s.send(text)
+        try:
+            return s.recv(65536)
+        except ConnectionResetError:
+            return b""
+        finally:
+            s.close()
+
+    def ask_text(act, name=b"kept", source=b"", days=30, ca=b"", csr=b""):
+        now = int(time.time())
+        return (bytes([1, act, 0, 0, 0]) + struct.pack(">qq", (now - 60) * 10**6, (now + days * 86400) * 10**6) +
+                lv(name) + lv(source) + lv(b"thief-1") + lv(b"") + lv(ca) + lv(csr))
+    request("thief-1")
+    ssl_run("req", "-in", "thief-1.csr", "-outform", "DER", "-out", "thief-1.der")
+    ssl_run("x509", "-in", "kept.pem", "-outform", "DER", "-out", "kept.der")
+    with open(os.path.join(T, "thief-1.der"), "rb") as f, open(os.path.join(T, "kept.der"), "rb") as g:
+        csr, ca = f.read(), g.read()
+    refused = {"nothing": b"", "no request": b"\x01", "another version": b"\x09" + ask_text(2)[1:], "no such act": ask_text(7), "cut off": ask_text(2)[:40],
+               "a key that it did not seal": ask_text(2, source=b"x" * 200, ca=ca, csr=csr), "a life of three years": ask_text(2, source=b"x" * 200, days=1100, ca=ca, csr=csr),
+               "no CA": ask_text(2, source=b"x" * 200, ca=csr, csr=csr), "no CSR": ask_text(2, source=b"x" * 200, ca=ca, csr=b"0")}
+    for name, text in refused.items():
+        a = say(text) if text else b"\x01\x01"
+        row(f"S5 {name}: refused", (len(a) > 2 or not text, a[:1], a[1:2] != b"\0"), (True, b"\x01", True))
+    row("S5 a message that is too large ends its connection", say(b"\x01" * 150000), b"")
+    row("S5 and the signer lives", os.path.exists(f"/proc/{pid}"))
+    row("S5 nothing was signed for it", "name=thief-1" in "".join(x for x in open(log) if "signer.done" in x), False)
+    status = open(f"/proc/{pid}/status").read()
+    row("S5 it may gain nothing by exec", "NoNewPrivs:\t1" in status)
+    row("S5 nobody of its own user traces it", os.stat(f"/proc/{pid}/mem").st_uid, 0)  # not dumpable: the kernel gives the files to root
+    if os.getuid() == 0:
+        p = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-c",
+                            "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET)\ns.settimeout(20)\ns.connect(sys.argv[1])\n"
+                            "try:\n print(len(s.recv(10)))\nexcept ConnectionResetError:\n print(0)", path], capture_output=True, text=True, timeout=30)
+        row("S5 another user is shut out", (p.stdout.strip(), p.returncode) if p.returncode == 0 else p.stderr[-200:], ("0", 0))
 
 
 def ask(c, method, rid, tail, text="{}"):
@@ -210,5 +256,6 @@ def log():
     row("no serial number twice", len({x["serialNumber"] for x in lines}), len(lines))
 
 
-{"requests": requests, "away": away, "begin": lambda: begin(int(sys.argv[2]), int(sys.argv[3])), "end": lambda: end(int(sys.argv[2])), "log": log}[what]()
+{"requests": requests, "away": lambda: comes_back("away-1", "tpm"), "unsigned": lambda: comes_back("unsigned-1", "kept"),
+ "wall": lambda: wall(sys.argv[2], int(sys.argv[3]), sys.argv[4]), "begin": lambda: begin(int(sys.argv[2]), int(sys.argv[3])), "end": lambda: end(int(sys.argv[2])), "log": log}[what]()
 done()

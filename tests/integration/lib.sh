@@ -4,8 +4,8 @@
 set -u
 : "${BUILD:?}" "${SRC:?}" "${T:?}" "${NET:?}" "${BERTH_SLOW:=1}"
 export PYTHONDONTWRITEBYTECODE=1
-BERTH=$BUILD/ctl/berth HUB=$BUILD/hub/berth-hub DPS=$BUILD/dps/berth-dps AGENT=$BUILD/agent/berth-agent ENROLL=$BUILD/enroll-tool/enroll-tool
-export BERTH HUB DPS AGENT ENROLL
+BERTH=$BUILD/ctl/berth HUB=$BUILD/hub/berth-hub DPS=$BUILD/dps/berth-dps AGENT=$BUILD/agent/berth-agent ENROLL=$BUILD/enroll-tool/enroll-tool SIGNER=$BUILD/signer/berth-signer
+export BERTH HUB DPS AGENT ENROLL SIGNER
 SB=$T/sandbox
 PIDS=() SANDBOXES=() BAD=0
 
