@@ -152,6 +152,7 @@ def ends(raw):
 
 for f in ("#", "$dps/#", "devices/x/messages/devicebound/#", "$dps/registrations/+/#"):
     attempt(f"D19 SUBSCRIBE {f}", lambda: ends(subscribe_packet([(f, 1)])))
+row("D19 the log names what was asked", any("event=dps.filter_refused " in x and "devices/x/messages" in x for x in env.log("dps").split("\n")))
 for t in ("foo", "$dps/registrations/PUT/other/?$rid=1", "$dps/registrations/PUT/iotdps-register/", "devices/r2/messages/events/"):
     attempt(f"D20 PUBLISH {t}", lambda: ends(publish_packet(t, "x")))
 attempt("D20 QoS 2", lambda: ends(publish_packet("$dps/registrations/PUT/iotdps-register/?$rid=1", "", 2)))
