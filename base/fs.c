@@ -119,15 +119,45 @@ enum err fs_sync_dir(const char *path, struct err_info *info)
     return OK;
 }
 
+/* Heap. Slashes at the end belong to the last name. */
+static char *parent_of(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') {
+        n--;
+    }
+    while (n > 0 && path[n - 1] != '/') {
+        n--;
+    }
+    return n == 0 ? span_dup(SPAN_LIT(".")) : span_dup(span_of(path, n == 1 ? 1 : n - 1));
+}
+
 static enum err sync_parent(const char *path, struct err_info *info)
 {
-    const char *slash = strrchr(path, '/');
-    if (slash == NULL) {
-        return fs_sync_dir(".", info);
-    }
-    size_t n = slash == path ? 1 : (size_t)(slash - path);
-    AUTO(mem_free_p) char *dir = span_dup(span_of(path, n));
+    AUTO(mem_free_p) char *dir = parent_of(path);
     return dir != NULL ? fs_sync_dir(dir, info) : err_set(info, E_NOMEM, "out of memory");
+}
+
+enum err fs_check_parent(const char *path, struct err_info *info)
+{
+    AUTO(mem_free_p) char *dir = parent_of(path);
+    struct stat st;
+    if (dir == NULL) {
+        return err_set(info, E_NOMEM, "out of memory");
+    }
+    if (stat(dir, &st) != 0) {
+        return err_set_errno(info, errno, "could not look at folder \"%s\"", dir);
+    }
+    if (st.st_uid != geteuid() && st.st_uid != 0) {
+        return err_set(info, E_PERM, "folder \"%s\" belongs to another user", dir);
+    }
+    if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0) {
+        return err_set(info, E_PERM,
+                       "folder \"%s\" can be written by others, who could put theirs in place of "
+                       "what is made there",
+                       dir);
+    }
+    return OK;
 }
 
 /* Name beside path that nobody guesses: a leftover of a crash never stands in the way. */

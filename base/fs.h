@@ -26,6 +26,9 @@ MUST_USE enum err fs_create_atomic(const char *path, struct span content, mode_t
 /* mkdir 0700 if absent; E_PERM when it exists and belongs to another user or is open to others. */
 MUST_USE enum err fs_private_dir(const char *path, struct err_info *info);
 MUST_USE enum err fs_sync_dir(const char *path, struct err_info *info);
+/* May what stands at path be replaced by other users of the machine? E_PERM when its folder is another user's (but root's), or is written
+ * by everybody and not sticky as /tmp is: then no name in it can be relied on. */
+MUST_USE enum err fs_check_parent(const char *path, struct err_info *info);
 bool fs_exists(const char *path);
 /* "dir/name" on the heap, NULL when memory is short. */
 char *fs_join(const char *dir, const char *name);

@@ -207,19 +207,37 @@ static enum err fill(const char *factory, const struct burn *b, struct err_info 
     return e != OK ? e : write_in(factory, "identity.json", buf_span(&text), 0644, info);
 }
 
+/* -1: it is no folder, or not ours. In a folder like /tmp anybody can make one of that name, or a link to somebody's files. */
+static int open_own_dir(int at, const char *name)
+{
+    struct stat st;
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0 && (fstat(fd, &st) != 0 || st.st_uid != geteuid())) {
+        (void)close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
 /* A folder of ours that never became an identity. */
 static void sweep(const char *partial)
 {
-    AUTO(mem_free_p) char *factory = fs_join(partial, "factory");
-    DIR *d = factory != NULL ? opendir(factory) : NULL;
+    int fd = open_own_dir(AT_FDCWD, partial);
+    int inner = fd >= 0 ? open_own_dir(fd, "factory") : -1;
+    DIR *d = inner >= 0 ? fdopendir(inner) : NULL;
     for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-        (void)unlinkat(dirfd(d), e->d_name, 0); /* "." and ".." refuse */
+        (void)unlinkat(inner, e->d_name, 0); /* "." and ".." refuse */
     }
     if (d != NULL) {
-        (void)closedir(d);
-        (void)rmdir(factory);
+        (void)closedir(d); /* and inner with it */
+        (void)unlinkat(fd, "factory", AT_REMOVEDIR);
+    } else if (inner >= 0) {
+        (void)close(inner);
     }
-    (void)rmdir(partial);
+    if (fd >= 0) {
+        (void)close(fd);
+        (void)rmdir(partial);
+    }
 }
 
 /* Without the slashes at its end. */
@@ -291,9 +309,13 @@ enum err identity_burn(const char *dir, const struct burn *b, struct err_info *i
         return err_set(info, E_EXISTS, "'%s' exists already; an identity is never burned over",
                        dir);
     }
-    enum err e = mkdir(partial, 0700) == 0 && mkdir(factory, 0700) == 0
-                     ? OK
-                     : err_set_errno(info, errno, "cannot make '%s'", partial);
+    enum err e = fs_check_parent(dir, info);
+    if (e != OK) {
+        return e;
+    }
+    e = mkdir(partial, 0700) == 0 && mkdir(factory, 0700) == 0
+            ? OK
+            : err_set_errno(info, errno, "cannot make '%s'", partial);
     if (e == OK && (e = fill(factory, b, info)) == OK && (e = fs_sync_dir(factory, info)) == OK &&
         (e = fs_sync_dir(partial, info)) == OK &&
         renameat2(AT_FDCWD, partial, AT_FDCWD, dir, RENAME_NOREPLACE) != 0) {

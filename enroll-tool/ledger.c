@@ -181,7 +181,10 @@ enum err ledger_open(const char *station_dir, struct ledger **ret, struct err_in
     map_init(&l->by_rid);
     memset(l->last_hash, '0', HASH_TEXT - 1);
     l->path = fs_join(station_dir, "ledger.jsonl");
-    enum err e = l->path == NULL ? E_NOMEM : fs_private_dir(station_dir, info);
+    enum err e = l->path == NULL ? E_NOMEM : fs_check_parent(station_dir, info);
+    if (e == OK) {
+        e = fs_private_dir(station_dir, info);
+    }
     if (e != OK) {
         return e;
     }

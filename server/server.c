@@ -263,6 +263,17 @@ static int run_init(struct server *s)
     return 0;
 }
 
+static int run_backup(struct server *s)
+{
+    struct err_info info = {0};
+    enum err e = server_backup(s, s->opt.backup, &info);
+    if (e != OK) {
+        return say(s, "cannot back up", e, &info);
+    }
+    printf("%s: the registry is in \"%s\"; master.key is not\n", s->program->name, s->opt.backup);
+    return 0;
+}
+
 static int run(struct server *s)
 {
     struct err_info info = {0};
@@ -290,6 +301,9 @@ static int run(struct server *s)
     setup_log(s);
     if (s->opt.init) {
         return run_init(s);
+    }
+    if (s->opt.backup != NULL) {
+        return run_backup(s);
     }
     if ((e = server_life_run(s, &info)) != OK) {
         LOG_ERROR("server.failed", L_ERR(e), L_WHY(&info, e));

@@ -27,7 +27,8 @@ struct options {
     char **set; /* borrowed from argv */
     size_t n_set;
     int ready_fd; /* -1: none */
-    bool init, check_config, dump_config;
+    char *backup; /* folder to make; NULL: no */
+    bool init, check_config, dump_config, restored;
 };
 
 struct policy_set;
@@ -236,5 +237,11 @@ MUST_USE enum err admin_admit(struct http_rq *rq, struct err_info *info);
 /* --- per worker snapshots ---------------------------------------------------------------------- */
 void policy_set_free(struct policy_set *p);
 void trust_set_free(struct trust_set *t);
+
+/* --- server_backup.c --- */
+/* dir must not exist. */
+MUST_USE enum err server_backup(struct server *s, const char *dir, struct err_info *info);
+/* E_CONFIG: the registry is a backup, and --restored was not said. Before the store is opened. */
+MUST_USE enum err server_backup_gate(struct server *s, const char *db_path, struct err_info *info);
 
 #endif

@@ -49,6 +49,9 @@ enum err server_open_data(struct server *s, bool create, struct err_info *info)
         (e = keyring_open(key_path, create, &s->keyring, info)) != OK) {
         return e;
     }
+    if ((e = server_backup_gate(s, db_path, info)) != OK) {
+        return e;
+    }
     const struct store_module *modules[] = {&server_store_module, s->program->module};
     const struct store_config sc = {
         .path = db_path,

@@ -10,6 +10,8 @@ enum option_id {
     OPT_DATA_DIR,
     OPT_SET,
     OPT_INIT,
+    OPT_BACKUP,
+    OPT_RESTORED,
     OPT_CHECK,
     OPT_DUMP,
     OPT_READY_FD,
@@ -28,6 +30,8 @@ static const struct option_row {
     { OPT_DATA_DIR, "data-dir",    "DIR",  "Keep all data in this folder; overrides the configuration." },
     { OPT_SET,      "set",         "SECTION.NAME=VALUE", "Override one setting; may be repeated. Not for secrets." },
     { OPT_INIT,     "init",        NULL,   "Make names, master key and first policies, write DIR/init.json, exit." },
+    { OPT_BACKUP,   "backup",      "DIR",  "Copy the registry into a new folder, also of a server that runs, and exit." },
+    { OPT_RESTORED, "restored",    NULL,   "Take up a registry that --backup made: what changed since then was seen to." },
     { OPT_CHECK,    "check-config", NULL,  "Check the configuration and exit." },
     { OPT_DUMP,     "dump-config", NULL,   "Print the configuration in force, with comments, and exit." },
     { OPT_READY_FD, "ready-fd",    "N",    "Write \"ready\" to this descriptor once all listeners are open." },
@@ -76,6 +80,12 @@ static enum err take_option(const struct server_program *p, int id, char *arg, s
         return OK;
     case OPT_INIT:
         o->init = true;
+        return OK;
+    case OPT_BACKUP:
+        o->backup = arg;
+        return OK;
+    case OPT_RESTORED:
+        o->restored = true;
         return OK;
     case OPT_CHECK:
         o->check_config = true;

@@ -13,7 +13,8 @@
 
 #include "base/err.h"
 
-MUST_USE enum err backup_file(const char *from, const char *vfs, const char *path,
+/* made_s: when, kept in the copy for store_backup_gate; 0: not kept. */
+MUST_USE enum err backup_file(const char *from, const char *vfs, const char *path, int64_t made_s,
                               struct err_info *info);
 
 #endif

@@ -354,7 +354,7 @@ enum err store_scan(struct store *s, struct store_scan *scan)
 
 enum err store_backup(struct store *s, const char *path, struct err_info *info)
 {
-    return backup_file(s->cfg.path, s->cfg.vfs, path, info);
+    return backup_file(s->cfg.path, s->cfg.vfs, path, 0, info);
 }
 
 void store_stats(struct store *s, struct store_stats *ret)

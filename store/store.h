@@ -137,6 +137,12 @@ struct store_stats {
 void store_stats(struct store *s, struct store_stats *ret);
 /* Online copy to path (VACUUM INTO or the backup API); blocks; not on a loop thread. */
 MUST_USE enum err store_backup(struct store *s, const char *path, struct err_info *info);
+/* The same for a file that another process may have open. made_s not 0: the copy keeps that it is a backup of that second. */
+MUST_USE enum err store_backup_file(const char *from, const char *to, int64_t made_s,
+                                    struct err_info *info);
+/* Of a file that nobody has open: *ret_made_s 0, or the second of which it is a backup; confirm: from now on it is one no more. */
+MUST_USE enum err store_backup_gate(const char *path, bool confirm, int64_t *ret_made_s,
+                                    struct err_info *info);
 
 /* --- statements ---------------------------------------------------------------------------- */
 

@@ -635,6 +635,7 @@ class Server:
         self.env, self.name, self.sets, self.limits = env, name, list(sets), limits
         self.program = os.environ["DPS" if name == "dps" else "HUB"]
         self.p = None
+        self.more = []  # options behind its own
 
     def take(self):
         i = 0 if self.name == "dps" else int(self.name[3:])
@@ -652,7 +653,7 @@ class Server:
         """Milliseconds until ready."""
         t0 = time.monotonic()
         r, w = os.pipe()
-        args = [self.program, "--config", os.path.join(self.env.dir, self.name, "berth.conf"), "--ready-fd", str(w)]
+        args = [self.program, "--config", os.path.join(self.env.dir, self.name, "berth.conf"), "--ready-fd", str(w), *self.more]
         for s in self.sets:
             args += ["--set", s]
         with open(os.path.join(self.env.dir, "log", self.name + ".log"), "ab") as log:
