@@ -106,6 +106,43 @@ row("rotation by reference: the second is tried too", service("GET", "/enrollmen
 row("rotation by reference: and admits", result("rot-b", device("rot-b", "root-b")), "assigned")
 put_group("by-name", references("root-c"))
 
+# --- a factory issues the name of another's device (threat:C4) ---------------------------------------------------------------------------
+for n in "ab":
+    ca("root-w" + n)
+    trust("root-w" + n)
+    ca("works-" + n, "root-w" + n)
+put_group("works-a", x509_att("works-a"))
+put_group("works-b", x509_att("works-b"))
+mine, thief = device("shared", "works-a"), cert("shared-thief", "/CN=shared", "works-b")
+row("threat:C4 the first one registers", result("shared", mine), "assigned")
+where = env.hubs.index(service("GET", "/registrations/shared").json["assignedHub"])
+
+
+def rules(rid):
+    return {x["rule"] for x in admin("GET", f"refusals/{rid}").json["refusals"]}
+
+
+link, code = hub_link(env, "shared", None, hub=where, cert=mine[0], certkey=mine[1])
+row("threat:C4 and is online", code, 0)
+row("threat:C4 the same name from another factory is refused", result("shared", thief), lambda v: v not in ("assigned", 202))
+row("threat:C4 and explained", until(20, lambda: "record-owned" in rules("shared")))
+row("threat:C4 its hub refuses that certificate", hub_link(env, "shared", None, hub=where, cert=thief[0], certkey=thief[1])[1], 5)
+row("threat:C4 the record is the first one's", service("GET", "/registrations/shared").json["x509"], {"enrollmentGroupId": "works-a"})
+row("threat:C4 the record goes: the hub still knows whose it is", (service("DELETE", "/registrations/shared").status, result("shared", thief)), (204, "failed"))
+row("threat:C4 which is explained too", until(20, lambda: "hub-owned" in rules("shared")))
+row("threat:C4 the old device is unharmed", link.ping())
+link.close()
+link, code = hub_link(env, "shared", None, hub=where, cert=mine[0], certkey=mine[1])
+row("threat:C4 its certificate still serves", code, 0)
+service("DELETE", "/registrations/shared")
+row("threat:C4 and it registers again", result("shared", mine), "assigned")
+enroll("enrollments", "shared", x509_att("shared", member="clientCertificates"))
+row("threat:C4 an individual entry wins over both groups", (result("shared", thief), result("shared", mine)), (401, "assigned"))
+link.close()
+gone = [service("DELETE", "/enrollments/shared"), *(service("DELETE", f"/enrollmentGroups/works-{n}") for n in "ab"),
+        *(admin("DELETE", f"certificates/root-w{n}", None, "*") for n in "ab")]
+row("threat:C4 they go again", {a.status for a in gone}, {204})
+
 # --- whom a change of trust would cut off (threat:S2) -----------------------------------------------------------------------------------
 
 
@@ -264,36 +301,4 @@ row("expiry: how many end within thirty days", [env.metrics(-1)[f'berth_certific
 admin("DELETE", "certificates/soon", None, "*")
 row("expiry: a CA that went is told no more", until(10, lambda: seconds("ca", "soon") is None))
 row("ends with success", dps.stop(), 0)
-# --- a factory issues the name of another's device (threat:C4) ---------------------------------------------------------------------------
-ca("works-a", "root-a")
-ca("works-b", "root-b")
-put_group("works-a", x509_att("works-a"))
-put_group("works-b", x509_att("works-b"))
-mine, thief = device("shared", "works-a"), cert("shared-thief", "/CN=shared", "works-b")
-row("threat:C4 the first one registers", result("shared", mine), "assigned")
-where = env.hubs.index(service("GET", "/registrations/shared").json["assignedHub"])
-
-
-def rules(rid):
-    return {x["rule"] for x in admin("GET", f"refusals/{rid}").json["refusals"]}
-
-
-link, code = hub_link(env, "shared", None, hub=where, cert=mine[0], certkey=mine[1])
-row("threat:C4 and is online", code, 0)
-row("threat:C4 the same name from another factory is refused", result("shared", thief), lambda v: v not in ("assigned", 202))
-row("threat:C4 and explained", until(20, lambda: "record-owned" in rules("shared")))
-row("threat:C4 its hub refuses that certificate", hub_link(env, "shared", None, hub=where, cert=thief[0], certkey=thief[1])[1], 5)
-row("threat:C4 the record is the first one's", service("GET", "/registrations/shared").json["x509"], {"enrollmentGroupId": "works-a"})
-row("threat:C4 the record goes: the hub still knows whose it is", (service("DELETE", "/registrations/shared").status, result("shared", thief)), (204, "failed"))
-row("threat:C4 which is explained too", until(20, lambda: "hub-owned" in rules("shared")))
-row("threat:C4 the old device is unharmed", link.ping())
-link.close()
-link, code = hub_link(env, "shared", None, hub=where, cert=mine[0], certkey=mine[1])
-row("threat:C4 its certificate still serves", code, 0)
-service("DELETE", "/registrations/shared")
-row("threat:C4 and it registers again", result("shared", mine), "assigned")
-enroll("enrollments", "shared", x509_att("shared", member="clientCertificates"))
-row("threat:C4 an individual entry wins over both groups", (result("shared", thief), result("shared", mine)), (401, "assigned"))
-link.close()
-
 done()

@@ -149,6 +149,8 @@ for n, kind in ((3000, "partial"), (3001, "factory")):
     if kind == "partial":
         os.makedirs(f"{his}/fake/factory")
         os.symlink(f"{victim}", f"{his}/fake/factory/x")
+        for x in (f"{his}/fake", f"{his}/fake/factory", f"{his}/fake/factory/x"):
+            os.chown(x, NOBODY, NOBODY, follow_symlinks=False)
         os.symlink(f"{his}/fake", p)
     else:
         os.mkdir(p)
