@@ -30,6 +30,7 @@ struct streams_conf {
     uint64_t gateway_port; /* 0: the HTTPS port */
     uint64_t new_per_s, max, max_per_device;
     uint64_t bytes_per_s, device_bytes_per_s; /* 0: no bound */
+    uint64_t idle_s, lifetime_s;              /* of an open stream; 0: no bound */
 };
 
 struct hub_conf {

@@ -32,6 +32,8 @@ static const struct conf_row conf_rows[] = {
     { "streams", "max-per-device",     CONF_U64,  CONF(streams.max_per_device),     0, 1000000, "10",  "Streams of one device at a time; 0: no bound." },
     { "streams", "bytes-per-second",   CONF_U64,  CONF(streams.bytes_per_s),        0, 0,      "0",    "Rate of one stream, both ways together; 0: no bound." },
     { "streams", "device-bytes-per-second", CONF_U64, CONF(streams.device_bytes_per_s), 0, 0,  "0",    "Rate of all streams of one device together; 0: no bound." },
+    { "streams", "idle-seconds",       CONF_U64,  CONF(streams.idle_s),             0, 31536000, "0",   "A stream through which nothing came for that long is ended; 0: it is not." },
+    { "streams", "max-seconds",        CONF_U64,  CONF(streams.lifetime_s),         0, 31536000, "0",   "A stream that is that old is ended; 0: it is not." },
 };
 static const struct right_def rights[] = {
     { "RegistryRead",   R_REGISTRY_READ,   0,               false },

@@ -114,9 +114,46 @@ void bridge_cut(struct bridge *b)
     }
 }
 
+static void on_limit(struct timer *t);
+static void watch_limits(struct bridge *b)
+{
+    uint64_t now = loop_now_ms(worker_loop(b->w)), wait_ms = UINT64_MAX;
+    if (b->idle_s != 0) {
+        wait_ms = b->idle_s * 250;
+    }
+    if (b->lifetime_s != 0) {
+        uint64_t end_ms = b->open_ms + b->lifetime_s * 1000;
+        wait_ms = MIN(wait_ms, end_ms > now ? end_ms - now : 0);
+    }
+    if (wait_ms != UINT64_MAX) {
+        timer_set(worker_loop(b->w), &b->timer, wait_ms, on_limit);
+    }
+}
+
 static void on_deadline(struct timer *t)
 {
     bridge_end(CONTAINER_OF(t, struct bridge, timer), WS_CLOSE_FAILED, "Peer not connected");
+}
+
+/* Of an open stream: its age, and whether anything came through since the last look. Looks four times in an idle time, so that it ends
+ * between one and one and a quarter of it. */
+static void on_limit(struct timer *t)
+{
+    struct bridge *b = CONTAINER_OF(t, struct bridge, timer);
+    uint64_t now = loop_now_ms(worker_loop(b->w)), age_s = (now - b->open_ms) / 1000;
+    uint64_t moved = relay_bytes(b->relay, RELAY_DEVICE) + relay_bytes(b->relay, RELAY_SERVICE);
+    if (b->lifetime_s != 0 && age_s >= b->lifetime_s) {
+        bridge_end(b, WS_CLOSE_NORMAL, "Lifetime over");
+        return;
+    }
+    if (moved != b->moved) {
+        b->moved = moved;
+        b->moved_ms = now;
+    } else if (b->idle_s != 0 && now - b->moved_ms >= b->idle_s * 1000) {
+        bridge_end(b, WS_CLOSE_NORMAL, "Idle for too long");
+        return;
+    }
+    watch_limits(b);
 }
 
 /* By the wall clock, which may be set: asked again and again, at the end often enough. */
@@ -367,6 +404,12 @@ void stream_take(struct worker *w, struct stream *carrier, void *arg)
     if (relay_has(b->relay, RELAY_DEVICE) && relay_has(b->relay, RELAY_SERVICE)) {
         b->is_open = true;
         timer_stop(worker_loop(w), &b->timer);
+        b->open_ms = b->moved_ms = loop_now_ms(worker_loop(w));
+        (void)pthread_mutex_lock(&b->st->lock);
+        b->idle_s = b->st->conf.idle_s;
+        b->lifetime_s = b->st->conf.lifetime_s;
+        (void)pthread_mutex_unlock(&b->st->lock);
+        watch_limits(b);
         tell_open(b);
     }
 }

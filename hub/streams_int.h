@@ -128,8 +128,10 @@ struct bridge {
     /* owner's */
     struct relay *relay;
     struct rate rate;
-    struct timer timer;
-    struct timer until; /* the caller's right has an end (policy.until_s) */
+    struct timer timer; /* until both are there: the deadline; then age and idleness */
+    uint64_t open_ms, moved, moved_ms; /* moved: bytes when it was looked at last */
+    uint64_t idle_s, lifetime_s;       /* as they were when it opened; 0: no bound */
+    struct timer until;                /* the caller's right has an end (policy.until_s) */
     uint32_t walk;
     const char *end_reason; /* ours, else the relay's */
     bool has_verdict;
