@@ -401,6 +401,7 @@ static enum err run_mqtt(const struct identity *id, enum link_via via, struct sp
     for (int i = 0; i < 20 && (m.client != NULL || i < 2); i++) {
         loop_turn(m.loop, 50);
     }
+    conns_end(m.loop); /* a peer that does not answer our close */
     loop_free(m.loop);
     tls_ctx_unref(tls);
     if (e != OK) {

@@ -266,10 +266,10 @@ static enum err open_client(struct forward *f, const struct stream_client_conf *
 
 static int run_stream(struct cli_args *a)
 {
-    static struct forward f;
+    static struct forward f; /* what is left to the system at the end is found from here */
+    static struct stream_client_conf k;
     struct err_info info = {0};
     uint64_t connect_s = 30, response_s = 30;
-    struct stream_client_conf k = {0};
     f = (struct forward){.a = a,
                          .is_stdio = cli_has(a, "stdio"),
                          .any_user = cli_has(a, "any-user"),
