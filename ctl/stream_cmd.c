@@ -296,16 +296,12 @@ static int run_stream(struct cli_args *a)
     if (e == OK && (e = open_client(&f, &conf, &k, &info)) == OK) {
         e = run_until_over(&f, &info);
     }
-    /* What did not come to its end in time is left to the system. */
+    /* What did not come to its end in time is left to the system, and so is the loop: a far end may not have answered a close yet. */
     if (f.client == NULL || stream_client_count(f.client) == 0) {
         stream_client_free(f.client);
         service_free(k.service);
         tls_ctx_unref(k.tls);
         tls_ctx_unref(k.end_tls);
-        if (f.loop != NULL) {
-            conns_end(f.loop);
-            loop_free(f.loop);
-        }
     }
     return e != OK ? cli_fail(e, &info) : f.is_stdio ? f.status : EXIT_DONE;
 }
