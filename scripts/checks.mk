@@ -39,5 +39,15 @@ fuzz:
 	$(srcdir)/tests/fuzz/run $(abs_top_builddir) 60
 bench: all
 	$(srcdir)/tests/bench/run $(abs_top_builddir)
+.PHONY: check-reproducible sbom
+EXTRA_DIST += scripts/check-reproducible scripts/sbom tests/supply/check-programs
+# Builds a second time elsewhere and compares what would be installed, bit for bit.
+check-reproducible: all
+	$(srcdir)/scripts/check-reproducible $(abs_top_builddir)
+# The parts of this build, for whoever has to know (CycloneDX JSON in sbom.json).
+sbom: all
+	$(srcdir)/scripts/sbom $(abs_top_builddir) >sbom.json.new && mv sbom.json.new sbom.json
+CLEANFILES += sbom.json sbom.json.new
+TESTS += tests/supply/check-programs
 trace:
 	$(srcdir)/scripts/trace $(srcdir)
