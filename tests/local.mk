@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 EXTRA_DIST += %D%/unit.h %D%/conformance/run %D%/conformance/acceptance %D%/conformance/make-pki.sh %D%/conformance/lib.js \
-	%D%/conformance/test-path.js %D%/conformance/test-hub.js %D%/conformance/package.json %D%/conformance/package-lock.json \
+	%D%/conformance/test-path.js %D%/conformance/test-hub.js %D%/conformance/test-dps-service.js %D%/conformance/package.json %D%/conformance/package-lock.json \
 	%D%/conformance/.npmrc
 # whole folders: what a run leaves in them does not go along
-EXTRA_DIST += %D%/fuzz/run %D%/integration %D%/long %D%/bench .ci/run
+EXTRA_DIST += %D%/fuzz/run %D%/integration %D%/long .ci/run
+# not the folder: what was built below a folder of that name would go along
+EXTRA_DIST += %D%/bench/bench.py %D%/bench/fleet %D%/bench/mqttload.c %D%/bench/peers.py %D%/bench/run %D%/bench/streamload.c \
+	%D%/bench/streams.py %D%/bench/tpm.py
 dist-hook:
 	find $(distdir)/tests -name __pycache__ -prune -exec rm -rf {} +
 
