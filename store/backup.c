@@ -68,7 +68,7 @@ static enum err read_mark(const char *path, int64_t *ret, struct err_info *info)
         e = lite_get_i64(h, "SELECT value FROM store_meta WHERE key = 'backup'", 0, ret, info);
     }
     lite_close(h);
-    return e;
+    return e == OK ? OK : err_wrap(info, e, "\"%s\"", path);
 }
 
 enum err store_backup_gate(const char *path, bool confirm, int64_t *ret_made_s,
