@@ -13,11 +13,12 @@ def references(first, second=None):
 
 
 def result(rid, pair):
-    """The final word, or the status that refused. Whose enrollment changes within his request is told 429, and comes again, as the SDKs do."""
+    """The final word, or the status that refused. When what he was judged by changes within his request he is told 503, and comes again, as
+    the SDKs do."""
     end = time.monotonic() + 10
     while True:
         s, word, _ = final(rid, None, pair)
-        if s != 429 or time.monotonic() > end:
+        if s not in (429, 503) or time.monotonic() > end:
             return word if s == 202 else s
         time.sleep(0.3)
 
