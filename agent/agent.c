@@ -160,7 +160,7 @@ static void wait_a_while(struct agent *a)
 struct registering {
     struct msg msg;
     const struct identity *id; /* not touched by others meanwhile */
-    const volatile sig_atomic_t *stop;
+    const atomic_int *stop;
     struct loop *loop;
     struct span csr;
     struct buf *chain; /* NULL: none is asked for */
@@ -356,8 +356,8 @@ static uint64_t count_boot(const char *state_dir)
     return n;
 }
 
-enum err agent_start(struct agent *a, const struct agent_conf *conf,
-                     const volatile sig_atomic_t *stop, struct err_info *info)
+enum err agent_start(struct agent *a, const struct agent_conf *conf, const atomic_int *stop,
+                     struct err_info *info)
 {
     a->conf = conf;
     a->stop = stop;

@@ -25,7 +25,7 @@
 #ifndef AGENT_AGENT_H
 #define AGENT_AGENT_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "agent/streams.h"
 #include "client/credential.h"
@@ -63,7 +63,7 @@ struct agent_message {
 
 struct agent {
     const struct agent_conf *conf;
-    const volatile sig_atomic_t *stop; /* set by a signal: come to an end */
+    const atomic_int *stop; /* set by a signal: come to an end */
     struct identity id;
     struct assignment at;
     struct credential cred, candidate;                    /* empty: none */
@@ -92,7 +92,7 @@ struct agent {
 /* --- agent.c: the states above ---------------------------------------------------------------- */
 /* Reads identity and stored assignment, counts the boot. agent_finish() also after a failure. */
 MUST_USE enum err agent_start(struct agent *a, const struct agent_conf *conf,
-                              const volatile sig_atomic_t *stop, struct err_info *info);
+                              const atomic_int *stop, struct err_info *info);
 /* Until *stop. */
 void agent_run(struct agent *a);
 void agent_finish(struct agent *a);

@@ -240,7 +240,7 @@ static int remove_dir(void **state)
 
 static void start(enum err want, uint64_t boot, const char *hub_name)
 {
-    static volatile sig_atomic_t stop = 1;
+    static atomic_int stop = 1;
     static char id[128], st[128];
     struct err_info info = {0};
     (void)snprintf(id, sizeof(id), "%s", in_dir("id"));

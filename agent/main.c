@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "tpm/chip.h"
 
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 
 static void on_signal(int sig)
 {

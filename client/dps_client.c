@@ -361,8 +361,7 @@ static void on_link(void *arg, struct stream *s, enum link_via via, enum err why
 
 /* OK: p->outcome is final. Else the transport did not get through. */
 static enum err run_mqtt(const struct identity *id, enum link_via via, struct span payload,
-                         uint64_t deadline_ms, const volatile sig_atomic_t *stop,
-                         struct progress *p)
+                         uint64_t deadline_ms, const atomic_int *stop, struct progress *p)
 {
     const struct tls_client_conf tc = {
         .ca_file = id->ca_file, .cert_chain_file = id->cert_chain_file, .key_file = id->key_file};
@@ -422,14 +421,14 @@ static void progress_done(struct progress *p)
 }
 
 enum err dps_register(const struct identity *id, unsigned via, struct span payload_json,
-                      uint64_t timeout_ms, const volatile sig_atomic_t *stop,
-                      struct dps_result *ret, struct err_info *info)
+                      uint64_t timeout_ms, const atomic_int *stop, struct dps_result *ret,
+                      struct err_info *info)
 {
     return dps_register_csr(id, via, payload_json, SPAN_NONE, timeout_ms, stop, ret, NULL, info);
 }
 
 enum err dps_register_csr(const struct identity *id, unsigned via, struct span payload_json,
-                          struct span csr, uint64_t timeout_ms, const volatile sig_atomic_t *stop,
+                          struct span csr, uint64_t timeout_ms, const atomic_int *stop,
                           struct dps_result *ret, struct buf *ret_chain, struct err_info *info)
 {
     static const struct {

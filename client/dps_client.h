@@ -13,7 +13,7 @@
 #ifndef CLIENT_DPS_CLIENT_H
 #define CLIENT_DPS_CLIENT_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "base/buf.h"
 #include "client/identity.h"
@@ -32,15 +32,15 @@ struct dps_result {
 #define DPS_VIA_MQTT_WS 2u
 #define DPS_VIA_HTTPS 4u
 #define DPS_VIA_ALL 7u
-/* payload_json empty: none. *stop set by a signal handler ends it with E_CLOSED. */
+/* payload_json empty: none. *stop, set by a signal handler or another thread, ends it with E_CLOSED. */
 MUST_USE enum err dps_register(const struct identity *id, unsigned via, struct span payload_json,
-                               uint64_t timeout_ms, const volatile sig_atomic_t *stop,
-                               struct dps_result *ret, struct err_info *info);
+                               uint64_t timeout_ms, const atomic_int *stop, struct dps_result *ret,
+                               struct err_info *info);
 /* The same with a certificate request (DER; empty: none). ret_chain is appended to: the chain that was issued, PEM, leaf first; nothing
  * when the DPS issued none. */
 MUST_USE enum err dps_register_csr(const struct identity *id, unsigned via,
                                    struct span payload_json, struct span csr, uint64_t timeout_ms,
-                                   const volatile sig_atomic_t *stop, struct dps_result *ret,
+                                   const atomic_int *stop, struct dps_result *ret,
                                    struct buf *ret_chain, struct err_info *info);
 /* Token of a device for its DPS: "{scope}/registrations/{rid}". */
 MUST_USE enum err device_token(struct span resource_raw, const struct secret *key,

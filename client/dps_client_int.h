@@ -36,7 +36,6 @@ static inline const char *dps_api_version(const struct progress *p)
 MUST_USE enum err dps_token(const struct identity *id, struct buf *ret);
 /* OK: p->outcome is final. Else the transport did not get through. */
 MUST_USE enum err dps_run_https(const struct identity *id, struct span payload,
-                                uint64_t deadline_ms, const volatile sig_atomic_t *stop,
-                                struct progress *p);
+                                uint64_t deadline_ms, const atomic_int *stop, struct progress *p);
 
 #endif

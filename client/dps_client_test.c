@@ -263,7 +263,7 @@ static void end(void)
 
 static enum err ask(unsigned via, uint64_t timeout_ms, struct dps_result *r, struct err_info *info)
 {
-    static const volatile sig_atomic_t go_on = 0;
+    static const atomic_int go_on = 0;
     *r = (struct dps_result){.status = ""};
     *info = (struct err_info){.err = OK};
     begin();
@@ -399,7 +399,7 @@ static void time_and_stop(void **state)
     (void)state;
     struct dps_result r;
     struct err_info info;
-    static const volatile sig_atomic_t stop = 1;
+    static const atomic_int stop = 1;
     dps.suback = 1;
     dps.script[0] = (struct answer){1, "", false}; /* says nothing */
     assert_err(ask(DPS_VIA_MQTT, 700, &r, &info), E_TIMEOUT);

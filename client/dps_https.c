@@ -68,7 +68,7 @@ static enum err https_once(struct fetch *f, const struct identity *id, struct sp
     return e;
 }
 
-static void wait_s(unsigned s, uint64_t deadline_ms, const volatile sig_atomic_t *stop)
+static void wait_s(unsigned s, uint64_t deadline_ms, const atomic_int *stop)
 {
     uint64_t until = MIN(clock_mono_ms(clock_system()) + (uint64_t)s * 1000, deadline_ms);
     while (!*stop && clock_mono_ms(clock_system()) < until) {
@@ -114,7 +114,7 @@ static enum err fail_for_good(struct progress *p, enum err e)
 }
 
 enum err dps_run_https(const struct identity *id, struct span payload, uint64_t deadline_ms,
-                       const volatile sig_atomic_t *stop, struct progress *p)
+                       const atomic_int *stop, struct progress *p)
 {
     const struct fetch_conf fc = {id->ca_file, id->cert_chain_file, id->key_file};
     AUTO(fetch_free_p) struct fetch *f = NULL;

@@ -239,6 +239,8 @@ static enum err run_until_over(struct forward *f, struct err_info *info)
             loop_turn(f->loop, 0); /* the socket is flushed and shut */
         }
         (void)pthread_join(p[1].thread, NULL);
+    } else if (f->is_stdio) {
+        (void)pthread_detach(p[1].thread); /* it may wait for a reader that never comes */
     }
     wipe_line(f);
     return OK;
