@@ -18,23 +18,7 @@ printf 'hello from behind the firewall\n' >"$T/web/index.html"
 head -c 3000000 /dev/urandom >"$T/web/blob"
 (cd "$T/web" && exec python3 -m http.server --bind 127.0.0.1 "$web_port") >"$T/web.log" 2>&1 &
 PIDS+=("$!")
-ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/host"
-ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/id"
-cp "$T/ssh/id.pub" "$T/ssh/authorized"
-cat >"$T/ssh/sshd_config" <<C
-ListenAddress 127.0.0.1
-Port $ssh_port
-HostKey $T/ssh/host
-AuthorizedKeysFile $T/ssh/authorized
-PidFile none
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-Subsystem sftp internal-sftp
-C
-[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
-"$(command -v sshd || echo /usr/sbin/sshd)" -D -e -f "$T/ssh/sshd_config" >"$T/sshd.log" 2>&1 &
-PIDS+=("$!")
+sshd_start "$ssh_port"
 check_run "sshd and a web server" wait_until 10 is_open "$ssh_port"
 check_run "both" wait_until 10 is_open "$web_port"
 cat >"$T/agent.conf" <<C

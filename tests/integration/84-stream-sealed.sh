@@ -34,23 +34,7 @@ class Server(socketserver.ThreadingTCPServer):
 Server(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
 P
 PIDS+=("$!")
-ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/host"
-ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/id"
-cp "$T/ssh/id.pub" "$T/ssh/authorized"
-cat >"$T/ssh/sshd_config" <<C
-ListenAddress 127.0.0.1
-Port $ssh_port
-HostKey $T/ssh/host
-AuthorizedKeysFile $T/ssh/authorized
-PidFile none
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-Subsystem sftp internal-sftp
-C
-[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
-"$(command -v sshd || echo /usr/sbin/sshd)" -D -e -f "$T/ssh/sshd_config" >"$T/sshd.log" 2>&1 &
-PIDS+=("$!")
+sshd_start "$ssh_port"
 check_run "sshd" wait_until 10 is_open "$ssh_port"
 check_run "an echo" wait_until 10 is_open "$echo_port"
 agent() { # unit, further lines of [stream guarded]

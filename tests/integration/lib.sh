@@ -59,6 +59,26 @@ stop() { # pid
     wait_until 20 gone "$1" || kill -KILL "$1" 2>/dev/null
     wait "$1" 2>/dev/null
 }
+# A real sshd on 127.0.0.1, for the key $T/ssh/id; $T/ssh is there. Its log is $T/sshd.log. sshd_start PORT
+sshd_start() {
+    ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/host"
+    ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/id"
+    cp "$T/ssh/id.pub" "$T/ssh/authorized"
+    cat >"$T/ssh/sshd_config" <<C
+ListenAddress 127.0.0.1
+Port $1
+HostKey $T/ssh/host
+AuthorizedKeysFile $T/ssh/authorized
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+Subsystem sftp internal-sftp
+C
+    [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
+    "$(command -v sshd || echo /usr/sbin/sshd)" -D -e -f "$T/ssh/sshd_config" >"$T/sshd.log" 2>&1 &
+    PIDS+=("$!")
+}
 sandbox_up() { # options...; $SB, $ENV
     SANDBOXES+=("$SB")
     "$BERTH" sandbox up --dir "$SB" --address "$NET.1" "$@" >"$T/up.out" 2>&1 || { cat "$T/up.out"; die "sandbox up"; }
