@@ -37,7 +37,7 @@ struct hub_conf {
     struct server_conf base;
     struct streams_conf streams;
     uint64_t partitions; /* fixed when the log is made */
-    uint64_t retention_s, retention_bytes, segment_bytes;
+    uint64_t retention_s, retention_bytes, segment_bytes, gather_us;
 };
 
 struct directory;
@@ -55,7 +55,7 @@ struct hub {
     struct streams *streams;   /* hub/streams.h; NULL in tests without */
     hub_desired_fn on_desired; /* twin_set_desired_hook */
     unsigned partitions;       /* of the log; the configuration itself is replaced by a reload */
-    uint64_t retention_s, retention_bytes, segment_bytes; /* as it was opened with */
+    uint64_t retention_s, retention_bytes, segment_bytes, gather_us; /* as it was opened with */
 };
 struct hub_worker; /* hub/session.h */
 

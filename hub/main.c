@@ -23,6 +23,7 @@ static const struct conf_row conf_rows[] = {
     { "log", "retention-s",     CONF_U64, CONF(retention_s),     60, 31536000,    "604800", "Messages older than this many seconds may go." },
     { "log", "retention-bytes", CONF_U64, CONF(retention_bytes), 1 << 20, 0,      "16G",    "Above this size of the log its oldest segment goes." },
     { "log", "segment-bytes",   CONF_U64, CONF(segment_bytes),   1 << 20, 0,      "256M",   "A new segment file begins after this many bytes." },
+    { "log", "gather-us",       CONF_U64, CONF(gather_us),       0, 100000,       "1000",   "A message waits at most so long for others to share its sync, when others are likely; 0: never." },
     { "streams", "enabled",            CONF_BOOL, CONF(streams.is_on),              0, 0,      "no",   "Device streams: TCP to devices through this hub." },
     { "streams", "gateway-host",       CONF_STR,  CONF(streams.gateway_host),       0, 253,    NULL,   "Host told to both ends; empty: the first of names." },
     { "streams", "gateway-port",       CONF_U64,  CONF(streams.gateway_port),       0, 65535,  "0",    "Port told to both ends; 0: https-port." },
@@ -187,6 +188,7 @@ static enum err init(struct server *s, struct err_info *info)
     h->retention_s = conf->retention_s;
     h->retention_bytes = conf->retention_bytes;
     h->segment_bytes = conf->segment_bytes;
+    h->gather_us = conf->gather_us;
     server_set_user(s, h);
     AUTO(mem_free_p) char *dir = fs_join(conf->base.data_dir, "log");
     if (dir == NULL) {
@@ -196,6 +198,7 @@ static enum err init(struct server *s, struct err_info *info)
         .dir = dir,
         .partitions = h->partitions,
         .segment_bytes = conf->segment_bytes,
+        .gather_us = (unsigned)conf->gather_us,
         .retention_s = conf->retention_s,
         .retention_bytes = conf->retention_bytes,
         .reserve_bytes = 2 * conf->base.disk_reserve, /* the log stops before the registry does */
@@ -305,7 +308,8 @@ static void reload(struct server *s, const void *new_conf)
     }
     /* What the log was opened with stays until the next start. */
     if (now->partitions != h->partitions || now->retention_s != h->retention_s ||
-        now->retention_bytes != h->retention_bytes || now->segment_bytes != h->segment_bytes) {
+        now->retention_bytes != h->retention_bytes || now->segment_bytes != h->segment_bytes ||
+        now->gather_us != h->gather_us) {
         LOG_WARN("server.reload.needs-restart", L_STR("setting", "log"));
     }
 }

@@ -411,16 +411,24 @@ void lite_cond_init(pthread_cond_t *c)
     (void)pthread_condattr_destroy(&a);
 }
 
-void lite_cond_wait_ms(pthread_cond_t *c, pthread_mutex_t *mu, unsigned ms)
+void lite_cond_wait_us(pthread_cond_t *c, pthread_mutex_t *mu, unsigned us)
 {
     struct timespec t;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail */
-    t.tv_sec += (time_t)(ms / 1000);
-    t.tv_nsec += (long)(ms % 1000) * 1000000L;
+    t.tv_sec += (time_t)(us / 1000000);
+    t.tv_nsec += (long)(us % 1000000) * 1000L;
     if (t.tv_nsec >= 1000000000L) {
         t.tv_sec++;
         t.tv_nsec -= 1000000000L;
     }
     (void)pthread_cond_timedwait(c, mu, &t); /* the caller looks at its condition again */
+}
+
+uint64_t lite_mono_us(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail */
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }

@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -94,8 +95,9 @@ MUST_USE enum err lite_writer_tidy(struct lite_writer *w, struct err_info *info)
 /* pthread_create with all signals blocked (they are the main thread's) and a name. */
 MUST_USE enum err lite_thread_start(pthread_t *ret, const char *name, void *(*fn)(void *),
                                     void *arg);
-/* A condition that waits on the monotonic clock, and a wait of at most ms. */
+/* A condition that waits on the monotonic clock, a wait of at most us, and that clock. */
 void lite_cond_init(pthread_cond_t *c);
-void lite_cond_wait_ms(pthread_cond_t *c, pthread_mutex_t *mu, unsigned ms);
+void lite_cond_wait_us(pthread_cond_t *c, pthread_mutex_t *mu, unsigned us);
+uint64_t lite_mono_us(void);
 
 #endif

@@ -19,6 +19,7 @@ noinst_LIBRARIES += %D%/libstore.a
 	%D%/segtable.h %D%/segtable.c \
 	%D%/marks.h %D%/marks.c \
 	%D%/logwriter.h %D%/logwriter.c \
+	%D%/gather.h %D%/gather.c \
 	%D%/seglog.h %D%/seglog.c
 
 store_test_libs = %D%/libstore.a base/libbase.a $(CMOCKA_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS)
@@ -26,6 +27,9 @@ store_test_files = %D%/fixture.h %D%/fixture.c
 check_PROGRAMS += %D%/store_test
 %C%_store_test_SOURCES = %D%/store_test.c $(store_test_files)
 %C%_store_test_LDADD = $(store_test_libs)
+check_PROGRAMS += %D%/gather_test
+%C%_gather_test_SOURCES = %D%/gather_test.c
+%C%_gather_test_LDADD = $(store_test_libs)
 check_PROGRAMS += %D%/seglog_test
 %C%_seglog_test_SOURCES = %D%/seglog_test.c %D%/failio.h %D%/failio.c $(store_test_files)
 %C%_seglog_test_LDADD = $(store_test_libs)

@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/limits.h"
 #include "store/disk.h"
+#include "store/gather.h"
 #include "store/lite.h"
 #include "store/logwriter.h"
 #include "store/segtable.h"
@@ -34,8 +35,10 @@ struct seglog {
     size_t bytes_queued;
     bool writing; /* a batch is being written, answered, tidied up after */
     bool sleeping, draining, stopping;
+    size_t wake_at; /* the writer waits for so many rows; 0: it does not */
 
-    struct logwriter writer; /* the writer thread's */
+    struct logwriter writer; /* the writer thread's, as gather is */
+    struct gather gather;
 };
 
 struct batch {
@@ -83,8 +86,9 @@ enum err seglog_append_batch(struct seglog *l, struct seglog_op *first, size_t n
         l->tail = &last->next;
         l->n_queued += n;
         l->bytes_queued += bytes;
-        if (l->sleeping) {
+        if (l->sleeping || (l->wake_at != 0 && l->n_queued >= l->wake_at)) {
             l->sleeping = false;
+            l->wake_at = 0;
             (void)pthread_cond_signal(&l->work);
         }
     }
@@ -238,6 +242,29 @@ static void answer(const struct batch *b, enum err e)
     }
 }
 
+/* Waits for company when that is worth it (store/gather.h). Called and returns with mu held. */
+static void wait_for_company(struct seglog *l)
+{
+    size_t before = l->n_queued;
+    uint64_t t0;
+    unsigned slice_us;
+
+    if (l->draining || !gather_begin(&l->gather, before)) {
+        return;
+    }
+    t0 = lite_mono_us();
+    while ((slice_us = gather_slice_us(&l->gather, lite_mono_us() - t0)) != 0) {
+        size_t had = l->n_queued;
+        l->wake_at = GATHER_ROWS;
+        lite_cond_wait_us(&l->work, &l->mu, slice_us);
+        if (l->n_queued >= GATHER_ROWS || l->n_queued == had || l->draining) {
+            break;
+        }
+    }
+    l->wake_at = 0;
+    gather_end(&l->gather, l->n_queued - before);
+}
+
 /* Writes one batch, answers it, then tidies up. Called and returns with mu held. */
 static void write_batch(struct seglog *l)
 {
@@ -245,7 +272,9 @@ static void write_batch(struct seglog *l)
     int64_t now_us;
     enum err e;
 
+    wait_for_company(l);
     take_batch(l, &b);
+    gather_taken(&l->gather, b.n, lite_mono_us());
     l->writing = true;
     (void)pthread_mutex_unlock(&l->mu);
     now_us = clock_wall_us(l->cfg.clock);
@@ -272,7 +301,7 @@ static void wait_for_work(struct seglog *l)
     bool is_ill = l->writer.is_broken || disk_is_low(&l->disk);
 
     l->sleeping = true;
-    lite_cond_wait_ms(&l->work, &l->mu, is_ill ? DISK_POLL_MS : IDLE_MS);
+    lite_cond_wait_us(&l->work, &l->mu, 1000u * (is_ill ? DISK_POLL_MS : IDLE_MS));
     l->sleeping = false;
     if (l->head != NULL || l->stopping) {
         return;
@@ -350,6 +379,7 @@ enum err seglog_open(const struct seglog_config *cfg, struct seglog **ret, struc
     lite_cond_init(&l->work);
     l->tail = &l->head;
     l->lock_fd = -1;
+    l->gather.max_us = cfg->gather_us;
     if ((e = copy_config(l, cfg, info)) != OK || (e = open_files(l, info)) != OK) {
         return e;
     }
@@ -365,6 +395,7 @@ void seglog_drain(struct seglog *l)
 {
     (void)pthread_mutex_lock(&l->mu);
     l->draining = true;
+    (void)pthread_cond_signal(&l->work); /* it may wait for company */
     while (l->n_queued != 0 || l->writing) {
         (void)pthread_cond_wait(&l->idle, &l->mu);
     }

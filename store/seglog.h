@@ -7,7 +7,8 @@
  * A segment opens with its base numbers, so numbers outlive retention (new file, fsync, rename,
  * fsync of the folder). Segments are numbered, not dated, and are opened only through the log.
  * An append is acknowledged (msg.run at home, result OK) only after fdatasync returned. The whole
- * queue goes into one commit: one write, one sync (natural batching, no timer).
+ * queue goes into one commit: one write, one sync. A commit may wait up to gather_us for company, when the
+ * last ones show that some will come (store/gather.h).
  *
  * Errors      seglog_open: E_CORRUPT when rows that were acknowledged are damaged or a segment is
  *             missing; E_CONFIG when the files are of another format or number of partitions;
@@ -47,6 +48,7 @@ struct seglog_config {
     uint64_t retention_s;
     uint64_t retention_bytes;
     uint64_t reserve_bytes; /* free disk below this: refuse */
+    unsigned gather_us;     /* 0: no commit waits for another row */
     const struct clock *clock;
     const struct fileio *io;  /* NULL: the system's; tests let calls fail (store/fileio.h) */
     store_free_fn free_bytes; /* NULL: the system's; tests set the disk */

@@ -44,6 +44,7 @@ static int setup(void **state)
     f->cfg = (struct seglog_config){
         .dir = f->log_dir,
         .partitions = PARTS,
+        .gather_us = 1000,
         .segment_bytes = 1u << 20,
         .retention_s = DAY_S,
         .retention_bytes = 1u << 30,

@@ -174,7 +174,7 @@ static void wait_for_work(struct store *s)
         s->sleeping = false;
         return;
     }
-    lite_cond_wait_ms(&s->work, &s->mu, DISK_POLL_MS);
+    lite_cond_wait_us(&s->work, &s->mu, 1000u * DISK_POLL_MS);
     s->sleeping = false;
     (void)pthread_mutex_unlock(&s->mu);
     disk_refresh(&s->disk);
