@@ -367,8 +367,10 @@ static void tell_all(struct call *c)
     struct list *n;
     while ((n = list_pop(&c->jobs)) != NULL) {
         struct job *j = LIST_OF(n, struct job, link);
-        j->rq =
-            (struct egress_rq){.result = c->rq.result, .info = c->rq.info, .status = c->rq.status};
+        j->rq = (struct egress_rq){.result = c->rq.result,
+                                   .info = c->rq.info,
+                                   .status = c->rq.status,
+                                   .was_sent = c->rq.was_sent};
         if (c->n == 1) {
             j->rq.answer = c->rq.answer;
             c->rq.answer = (struct buf)BUF_INIT(0);

@@ -58,7 +58,7 @@ struct loop *job_loop(const struct job *j)
 
 /* --- life of a job ----------------------------------------------------------------------------- */
 
-static void wipe_call(struct job *j)
+void job_forget_call(struct job *j)
 {
     if (j->body.p != NULL) {
         mem_wipe(j->body.p, j->body.cap);
@@ -77,7 +77,7 @@ static void wipe_call(struct job *j)
 
 static void job_free(struct job *j)
 {
-    wipe_call(j);
+    job_forget_call(j);
     if (j->result.p != NULL) {
         mem_wipe(j->result.p, j->result.cap);
     }
@@ -151,7 +151,7 @@ static void leave_call(struct job *j)
 {
     j->d->n_calls -= j->is_calling;
     j->is_calling = 0;
-    wipe_call(j);
+    job_forget_call(j);
 }
 
 /* --- waiting ----------------------------------------------------------------------------------------- */
@@ -514,6 +514,7 @@ static enum err sweep_row(void *arg, const struct reg_row *row)
         return E_NOMEM;
     }
     s->taken++;
+    j->may_be_made = (row->op_todo & (STEP_CREATE - 1u)) == 0; /* a former process may have asked */
     job_take(d, j);
     return OK;
 }

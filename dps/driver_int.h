@@ -43,6 +43,7 @@ struct job {
     unsigned attempts;       /* of this step */
     unsigned is_calling;     /* 1: counted in n_calls */
     bool is_alone;           /* of a bundle that was refused: dps/bundle.h */
+    bool may_be_made; /* a request to create is or was at the hub, nobody knows with what end */
     struct timer retry;
     uint64_t begun_ms;
     /* the store operation: the outcome when it ends, else a step's result */
@@ -88,6 +89,8 @@ void job_drop(struct job *j);
  * the request cannot be sent now, the step is begun again later. */
 void job_send(struct job *j, unsigned pool, const char *method, uint64_t timeout_ms,
               job_fn on_answer);
+/* The call is home and the step sends another: url, body and token are empty again, and the answer is gone. */
+void job_forget_call(struct job *j);
 /* The same for the PUT of a device, whose body alone is filled: it may share its request with others (dps/bundle.h). */
 void job_bundle(struct job *j, job_fn on_answer);
 /* Calls are over: the next are begun. */

@@ -8,14 +8,17 @@
  *
  * Creations that are ready together share a request (dps/bundle.h).
  *
- * Until create is sent the move gives up after dps.move-timeout-s and the device stays where it was; from then on only the new hub's
- * word ends it, since two hubs would have the device otherwise.
+ * Until create may have reached the new hub the move gives up after dps.move-timeout-s and the device stays where it was; from then on
+ * only the new hub's word ends it, since two hubs would have the device otherwise.
  */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/text.h"
 #include "dps/driver_int.h"
 #include "dps/hublink.h"
 #include "dps/issuance_sql.h"
+#include "dps/refusal.h"
 #include "server/metrics.h"
 #include "wire/json.h"
 
@@ -53,19 +56,29 @@ static void call_failed(struct job *j)
              L_WHY(info, j->rq.result));
 }
 
-static void refused(struct job *j)
+static void log_refused(const struct job *j)
 {
     LOG_WARN("dps.hub_refused", L_SPAN("hub", hub_of_step(j)), L_SPAN("registration", j->row.rid),
              L_STR("step", j->step->name), L_U64("status", j->rq.status),
              L_SPAN("answer", span_sub(buf_span(&j->rq.answer), 0, 300)));
-    if (j->rq.status == 409) {
+}
+
+static void fail_refused(struct job *j, unsigned status)
+{
+    if (status == 409) {
         job_fail(j, RULE_HUB_OWNED,
                  "the hub has a device of this id that belongs to another owner");
-    } else if (j->rq.status == 412) {
+    } else if (status == 412) {
         job_fail(j, RULE_HUB_LATER, "the hub knows of a later operation on the device");
     } else {
         job_fail(j, RULE_HUB_REFUSED, "the hub refused the device");
     }
+}
+
+static void refused(struct job *j)
+{
+    log_refused(j);
+    fail_refused(j, j->rq.status);
 }
 
 static bool is_late(const struct job *j)
@@ -232,6 +245,18 @@ static void thawed(struct job *j)
     }
 }
 
+static void send_status(struct job *j, const struct enr_row *enr, const char *status, char mark,
+                        job_fn on_answer)
+{
+    /* Of create, which is over: later than its own requests. */
+    int64_t sequence = j->row.updated_us + (j->step->bit == STEP_CREATE);
+    buf_addf(&j->body, "{\"operationId\":\"%.*s:%c\",\"owner\":\"", SPAN_ARG(j->row.op_id), mark);
+    hublink_add_owner(&j->body, job_worker(j)->dps->id_scope, enr, false);
+    buf_addf(&j->body, "\",\"mayAdopt\":%s,\"sequence\":%lld,\"status\":\"%s\"}",
+             enr->kind == ENR_GROUP ? "false" : "true", (long long)sequence, status);
+    send_call(j, "PATCH", on_answer);
+}
+
 static void set_status(struct job *j, const char *status, char mark, job_fn on_answer)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(JOB_ARENA);
@@ -252,11 +277,7 @@ static void set_status(struct job *j, const char *status, char mark, job_fn on_a
         job_stuck(j, e);
         return;
     }
-    buf_addf(&j->body, "{\"operationId\":\"%.*s:%c\",\"owner\":\"", SPAN_ARG(j->row.op_id), mark);
-    hublink_add_owner(&j->body, job_worker(j)->dps->id_scope, &enr, false);
-    buf_addf(&j->body, "\",\"mayAdopt\":%s,\"sequence\":%lld,\"status\":\"%s\"}",
-             enr.kind == ENR_GROUP ? "false" : "true", (long long)j->row.updated_us, status);
-    send_call(j, "PATCH", on_answer);
+    send_status(j, &enr, status, mark, on_answer);
 }
 
 void step_freeze(struct job *j)
@@ -318,18 +339,87 @@ void step_twin(struct job *j)
 
 /* --- create ----------------------------------------------------------------------------------------- */
 
+/*
+ * The new hub has gone since it was probed. As long as none of our requests can have reached it the move gives up as before; else the
+ * device may be enabled there, and stays disabled at the old hub until the new one says, or is unlinked.
+ */
+static void create_failed(struct job *j)
+{
+    const struct refusal_from from = {.rid = j->row.rid, .transport = SPAN_LIT("hub")};
+    const struct egress_rq *rq = &j->rq;
+    char why[LIMIT_HOST + 80];
+    bool is_in_doubt = rq->result != OK ? rq->was_sent : rq->status >= 500 || rq->status == 408;
+    j->may_be_made = j->may_be_made || is_in_doubt;
+    call_failed(j);
+    if (!plan_moves(&j->row) || !is_late(j)) {
+        job_wait(j);
+    } else if (!j->may_be_made) {
+        job_fail(j, RULE_HUB_AWAY, "the new hub went away: the device stays at its hub");
+    } else {
+        (void)snprintf(why, sizeof(why), "hub %.*s does not answer, and may have made the device",
+                       SPAN_ARG(j->row.op_hub));
+        refusal_note_end(job_worker(j), &from, RULE_HUB_AWAY, span_str(why));
+        job_wait(j);
+    }
+}
+
+static void fenced(struct job *j)
+{
+    if (step_is_transient(&j->rq)) {
+        call_failed(j);
+        job_wait(j); /* all of create anew */
+    } else {
+        fail_refused(j, *(const unsigned *)j->own);
+    }
+}
+
+/*
+ * The hub refuses the device. One of our requests that seemed lost may be on its way still, and would make it there while it is
+ * elsewhere: so the hub hears that this operation is over (hub/fence.h) before anybody else does, and freezes what was made.
+ */
+static void create_refused(struct job *j)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(JOB_ARENA);
+    bool was_there =
+        span_eq_nocase(j->row.hub, j->row.op_hub) && span_eq(j->row.device_id, j->row.op_device_id);
+    struct enr_row enr;
+    log_refused(j);
+    unsigned *status = arena_new(&j->arena, unsigned);
+    if (status == NULL) {
+        job_stuck(j, E_NOMEM);
+        return;
+    }
+    *status = j->rq.status;
+    if (was_there || *status == 412) {
+        fail_refused(j, *status);
+        return;
+    }
+    if (read_enrollment(j, &a, &enr) != OK) {
+        return;
+    }
+    j->own = status;
+    job_forget_call(j);
+    enum err e = open_call(j, j->row.op_hub, j->row.op_device_id);
+    if (e == E_NOT_FOUND) {
+        fail_refused(j, *status);
+    } else if (e != OK) {
+        job_stuck(j, e);
+    } else {
+        send_status(j, &enr, "frozen", 'x', fenced);
+    }
+}
+
 static void created(struct job *j)
 {
     AUTO(buf_done) struct buf owner = BUF_INIT(LIMIT_OWNER);
     AUTO(arena_done) struct arena a = ARENA_INIT(JOB_ARENA);
     struct enr_row enr;
     if (step_is_transient(&j->rq)) {
-        call_failed(j);
-        job_wait(j);
+        create_failed(j);
         return;
     }
     if (j->rq.status != 200) {
-        refused(j);
+        create_refused(j);
         return;
     }
     if (!plan_moves(&j->row)) {

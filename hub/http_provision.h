@@ -9,6 +9,8 @@
  *              a repeated request with it changes nothing and gets the same answer, so it may be repeated after any failure.
  * Sequence     optional, in a body or a query: a request whose number is smaller than one that the device has seen changes nothing and
  *              is refused with 412001. So what was sent long ago and comes late never undoes what was decided since.
+ *              The hub remembers it of devices that are not there, too (hub/fence.h): for each id and idScope the newest that it was told, for
+ *              a day after the device was deleted or was asked for in vain.
  * Frozen       disabled because the device moves to another hub. It ends by "thawed", by a PUT (the device belongs here after all), or
  *              when an administrator writes the status by hand; "thawed" enables no device that someone else disabled.
  *
@@ -44,11 +46,11 @@
  *     200 {"deviceId", "generationId", "etag", "created": false, "status", "frozen"}. Disabling ends the device's sessions and freezes
  *     its twin.
  *   DELETE /provision/devices/{deviceId}?owner=...[&sequence=...]
- *     204. Repeated: 404, which is as good.
+ *     204. Repeated: 404, which is as good. Its sequence counts either way.
  *
  * Errors       400001 api-version · 400004 400005 400006 the body · 401002 no right · 404001 no such device (GET, PATCH, DELETE)
  *              409001 the device has another mark or none · 412001 a later operation was there
- *              503 not done or outcome unknown: repeat with the same operationId
+ *              (of a device that is not there: PUT) · 503 not done or outcome unknown: repeat with the same operationId
  * Limits       LIMIT_PROVISION_BODY, LIMIT_PROVISION_MANY, LIMIT_OWNER, LIMIT_OPERATION_ID; twins as wire/twin.h.
  */
 #ifndef HUB_HTTP_PROVISION_H

@@ -292,6 +292,51 @@ enum err hub_sql_device_delete(struct db *db, int64_t identity)
     return OK;
 }
 
+/* --- fences -------------------------------------------------------------------------------- */
+
+enum err hub_sql_fence_get(struct db *db, struct span id, struct span scope, int64_t after_us,
+                           int64_t *ret)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_FENCE_GET);
+    q_text(&q, 1, id);
+    q_text(&q, 2, scope);
+    q_i64(&q, 3, after_us);
+    enum err e = one_row(&q);
+    if (e == OK) {
+        *ret = q_col_i64(&q, 0);
+    }
+    return e;
+}
+
+enum err hub_sql_fence_put(struct db *db, const struct fence_row *row)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_FENCE_PUT);
+    q_text(&q, 1, row->id);
+    q_text(&q, 2, row->scope);
+    q_i64(&q, 3, row->sequence);
+    q_i64(&q, 4, row->at_us);
+    return q_run(&q, NULL);
+}
+
+enum err hub_sql_fence_trim(struct db *db, int64_t most, int64_t until_us)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_FENCE_TRIM);
+    q_i64(&q, 1, most);
+    q_i64(&q, 2, until_us);
+    return q_run(&q, NULL);
+}
+
+enum err hub_sql_fence_is_over(struct db *db, int64_t most, bool *ret)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_FENCE_IS_OVER);
+    q_i64(&q, 1, most);
+    enum err e = one_row(&q);
+    if (e == OK) {
+        *ret = q_col_i64(&q, 0) != 0;
+    }
+    return e;
+}
+
 /* --- sessions ------------------------------------------------------------------------------ */
 
 enum err hub_sql_session_get(struct db *db, int64_t identity, int64_t *ret)

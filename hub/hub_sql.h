@@ -52,6 +52,21 @@ MUST_USE enum err hub_sql_device_set_pin(struct db *db, int64_t identity, uint64
 MUST_USE enum err hub_sql_session_get(struct db *db, int64_t identity, int64_t *ret);
 MUST_USE enum err hub_sql_session_put(struct db *db, int64_t identity, int64_t filters);
 MUST_USE enum err hub_sql_session_del(struct db *db, int64_t identity);
+/* hub/fence.h */
+struct fence_row {
+    struct span id, scope;
+    int64_t sequence, at_us;
+};
+/* Of rows younger than after_us. E_NOT_FOUND. */
+MUST_USE enum err hub_sql_fence_get(struct db *db, struct span id, struct span scope,
+                                    int64_t after_us, int64_t *ret);
+/* The greatest sequence stays. */
+MUST_USE enum err hub_sql_fence_put(struct db *db, const struct fence_row *row);
+/* A few of the oldest, behind the newest `most`, go if they are that old. */
+MUST_USE enum err hub_sql_fence_trim(struct db *db, int64_t most, int64_t until_us);
+/* Are there rows behind the newest `most`? */
+MUST_USE enum err hub_sql_fence_is_over(struct db *db, int64_t most, bool *ret);
+
 /* With twin, stored filters and connection facts. */
 MUST_USE enum err hub_sql_device_delete(struct db *db, int64_t identity);
 

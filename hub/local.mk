@@ -21,6 +21,8 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/twin.c \
 	%D%/twin_doc.c \
 	%D%/twin_write.c \
+	%D%/fence.h \
+	%D%/fence.c \
 	%D%/provision.h \
 	%D%/provision_int.h \
 	%D%/provision.c \

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "hub/directory.h"
+#include "hub/fence.h"
 #include "hub/provision_int.h"
 #include "hub/twin_int.h"
 
@@ -167,6 +168,7 @@ struct status_work {
     enum { TO_ENABLED, TO_DISABLED, TO_FROZEN, TO_THAWED, TO_STATUSES } to;
     struct change_notice change;
     struct ticket ticket;
+    bool is_absent; /* what is committed is its fence */
 };
 
 static enum err owned_row(struct store_tx *tx, struct work *k, struct span id, struct span owner,
@@ -205,8 +207,9 @@ static enum err status_tx(struct store_tx *tx, struct work *k)
     struct device row;
     bool is_repeat;
     enum err e = hub_sql_device_by_id(tx->db, &k->left, s->intent.id, &row);
-    if (e == E_NOT_FOUND) {
-        return provision_not_there(&k->info, s->intent.id);
+    s->is_absent = e == E_NOT_FOUND;
+    if (s->is_absent) {
+        return fence_tx_put(tx, s->intent.id, s->intent.owner, s->intent.sequence, &k->info);
     }
     if (e != OK || (e = provision_may_take(k, &row, &s->intent)) != OK ||
         (e = provision_tx_repeat(tx, k, &row, &s->intent, &s->ticket, &is_repeat)) != OK ||
@@ -230,7 +233,11 @@ static enum err status_tx(struct store_tx *tx, struct work *k)
 
 static void status_finish(struct work *k, enum err result)
 {
-    provision_tell(&CONTAINER_OF(k, struct status_work, k)->ticket, result, &k->info);
+    struct status_work *s = CONTAINER_OF(k, struct status_work, k);
+    if (result == OK && s->is_absent) {
+        result = provision_not_there(&k->info, s->intent.id);
+    }
+    provision_tell(&s->ticket, result, &k->info);
 }
 
 static void status_free(struct work *k)
@@ -287,6 +294,7 @@ struct gone_work {
     int64_t sequence;
     struct change_notice change;
     struct ticket ticket;
+    bool is_absent; /* what is committed is its fence */
 };
 
 static enum err gone_tx(struct store_tx *tx, struct work *k)
@@ -295,9 +303,17 @@ static enum err gone_tx(struct store_tx *tx, struct work *k)
     struct device row;
     struct device_op op;
     enum err e = owned_row(tx, k, g->id, g->owner, &row);
+    g->is_absent = e == E_NOT_FOUND;
+    if (g->is_absent) {
+        return fence_tx_put(tx, g->id, g->owner, g->sequence, &k->info);
+    }
     if (e == OK && (e = hub_sql_device_op_get(tx->db, &k->left, row.identity, &op)) == OK &&
         g->sequence != 0 && op.sequence > g->sequence) {
         e = err_set(&k->info, E_ETAG, "a later operation is on device \"%.*s\"", SPAN_ARG(g->id));
+    }
+    if (e == OK) {
+        e = g->sequence != 0 ? fence_tx_put(tx, g->id, g->owner, g->sequence, &k->info)
+                             : fence_tx_deleted(tx, &k->left, &row);
     }
     if (e == OK) {
         e = hub_sql_device_delete(tx->db, row.identity);
@@ -310,7 +326,11 @@ static enum err gone_tx(struct store_tx *tx, struct work *k)
 
 static void gone_finish(struct work *k, enum err result)
 {
-    provision_tell(&CONTAINER_OF(k, struct gone_work, k)->ticket, result, &k->info);
+    struct gone_work *g = CONTAINER_OF(k, struct gone_work, k);
+    if (result == OK && g->is_absent) {
+        result = provision_not_there(&k->info, g->id);
+    }
+    provision_tell(&g->ticket, result, &k->info);
 }
 
 enum err provision_delete_begin(struct worker *w, struct span id, struct span owner,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A device that shall be there: created, kept, or taken over. hub/http_provision.h, PUT. */
 #include "hub/directory.h"
+#include "hub/fence.h"
 #include "hub/provision_int.h"
 #include "hub/registry_int.h"
 #include "hub/twin_int.h"
@@ -216,7 +217,8 @@ static enum err put_tx(struct store_tx *tx, struct work *k)
     bool is_repeat;
     enum err e = hub_sql_device_by_id(tx->db, &k->left, p->intent.id, &row);
     if (e == E_NOT_FOUND) {
-        e = cred_tx_check(&p->cred, NULL);
+        e = fence_tx_check(tx, p->intent.id, p->intent.owner, p->intent.sequence, &k->info);
+        e = e != OK ? e : cred_tx_check(&p->cred, NULL);
         return e != OK ? e : put_create(tx, p);
     }
     if (e != OK) {

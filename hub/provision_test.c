@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "hub/fence.h"
+#include "hub/hub_sql.h"
 #include "hub/tests/bed.h"
 
 #define V "?api-version=2026-11-01-berth"
@@ -536,13 +538,123 @@ static void sequences(void **state)
     }
 }
 
+static void try_put(const char *name, const char *op, const char *owner, const char *sequence,
+                    unsigned status)
+{
+    char more[64];
+    (void)snprintf(more, sizeof more, "\"sequence\":%s", sequence);
+    struct reply r = put("d1", op, owner, T64, more);
+    expect(&r, name, status, status == 412 ? "PreconditionFailed" : "");
+    if (status == 412) {
+        assert_non_null(strstr(r.body, "a later operation was on device"));
+    }
+    reply_done(&r);
+}
+
+static void try_delete(const char *who, const char *path, unsigned status)
+{
+    struct reply r = bed_ask(who, "DELETE", path, strcmp(who, "dps") == 0 ? NULL : "*", NULL);
+    expect(&r, path, status, status == 404 ? "DeviceNotFound" : "");
+    reply_done(&r);
+}
+
+/* What was sent before a device left, and comes after it did, makes it not again: hub/fence.h, threat C6. */
+static void fences(void **state)
+{
+    (void)state;
+    try_put("made", "op-1", GROUP, "10", 200);
+    try_delete("dps", P "d1" V "&owner=" GROUP "&sequence=20", 204);
+    try_put("repeated late", "op-1", GROUP, "10", 412);
+    try_put("older than the deletion", "op-2", GROUP, "19", 412);
+    bed_restart();
+    try_put("after a restart", "op-1", GROUP, "10", 412);
+    struct reply r = bed_ask("dps", "POST", "/provision/devices" V, NULL,
+                             "{\"devices\":[" ONE("d1", "op-1", GROUP, ",\"sequence\":10") "]}");
+    char told[64];
+    outcomes(&r, told, sizeof told);
+    assert_string_equal(told, "412 412001");
+    reply_done(&r);
+    try_put("another service has numbers of its own", "op-1", "0ne2/group/g1", "5", 200);
+    try_delete("dps", P "d1" V "&owner=0ne2/group/g1&sequence=6", 204);
+    try_put("and they count for it", "op-1", "0ne2/group/g1", "5", 412);
+    try_put("another enrollment of the service", "op-3", SINGLE, "19", 412);
+    try_put("came back", "op-4", GROUP, "30", 200);
+    try_delete("iothubowner", "/devices/d1", 204);
+    try_put("its own operation, after an administrator deleted it", "op-4", GROUP, "30", 412);
+    try_put("the next one", "op-5", GROUP, "31", 200);
+    try_delete("dps", P "d1" V "&owner=" GROUP, 204);
+    try_put("deleted without a number", "op-5", GROUP, "31", 412);
+    set_status("frozen, but not there", AT("op-6", 40, "frozen"), 404, "DeviceNotFound", "", "");
+    try_put("older than that", "op-5", GROUP, "39", 412);
+    try_delete("dps", P "d1" V "&owner=" GROUP "&sequence=50", 404);
+    try_put("older than a deletion of nothing", "op-5", GROUP, "49", 412);
+    set_status("an older one lowers nothing", AT("op-7", 41, "thawed"), 404, "DeviceNotFound", "",
+               "");
+    try_put("still", "op-5", GROUP, "49", 412);
+    char ahead[32], now[32];
+    (void)snprintf(ahead, sizeof ahead, "%lld", (long long)BED_NOW_US + 3600000000);
+    (void)snprintf(now, sizeof now, "%lld", (long long)BED_NOW_US + 1000000);
+    try_put("by a clock that ran ahead", "op-8", GROUP, ahead, 200);
+    try_delete("iothubowner", "/devices/d1", 204);
+    bed_advance_s(1);
+    try_put("which was set back", "op-9", GROUP, now, 200);
+    try_delete("dps", P "d1" V "&owner=" GROUP, 204);
+    bed_advance_s(FENCE_KEPT_S + 1);
+    try_put("forgotten after a day", "op-5", GROUP, "49", 200);
+}
+
+static struct {
+    int64_t most, now_us;
+    bool is_over;
+} few;
+
+/* Four devices that are not there, a second after another. */
+static enum err fence_four(struct store_tx *tx, struct store_op *op UNUSED)
+{
+    static const char *const ids[] = {"f1", "f2", "f3", "f4"};
+    enum err e = OK;
+    for (int64_t i = 0; e == OK && i < 4; i++) {
+        const struct fence_row row = {span_str(ids[i]), SPAN_LIT("0ne1"), 10,
+                                      tx->now_us + i * 1000000};
+        e = hub_sql_fence_put(tx->db, &row);
+    }
+    few.now_us = tx->now_us;
+    return e;
+}
+
+static enum err fence_trim(struct store_tx *tx, struct store_op *op UNUSED)
+{
+    enum err e = hub_sql_fence_trim(tx->db, few.most, few.now_us + 1000000);
+    return e != OK ? e : hub_sql_fence_is_over(tx->db, few.most, &few.is_over);
+}
+
+static bool is_fenced(const char *id)
+{
+    int64_t sequence;
+    return hub_sql_fence_get(worker_db(&bed.worker), span_str(id), SPAN_LIT("0ne1"), 0,
+                             &sequence) == OK;
+}
+
+static void fences_are_bounded(void **state)
+{
+    (void)state;
+    assert_ok(bed_tx(fence_four));
+    few.most = 4;
+    assert_ok(bed_tx(fence_trim));
+    assert_true(!few.is_over && is_fenced("f1") && is_fenced("f2"));
+    few.most = 1; /* three are too many, and two of them are old enough to go */
+    assert_ok(bed_tx(fence_trim));
+    assert_true(few.is_over);
+    assert_true(!is_fenced("f1") && !is_fenced("f2") && is_fenced("f3") && is_fenced("f4"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)
         T(creates),      T(no_keys),    T(repeats),   T(same_owner),   T(ownership),
         T(others_doors), T(bad_bodies), T(many),      T(many_refused), T(reset_twin),
-        T(status),       T(freezes),    T(sequences),
+        T(status),       T(freezes),    T(sequences), T(fences),       T(fences_are_bounded),
 #undef T
     };
     return cmocka_run_group_tests_name("provision", tests, NULL, NULL);

@@ -2,6 +2,7 @@
 /* Writes to the registry: what the worker prepares, what the writer compares and stores. docs/protocol/hub-service-rest.md 4.3, 5. */
 #include "base/text.h"
 #include "hub/directory.h"
+#include "hub/fence.h"
 #include "hub/hub_sql.h"
 #include "hub/registry_int.h"
 #include "hub/work.h"
@@ -324,6 +325,7 @@ static enum err delete_tx(struct store_tx *tx, struct work *k)
         return err_set(&k->info, E_NOT_FOUND, "%.*s", SPAN_ARG(d->id));
     }
     if (e != OK || (e = match_tx_check(&d->match, &d->row, &k->info)) != OK ||
+        (e = fence_tx_deleted(tx, &k->left, &d->row)) != OK ||
         (e = hub_sql_device_delete(tx->db, d->row.identity)) != OK) {
         return e;
     }

@@ -50,6 +50,7 @@ struct egress_rq {
     /* result */
     enum err result;
     struct err_info info;
+    bool was_sent; /* at least begun; false: the host has seen nothing of it */
     unsigned status;
     struct buf answer;      /* buf_done by the caller */
     struct egress_rq *next; /* the caller's */

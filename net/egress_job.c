@@ -212,11 +212,19 @@ static void drop_handle(struct egress_job *j)
     give_handle(j->pool, c);
 }
 
+static bool was_sent(const struct egress_job *j)
+{
+    long n = 0;
+    return j->easy != NULL &&
+           (curl_easy_getinfo(j->easy, CURLINFO_REQUEST_SIZE, &n) != CURLE_OK || n != 0);
+}
+
 void egress_job_finish(struct egress_job *j, enum err e, const char *why)
 {
     struct egress_pool *p = j->pool;
     struct egress_rq *rq = j->rq;
     timer_stop(p->egress->loop, &j->timer);
+    rq->was_sent = was_sent(j);
     drop_handle(j);
     free_headers(j->headers);
     rq->result = e;

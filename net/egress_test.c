@@ -328,11 +328,13 @@ static void test_timeout(void **state UNUSED)
 {
     struct ask a;
     ask_http(&a, POOL_MAIN, "GET", "/silence");
-    a.rq.timeout_ms = 50;
+    a.rq.timeout_ms = 500;
     ask(&a);
+    assert_true(a.rq.was_sent || t.hits == 0);
     ask_done(&a, E_TIMEOUT);
     ask_http(&a, POOL_MAIN, "GET", "/echo"); /* others go on */
     ask(&a);
+    assert_true(a.rq.was_sent);
     ask_done(&a, OK);
 }
 
@@ -363,12 +365,14 @@ static void test_timeout_in_queue(void **state UNUSED)
     }
     for (size_t i = 0; i < 3; i++) {
         await(&more[i]);
+        assert_false(more[i].rq.was_sent);
         ask_done(&more[i], E_TIMEOUT);
     }
     egress_free(t.egress, 0);
     t.egress = NULL;
     for (size_t i = 0; i < 2; i++) {
         await(&hang[i]);
+        assert_true(hang[i].rq.was_sent);
         ask_done(&hang[i], E_DRAINING);
     }
 }
@@ -430,6 +434,7 @@ static void test_refusals(void **state UNUSED)
         ask_init(&a, rows[i].pool, "GET", rows[i].url);
         a.rq.allow_http = rows[i].allow_http;
         ask(&a);
+        assert_false(a.rq.was_sent);
         ask_done(&a, rows[i].want);
     }
     assert_int_equal(t.hits, 0);

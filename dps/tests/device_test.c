@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "wire/json.h"
 
 #include "dps/tests/bench.h"
 
@@ -38,6 +39,16 @@ static void seen(const char *device)
     (void)snprintf(path, sizeof(path), "/seen/%s", device);
     const struct call c = {.method = "GET", .path = path, .at = &hub};
     call(&c);
+}
+
+/* Of the answer of seen(). */
+static int64_t number_of(const char *path)
+{
+    AUTO(json_free_p) struct json *body = NULL;
+    int64_t n = 0;
+    assert_ok(json_read_object(buf_span(&got.body), 1u << 20, &body, NULL));
+    assert_ok(json_get_int(body, path, JSON_F_NEED, 0, INT64_MAX, &n, NULL));
+    return n;
 }
 
 static void want_end(const char *status, const char *more)
@@ -393,6 +404,22 @@ static void test_hub_answers(void **state UNUSED)
     want_end("failed", "\"errorCode\":400210");
 }
 
+/* A refusal is told once the hub has heard that the operation is over, so that none of its requests makes the device there later: threat:C6 */
+static void test_fence(void **state UNUSED)
+{
+    char key[64], what[32];
+    register_https("bad-late-1", derived_key(group_key, "bad-late-1", key), NULL, NULL);
+    want_end("failed", "\"errorCode\":400210");
+    seen("bad-late-1");
+    assert_true(got_has("\"n\":2,")); /* the first fence got no answer: all of it anew */
+    assert_true(got_has("\"patches\":2,"));
+    got_str("patch.status", what, sizeof(what));
+    assert_string_equal(what, "frozen");
+    assert_int_equal(number_of("patch.sequence"), number_of("body.sequence") + 1);
+    seen("busy-1");
+    assert_true(got_has("\"patches\":0,"));
+}
+
 static void ask_bundled(const char *rid, const char *method, const char *tail)
 {
     char key[64], token[512], path[400];
@@ -614,6 +641,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_x509_group),
         cmocka_unit_test(test_disabled),
         cmocka_unit_test(test_hub_answers),
+        cmocka_unit_test(test_fence),
         cmocka_unit_test(test_bundles),
         cmocka_unit_test(test_allocation),
         cmocka_unit_test(test_again),

@@ -10,8 +10,8 @@
 
 struct device {
     char id[160];
-    unsigned n;
-    char *body;
+    unsigned n, n_patched;
+    char *body, *patched;
 };
 static struct device devices[MAX_DEVICES];
 static size_t n_devices;
@@ -78,6 +78,19 @@ static void put_device(struct http_rq *rq)
     answer(rq, decide(id, http_rq_body(rq)), SPAN_LIT("{}"), span_starts(id, stall));
 }
 
+/* As of a hub that has made nothing; the first one of "bad-late-..." gets lost. */
+static void patch_device(struct http_rq *rq)
+{
+    struct span id = http_rq_param(rq, 0);
+    struct device *d = device_of(id);
+    d->n_patched++;
+    free(d->patched);
+    d->patched = span_dup(http_rq_body(rq));
+    bool is_lost = span_starts(id, SPAN_LIT("bad-late-")) && d->n_patched == 1;
+    http_answer(rq, is_lost ? 503 : 404, "application/json",
+                SPAN_LIT("{\"Message\":\"ErrorCode:DeviceNotFound;\"}"));
+}
+
 static void put_devices(struct http_rq *rq)
 {
     AUTO(json_free_p) struct json *body = NULL;
@@ -132,7 +145,9 @@ static void get_seen(struct http_rq *rq)
 {
     struct buf b = BUF_INIT(1u << 20);
     const struct device *d = device_of(http_rq_param(rq, 0));
-    buf_addf(&b, "{\"n\":%u,\"body\":%s}", d->n, d->body != NULL ? d->body : "null");
+    buf_addf(&b, "{\"n\":%u,\"body\":%s,\"patches\":%u,\"patch\":%s}", d->n,
+             d->body != NULL ? d->body : "null", d->n_patched,
+             d->patched != NULL ? d->patched : "null");
     http_answer(rq, 200, "application/json", buf_span(&b));
     buf_done(&b);
 }
@@ -160,6 +175,7 @@ static enum err admit(struct http_rq *rq, struct err_info *info UNUSED)
 /* clang-format off */
 static const struct http_route routes[] = {
     { HTTP_PUT, "/provision/devices/{id}", AUTH_NONE, 0, 1u << 20, put_device },
+    { HTTP_PATCH, "/provision/devices/{id}", AUTH_NONE, 0, 1u << 20, patch_device },
     { HTTP_POST, "/provision/devices",     AUTH_NONE, 0, 1u << 20, put_devices },
     { HTTP_GET, "/unstall",                AUTH_NONE, 0, 0,        unstall },
     { HTTP_GET, "/most",                   AUTH_NONE, 0, 0,        get_most },

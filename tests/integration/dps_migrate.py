@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run by 33-dps-migrate.sh: the matrix of docs/protocol/dps-device.md 9, seen from both hubs."""
+import sqlite3
+
 from dps_kit import *
 
 A, B, C = env.hubs
@@ -27,8 +29,8 @@ def point_at(rid, hub, **more):
     assert r.status == 200, r
 
 
-def register(rid, key, version="2021-06-01"):
-    """registrationState"""
+def begin(rid, key, version="2021-06-01"):
+    """A function that gives the registrationState, which may be that of an operation under way."""
     token = device_token(rid, key)
     h = {"Content-Type": "application/json", "Authorization": token}
     c = Http(env.dps, env.ca)
@@ -38,9 +40,17 @@ def register(rid, key, version="2021-06-01"):
     def poll():
         p = c.ask("GET", f"/{env.scope}/registrations/{rid}/operations/{op}?api-version={version}", h)
         return p.json if p.status == 200 else None
-    j = until(30, lambda: poll() or time.sleep(0.15))
-    c.close()
-    return j["registrationState"] if j else {"status": "assigning"}
+
+    def end(seconds=30):
+        j = until(seconds, lambda: poll() or time.sleep(0.15))
+        c.close()
+        return j["registrationState"] if j else {"status": "assigning"}
+    return end
+
+
+def register(rid, key, version="2021-06-01"):
+    """registrationState"""
+    return begin(rid, key, version)()
 
 
 def what(state):
@@ -183,6 +193,79 @@ service("DELETE", "/registrations/owed")
 os.kill(servers["hub1"].p.pid, signal.SIGCONT)
 row("a deleted record makes a first registration", what(register("owed", key)), ("assigned", B, "initialAssignment"))
 row("and leaves the other hub alone", where("owed"), [A, B])
+
+# a request that was thought lost, and comes when the device has long left
+key = enrolled("late", A, MIGRATE)
+register("late", key)
+LATE = {"operationId": "5.late", "owner": f"{env.scope}/individual/late", "mayAdopt": True, "sequence": int(time.time() * 1e6), "authentication": {"type": "sas"}}
+point_at("late", B)
+row("late: moved", (what(register("late", key)), until(20, lambda: where("late") == [B])), (("assigned", B, "deviceDataMigrated"), True))
+
+
+def late():
+    r = rest(env, env.hub_cs[0], "PUT", f"/provision/devices/late?api-version={BERTH_VERSION}", LATE)
+    return r.status, r.headers.get("iothub-errorcode"), where("late")
+
+
+row("late: the old hub refuses what was sent before", late(), (412, "PreconditionFailed", [B]))
+servers["hub1"].kill()
+servers["hub1"].start()
+row("late: also after a crash", late(), (412, "PreconditionFailed", [B]))
+row("late: its log says why", 'code=412001 why="a later operation was on device \\"late\\", which is not here any more"' in env.log("hub1"))
+servers["hub1"].stop()
+db = sqlite3.connect(os.path.join(env.dir, "hub1", "data", "registry.db"))
+db.executescript("DROP TABLE fence; UPDATE store_schema SET version = 3 WHERE module = 'hub';")
+db.close()
+servers["hub1"].start()
+LATE["sequence"] = int(time.time() * 1e6)
+point_at("late", A)
+row("late: a registry of before is brought up to date", what(register("late", key)), ("assigned", A, "reprovisionedToInitialAssignment"))
+point_at("late", B)
+row("late: and away again", (what(register("late", key)), until(20, lambda: where("late") == [B])), (("assigned", B, "deviceDataMigrated"), True))
+row("late: refused as before", late(), (412, "PreconditionFailed", [B]))
+
+
+def caught(rid, key):
+    """Its move is under way: the new hub was probed, the old one has not frozen it yet, for it stands still."""
+    seen = len(env.log("dps"))
+    os.kill(servers["hub1"].p.pid, signal.SIGSTOP)
+    end = begin(rid, key)
+    row(f"{rid}: between probe and create", until(20, lambda: any("step=freeze" in x and rid in x for x in env.log("dps")[seen:].splitlines())))
+    return end
+
+
+# the new hub goes between probe and create
+key = enrolled("gone", A, MIGRATE)
+register("gone", key)
+point_at("gone", B)
+end = caught("gone", key)
+servers["hub2"].kill()
+os.kill(servers["hub1"].p.pid, signal.SIGCONT)
+s = end()
+row("gone: nothing can have reached it, so the device stays", (s["status"], s.get("errorCode"), until(20, lambda: at(A, "gone") == "enabled")), ("failed", 400210, True))
+servers["hub2"].start()
+row("gone: the next registration chooses again", what(register("gone", key)), ("assigned", B, "deviceDataMigrated"))
+servers["dps"].stop()
+servers["dps"].sets = ["dps.move-timeout-s=8", "dps.hub-timeout-ms=500"]
+servers["dps"].start()
+key = enrolled("doubt", A, MIGRATE)
+register("doubt", key)
+point_at("doubt", B)
+end = caught("doubt", key)
+os.kill(servers["hub2"].p.pid, signal.SIGSTOP)
+os.kill(servers["hub1"].p.pid, signal.SIGCONT)
+
+
+def held():
+    r = admin("GET", "refusals/doubt")
+    return [x["why"] for x in r.json["refusals"] if x["rule"] == "hub-away"] if r.status == 200 else []
+
+
+row("doubt: explained", until(40, held), [f"hub {B} does not answer, and may have made the device"])
+row("doubt: held where it was", at(A, "doubt"), "disabled")
+row("doubt: and not given up", end(1), {"status": "assigning"})
+os.kill(servers["hub2"].p.pid, signal.SIGCONT)
+row("doubt: goes on by itself", until(40, lambda: where("doubt") == [B] and at(B, "doubt") == "enabled"))
 
 # unlinked
 key = enrolled("bare", C, MIGRATE)
