@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <openssl/provider.h>
 
 struct crypto_lib {
@@ -17,6 +19,7 @@ struct crypto_lib {
     OSSL_PROVIDER *full_provider;
     OSSL_LIB_CTX *lean;
     OSSL_PROVIDER *lean_provider;
+    EVP_PKEY *p256;
 };
 
 /* --- what the lean provider hands out ------------------------------------------------------- */
@@ -106,6 +109,7 @@ static int lean_init(const OSSL_CORE_HANDLE *handle UNUSED, const OSSL_DISPATCH 
 
 static void lib_free(struct crypto_lib *l)
 {
+    EVP_PKEY_free(l->p256);
     if (l->lean_provider != NULL) {
         OSSL_PROVIDER_unload(l->lean_provider);
     }
@@ -115,6 +119,20 @@ static void lib_free(struct crypto_lib *l)
     }
     OSSL_LIB_CTX_free(l->full);
     free(l);
+}
+
+static EVP_PKEY *curve(OSSL_LIB_CTX *lib, const char *name)
+{
+    EVP_PKEY *k = NULL;
+    EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_name(lib, "EC", NULL);
+    const OSSL_PARAM p[] = {
+        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (void *)(uintptr_t)name, strlen(name)),
+        OSSL_PARAM_END,
+    };
+    bool ok = c != NULL && EVP_PKEY_fromdata_init(c) == 1 &&
+              EVP_PKEY_fromdata(c, &k, EVP_PKEY_KEY_PARAMETERS, (OSSL_PARAM *)(uintptr_t)p) == 1;
+    EVP_PKEY_CTX_free(c);
+    return ok ? k : NULL;
 }
 
 static bool load(struct crypto_lib *l)
@@ -131,7 +149,7 @@ static bool load(struct crypto_lib *l)
     loading = l->full_provider;
     l->lean_provider = OSSL_PROVIDER_load(l->lean, name);
     loading = NULL;
-    return l->lean_provider != NULL;
+    return l->lean_provider != NULL && (l->p256 = curve(l->lean, "P-256")) != NULL;
 }
 
 enum err crypto_lib_new(struct crypto_lib **ret, struct err_info *info)
@@ -177,4 +195,9 @@ struct ossl_lib_ctx_st *crypto_lib_lean(const struct crypto_lib *l)
 struct ossl_lib_ctx_st *crypto_lib_full(const struct crypto_lib *l)
 {
     return l->full;
+}
+
+const struct evp_pkey_st *crypto_lib_p256(const struct crypto_lib *l)
+{
+    return l->p256;
 }

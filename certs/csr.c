@@ -4,10 +4,13 @@
 
 #include <stdlib.h>
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 
 #include "base/crypto_lib.h"
 #include "certs/signer_int.h"
+
+#define EC_POINT_MAX (1 + 2 * 66) /* P-521 */
 
 static inline void req_free_p(X509_REQ **p)
 {
@@ -57,15 +60,12 @@ enum err csr_from_der(struct span der, struct csr **ret, struct err_info *info)
     return csr_from_der_in(NULL, der, ret, info);
 }
 
-enum err csr_from_der_in(struct crypto_lib *lib, struct span der, struct csr **ret,
-                         struct err_info *info)
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static enum err read_whole(struct span der, struct csr *c, struct err_info *info)
 {
+    OSSL_LIB_CTX *in = c->lib != NULL ? crypto_lib_lean(c->lib) : NULL;
     const unsigned char *at = der.p;
-    if (der.n == 0 || der.n > LIMIT_CERT_DER) {
-        return err_set(info, der.n == 0 ? E_MALFORMED : E_TOO_LARGE, "request of %zu bytes", der.n);
-    }
-    ERR_clear_error();
-    OSSL_LIB_CTX *in = lib != NULL ? crypto_lib_lean(lib) : NULL;
     AUTO(req_free_p) X509_REQ *rq = X509_REQ_new_ex(in, NULL);
     if (rq == NULL) {
         return err_set(info, E_NOMEM, "request: out of memory");
@@ -76,23 +76,58 @@ enum err csr_from_der_in(struct crypto_lib *lib, struct span der, struct csr **r
     if (rq == NULL || at != der.p + der.n) {
         return crypto_err(info, E_MALFORMED, "request");
     }
-    EVP_PKEY *k = X509_REQ_get0_pubkey(rq);
-    enum err e = pkey_check(k, info); /* before its signature costs us anything (N7) */
-    if (e != OK) {
-        return err_wrap(info, e, "request");
+    c->subject = X509_REQ_get_subject_name(rq);
+    c->key = X509_REQ_get_pubkey(rq);
+    c->rq = TAKE(rq);
+    return OK;
+}
+
+static bool is_signed(const struct csr *c)
+{
+    return c->rq != NULL ? X509_REQ_verify(c->rq, c->key) == 1
+                         : csr_plain_verify(c->plain, c->lib, c->key);
+}
+
+static enum err read_any(struct crypto_lib *lib, struct span der, bool only_whole, struct csr **ret,
+                         struct err_info *info)
+{
+    enum err e = OK;
+    if (der.n == 0 || der.n > LIMIT_CERT_DER) {
+        return err_set(info, der.n == 0 ? E_MALFORMED : E_TOO_LARGE, "request of %zu bytes", der.n);
     }
-    if (X509_REQ_verify(rq, k) != 1) {
-        ERR_clear_error();
-        return err_set(info, E_CERT, "request: not signed by the key that it names");
-    }
-    struct csr *c = NEW(struct csr);
+    ERR_clear_error();
+    AUTO(csr_free_p) struct csr *c = NEW(struct csr);
     if (c == NULL) {
         return err_set(info, E_NOMEM, "request: out of memory");
     }
-    c->rq = TAKE(rq);
     c->lib = crypto_lib_ref(lib);
-    *ret = c;
+    if (!only_whole && csr_plain_read(lib, der, &c->plain, &c->key)) {
+        c->subject = csr_plain_subject(c->plain);
+    } else if ((e = read_whole(der, c, info)) != OK) {
+        return e;
+    }
+    e = pkey_check(c->key, info); /* before its signature costs us anything (N7) */
+    if (e != OK) {
+        return err_wrap(info, e, "request");
+    }
+    if (!is_signed(c)) {
+        ERR_clear_error();
+        return err_set(info, E_CERT, "request: not signed by the key that it names");
+    }
+    *ret = TAKE(c);
     return OK;
+}
+
+enum err csr_from_der_in(struct crypto_lib *lib, struct span der, struct csr **ret,
+                         struct err_info *info)
+{
+    return read_any(lib, der, false, ret, info);
+}
+
+enum err csr_from_der_whole(struct crypto_lib *lib, struct span der, struct csr **ret,
+                            struct err_info *info)
+{
+    return read_any(lib, der, true, ret, info);
 }
 
 static const char *const labels[] = {"CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST", NULL};
@@ -119,6 +154,8 @@ void csr_free(struct csr *c)
 {
     if (c != NULL) {
         X509_REQ_free(c->rq);
+        csr_plain_free(c->plain);
+        EVP_PKEY_free(c->key);
         crypto_lib_unref(c->lib); /* last: what stood here was made in it */
         free(c);
     }
@@ -127,17 +164,50 @@ void csr_free(struct csr *c)
 bool csr_fits(const struct csr *c, const struct cert *cert)
 {
     const EVP_PKEY *have = cert_key(cert);
-    bool fits = have != NULL && EVP_PKEY_eq(have, X509_REQ_get0_pubkey(c->rq)) == 1;
+    bool fits = have != NULL && EVP_PKEY_eq(have, c->key) == 1;
     ERR_clear_error();
     return fits;
 }
 
 enum key_type csr_key_type(const struct csr *c)
 {
-    return pkey_type(X509_REQ_get0_pubkey(c->rq));
+    return pkey_type(c->key);
 }
 
 enum err csr_cn(const struct csr *c, struct span *ret, struct err_info *info)
 {
-    return name_cn(X509_REQ_get_subject_name(c->rq), ret, info);
+    return name_cn(c->subject, ret, info);
+}
+
+bool csr_point(const struct csr *c, int *ret_curve, struct span *ret_point)
+{
+    uint8_t point[EC_POINT_MAX];
+    const unsigned char *p = NULL;
+    const void *value = NULL;
+    ASN1_OBJECT *oid = NULL;
+    X509_ALGOR *alg = NULL;
+    int bits = 0, type = V_ASN1_UNDEF;
+    size_t n = 0;
+    if (c->plain != NULL) {
+        *ret_curve = NID_X9_62_prime256v1;
+        *ret_point = csr_plain_point(c->plain);
+        return true;
+    }
+    if (EVP_PKEY_get_base_id(c->key) != EVP_PKEY_EC ||
+        X509_PUBKEY_get0_param(&oid, &p, &bits, &alg, X509_REQ_get_X509_PUBKEY(c->rq)) != 1 ||
+        EVP_PKEY_get_octet_string_param(c->key, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point),
+                                        &n) != 1) {
+        ERR_clear_error();
+        return false;
+    }
+    X509_ALGOR_get0(NULL, &type, &value, alg);
+    int curve = type == V_ASN1_OBJECT ? OBJ_obj2nid(value) : NID_undef;
+    struct span said = span_of(p, (size_t)MAX(bits, 0));
+    if (curve == NID_undef || OBJ_obj2nid(oid) != NID_X9_62_id_ecPublicKey ||
+        !span_eq(said, span_of(point, n))) {
+        return false;
+    }
+    *ret_curve = curve;
+    *ret_point = said;
+    return true;
 }

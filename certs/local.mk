@@ -6,7 +6,7 @@ noinst_LIBRARIES += %D%/libcerts.a
 	%D%/leaf.h %D%/leaf.c %D%/proof.h %D%/proof.c \
 	%D%/private_file.h %D%/private_file.c \
 	%D%/keyring.h %D%/keyring.c %D%/mac.c \
-	%D%/signer.h %D%/signer_int.h %D%/signer.c %D%/signer_key.c %D%/csr.c \
+	%D%/signer.h %D%/signer_int.h %D%/signer.c %D%/signer_key.c %D%/csr.c %D%/csr_plain.c \
 	%D%/signer_hard.h %D%/signer_pkcs11.c %D%/signer_tpm.c \
 	%D%/signer_pool.h %D%/signer_pool.c %D%/desk.h %D%/desk_int.h %D%/desk.c \
 	%D%/desk_wire.h %D%/desk_wire.c %D%/desk_far.c
@@ -22,6 +22,9 @@ check_PROGRAMS += %D%/keyring_test
 check_PROGRAMS += %D%/signer_test
 %C%_signer_test_SOURCES = %D%/signer_test.c $(certs_zoo)
 %C%_signer_test_LDADD = $(certs_test_libs)
+check_PROGRAMS += %D%/csr_test
+%C%_csr_test_SOURCES = %D%/csr_test.c $(certs_zoo)
+%C%_csr_test_LDADD = $(certs_test_libs)
 check_PROGRAMS += %D%/cert_test
 %C%_cert_test_SOURCES = %D%/cert_test.c $(certs_zoo)
 %C%_cert_test_LDADD = $(certs_test_libs)

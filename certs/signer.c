@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 
-#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
@@ -12,8 +11,7 @@
 #include "base/text.h"
 #include "certs/signer_int.h"
 
-#define EC_POINT_MAX (1 + 2 * 66) /* P-521 */
-#define SERIAL_SIZE 20            /* RFC 5280 4.1.2.2: at most 20 octets, positive */
+#define SERIAL_SIZE 20 /* RFC 5280 4.1.2.2: at most 20 octets, positive */
 
 static const struct profile {
     bool is_ca;
@@ -277,59 +275,27 @@ static bool put_names(X509 *x, const struct issue *is)
                                                       : subject) == 1;
 }
 
-/* Is it written as we would write it? Of elliptic curves that is soon told. */
-static bool is_plain_ec(const EVP_PKEY *k, const X509_ALGOR *alg, struct span bits)
-{
-    uint8_t point[EC_POINT_MAX];
-    size_t n = 0;
-    int type = V_ASN1_UNDEF;
-    X509_ALGOR_get0(NULL, &type, NULL, alg);
-    return EVP_PKEY_get_base_id(k) == EVP_PKEY_EC && type == V_ASN1_OBJECT &&
-           EVP_PKEY_get_octet_string_param(k, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point), &n) ==
-               1 &&
-           span_eq(bits, span_of(point, n));
-}
-
 /*
  * A device's key goes over as the bytes of its request, and the certificate is whole with the key that was parsed for the request
  * (cert_key): X509_set_pubkey has a key written by an encoder and read again by all decoders, and parsing what was signed reads it once
  * more, each of which costs as much as some signatures. Certificates of CAs go where OpenSSL asks them for their key itself.
  */
-static bool may_copy_key(const struct issue *is, ASN1_OBJECT **ret_oid, struct span *ret_bits,
-                         X509_ALGOR **ret_alg)
-{
-    const unsigned char *p = NULL;
-    int n = 0;
-    if (is->csr == NULL || is->profile->is_ca ||
-        X509_PUBKEY_get0_param(ret_oid, &p, &n, ret_alg, X509_REQ_get_X509_PUBKEY(is->csr->rq)) !=
-            1 ||
-        n <= 0) {
-        return false;
-    }
-    *ret_bits = span_of(p, (size_t)n);
-    return is_plain_ec(is->subject_key, *ret_alg, *ret_bits);
-}
-
 static bool put_key(X509 *x, struct issue *is)
 {
-    ASN1_OBJECT *oid = NULL;
-    struct span bits = SPAN_NONE;
-    X509_ALGOR *from = NULL, *to = NULL;
-    X509_PUBKEY *own = X509_get_X509_PUBKEY(x);
-    if (!may_copy_key(is, &oid, &bits, &from)) {
+    struct span point = SPAN_NONE;
+    int curve = NID_undef;
+    if (is->csr == NULL || is->profile->is_ca || !csr_point(is->csr, &curve, &point)) {
         return X509_set_pubkey(x, is->subject_key) == 1;
     }
     is->is_key_copied = true;
-    oid = OBJ_dup(oid);
-    unsigned char *copy = OPENSSL_memdup(bits.p, bits.n);
-    if (oid == NULL || copy == NULL ||
-        X509_PUBKEY_set0_param(own, oid, V_ASN1_UNDEF, NULL, copy, (int)bits.n) != 1) {
-        ASN1_OBJECT_free(oid);
+    unsigned char *copy = OPENSSL_memdup(point.p, point.n);
+    if (copy == NULL ||
+        X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(x), OBJ_nid2obj(NID_X9_62_id_ecPublicKey),
+                               V_ASN1_OBJECT, OBJ_nid2obj(curve), copy, (int)point.n) != 1) {
         OPENSSL_free(copy);
         return false;
     }
-    return X509_PUBKEY_get0_param(NULL, NULL, NULL, &to, own) == 1 &&
-           X509_ALGOR_copy(to, from) == 1;
+    return true;
 }
 
 static bool put_fields(X509 *x, struct issue *is)
@@ -376,7 +342,7 @@ enum err signer_issue_now(const struct signer_key *key, const struct cert *issue
                        .csr = subject_csr};
     enum err e;
     if (subject_csr != NULL) {
-        is.subject_key = X509_REQ_get0_pubkey(subject_csr->rq);
+        is.subject_key = subject_csr->key;
     } else {
         is.subject_key = subject_key != NULL ? subject_key->pub : key->pub;
     }

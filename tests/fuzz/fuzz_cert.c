@@ -6,12 +6,14 @@
  */
 #include "tests/fuzz/fuzz.h"
 
+#include <openssl/err.h>
+
 #include "base/crypto_lib.h"
 #include "base/rd.h"
 #include "certs/chain_cache.h"
 #include "certs/leaf.h"
 #include "certs/proof.h"
-#include "certs/signer.h"
+#include "certs/signer_int.h"
 
 #define NOW_US (1700000000LL * 1000000)
 #define CODE "0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF"
@@ -74,6 +76,29 @@ static void use_csr(struct csr *c)
 
 static struct crypto_lib *lib; /* as the pool of the signer has it */
 
+/* What the short reader of requests takes says the same to X509_REQ, whoever signed it. */
+static void compare_plain(struct span der)
+{
+    struct csr_plain *plain = NULL;
+    EVP_PKEY *key = NULL;
+    const unsigned char *at = der.p, *bits = NULL;
+    int n = 0;
+    if (der.n > LIMIT_CERT_DER || !csr_plain_read(NULL, der, &plain, &key)) {
+        return;
+    }
+    X509_REQ *rq = d2i_X509_REQ(NULL, &at, (long)der.n);
+    ASSERT(rq != NULL && at == der.p + der.n);
+    ASSERT(EVP_PKEY_eq(key, X509_REQ_get0_pubkey(rq)) == 1);
+    ASSERT(X509_NAME_cmp(csr_plain_subject(plain), X509_REQ_get_subject_name(rq)) == 0);
+    ASSERT(X509_PUBKEY_get0_param(NULL, &bits, &n, NULL, X509_REQ_get_X509_PUBKEY(rq)) == 1);
+    ASSERT(span_eq(csr_plain_point(plain), span_of(bits, (size_t)n)));
+    ASSERT(csr_plain_verify(plain, NULL, key) == (X509_REQ_verify(rq, key) == 1));
+    ERR_clear_error();
+    X509_REQ_free(rq);
+    EVP_PKEY_free(key);
+    csr_plain_free(plain);
+}
+
 static void one(struct span s)
 {
     struct cert *c = NULL;
@@ -107,6 +132,11 @@ static void one(struct span s)
     if (q != NULL) {
         use_csr(TAKE(q));
     }
+    ASSERT((csr_from_der_whole(lib, s, &q, NULL) == OK) == is_request);
+    if (q != NULL) {
+        use_csr(TAKE(q));
+    }
+    compare_plain(s);
     if (csr_from_text(s, &q, NULL) == OK) {
         use_csr(TAKE(q));
     }
