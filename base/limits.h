@@ -139,6 +139,7 @@
 #define LIMIT_HUB_LINK_PATCH_BYTES (512u << 10) /* and their bytes */
 #define LIMIT_HUB_SHAPE_S 10u           /* hub-mqtt.md 11: a link whose telemetry the log does not take is held so long, then closed */
 #define LIMIT_HUB_SHAPE_STEP_MS 20u     /* and asks again so often */
+#define LIMIT_MODULES 50u               /* limits.md row 11: of one device */
 #define LIMIT_STREAM_NAME 64u           /* device-streams.md 2.2 */
 #define LIMIT_STREAM_WAIT_S 300u        /* device-streams.md 2.2: connect, response */
 #define LIMIT_REGISTRY_LIST 1000u       /* hub-service-rest.md 5.4 */

@@ -72,6 +72,7 @@ struct dps_code dps_code_of(enum err e, enum dps_subject about)
     case E_OWNED:
         return said(401002, "Unauthorized");
     case E_NOT_FOUND:
+    case E_NO_MODULE: /* of the hub */
         return said(not_found[about], not_found_text[about]);
     case E_NO_ROUTE:
         return said(404000, "No such path.");

@@ -18,6 +18,10 @@ static const char method_device_sas[] =
     "{\"scope\":\"device\",\"type\":\"sas\",\"issuer\":\"iothub\",\"acceptingIpFilterRule\":null}";
 static const char method_device_x509[] = "{\"scope\":\"device\",\"type\":\"x509\",\"issuer\":"
                                          "\"external\",\"acceptingIpFilterRule\":null}";
+static const char method_module_sas[] =
+    "{\"scope\":\"module\",\"type\":\"sas\",\"issuer\":\"iothub\",\"acceptingIpFilterRule\":null}";
+static const char method_module_x509[] = "{\"scope\":\"module\",\"type\":\"x509\",\"issuer\":"
+                                         "\"external\",\"acceptingIpFilterRule\":null}";
 static const char method_hub_sas[] =
     "{\"scope\":\"hub\",\"type\":\"sas\",\"issuer\":\"iothub\",\"acceptingIpFilterRule\":null}";
 
@@ -25,7 +29,8 @@ static const char method_hub_sas[] =
 struct attempt {
     struct worker *w;
     struct arena *a;
-    struct device d; /* a dummy with no credential when the id is unknown */
+    struct span id, module_id; /* module_id empty: a device */
+    struct device d;           /* a dummy with no credential when the id is unknown */
     bool is_known;
     struct span token;
     struct sas_token tok;
@@ -62,7 +67,7 @@ static enum err judge_keys(struct attempt *t)
         authn_token_keys(t->w, &t->tok, device_key_place(&t->d, 0), t->d.sealed_key[0],
                          device_key_place(&t->d, 1), t->d.sealed_key[1], &t->ret->slot, t->info);
     if (e == OK) {
-        t->ret->auth_method_json = method_device_sas;
+        t->ret->auth_method_json = t->module_id.n > 0 ? method_module_sas : method_device_sas;
     }
     return e;
 }
@@ -86,6 +91,11 @@ static enum err judge_token(struct attempt *t)
 }
 
 /* --- certificates -------------------------------------------------------------------------- */
+
+static const char *method_x509(const struct attempt *t)
+{
+    return t->module_id.n > 0 ? method_module_x509 : method_device_x509;
+}
 
 static void read_dates(struct attempt *t)
 {
@@ -168,7 +178,7 @@ static enum err judge_thumbprint(struct attempt *t)
         return err_set(t->info, E_UNAUTHORIZED, "certificate has another thumbprint");
     }
     t->ret->slot = fits[0] ? 0 : 1;
-    t->ret->auth_method_json = method_device_x509;
+    t->ret->auth_method_json = method_x509(t);
     return OK;
 }
 
@@ -187,13 +197,13 @@ static enum err judge_chain(struct attempt *t)
     if (leaf_read(t->peer.leaf_der, &leaf, t->info) != OK) {
         return E_UNAUTHORIZED;
     }
-    if (!span_eq(leaf.cn, t->d.id)) {
+    if (!span_eq(leaf.cn, t->d.id)) { /* of a module too: its device's id (hub-mqtt.md 2.3) */
         return err_set(t->info, E_UNAUTHORIZED, "certificate's CN \"%.*s\" is not the device id",
                        SPAN_ARG(span_sub(leaf.cn, 0, LIMIT_X509_RID)));
     }
     t->ret->by_ca = true;
     t->ret->expires_s = t->ret->path.not_after_us / 1000000;
-    t->ret->auth_method_json = method_device_x509;
+    t->ret->auth_method_json = method_x509(t);
     return OK;
 }
 
@@ -248,10 +258,19 @@ static void level(struct attempt *t)
     }
 }
 
-static enum err look_up(struct attempt *t, struct span id)
+static enum err read_row(struct attempt *t)
 {
-    enum err e =
-        id_device_ok(id) ? hub_sql_device_by_id(worker_db(t->w), t->a, id, &t->d) : E_NOT_FOUND;
+    if (!id_device_ok(t->id) || (t->module_id.n > 0 && !id_device_ok(t->module_id))) {
+        return E_NOT_FOUND;
+    }
+    return t->module_id.n > 0
+               ? hub_sql_module_by_name(worker_db(t->w), t->a, t->id, t->module_id, &t->d)
+               : hub_sql_device_by_id(worker_db(t->w), t->a, t->id, &t->d);
+}
+
+static enum err look_up(struct attempt *t)
+{
+    enum err e = read_row(t);
     struct registry_worker *rw = registry_worker_of(t->w);
     t->is_known = e == OK;
     if (e == OK) {
@@ -270,15 +289,16 @@ static enum err look_up(struct attempt *t, struct span id)
     return e;
 }
 
-static enum err admit(struct attempt *t, struct span id)
+static enum err admit(struct attempt *t)
 {
     enum err e = judge(t);
     if (e != OK && e != E_UNAUTHORIZED) {
         return e; /* ours: nothing was decided */
     }
     if (!t->is_known) {
-        e = err_set(t->info, E_UNAUTHORIZED, "no device \"%.*s\"",
-                    SPAN_ARG(span_sub(id, 0, LIMIT_ID)));
+        e = err_set(t->info, E_UNAUTHORIZED, "no device \"%.*s%s%.*s\"",
+                    SPAN_ARG(span_sub(t->id, 0, LIMIT_ID)), t->module_id.n > 0 ? "/" : "",
+                    SPAN_ARG(span_sub(t->module_id, 0, LIMIT_ID)));
     } else if (e == OK && !t->d.is_enabled) {
         e = err_set(t->info, E_UNAUTHORIZED, "device is disabled");
     }
@@ -293,24 +313,37 @@ static enum err admit(struct attempt *t, struct span id)
     return OK;
 }
 
+/* {host}/devices/{id}[/modules/{mid}]; a device's own key does not reach its modules: theirs are tried. */
+static enum err read_token(struct attempt *t)
+{
+    const struct span target[] = {SPAN_NONE, SPAN_LIT("devices"), t->id, SPAN_LIT("modules"),
+                                  t->module_id};
+    size_t n = ARRAY_LEN(target) - (t->module_id.n > 0 ? 0 : 2);
+    return authn_device_token(t->w, t->token, target, n, true, &t->tok, t->info);
+}
+
 enum err registry_authenticate(struct worker *w, struct arena *a, struct span device_id,
-                               struct span token, struct conn *c, struct admitted *ret,
-                               struct err_info *info)
+                               struct span module_id, struct span token, struct conn *c,
+                               struct admitted *ret, struct err_info *info)
 {
     struct admitted ad;
     struct err_info own = {0};
     memset(&ad, 0, sizeof ad);
     ad.expires_s = INT64_MAX;
     ad.changes = directory_changes(hub_of(w)->directory);
-    struct attempt t = {
-        .w = w, .a = a, .token = token, .ret = &ad, .info = info != NULL ? info : &own};
+    struct attempt t = {.w = w,
+                        .a = a,
+                        .id = device_id,
+                        .module_id = module_id,
+                        .token = token,
+                        .ret = &ad,
+                        .info = info != NULL ? info : &own};
     if (c != NULL) {
         conn_peer_cert(c, &t.peer);
         t.has_cert = t.peer.leaf_der.n != 0;
     }
     if (token.n != 0) {
-        const struct span target[] = {SPAN_NONE, SPAN_LIT("devices"), device_id};
-        enum err e = authn_device_token(w, token, target, ARRAY_LEN(target), true, &t.tok, t.info);
+        enum err e = read_token(&t);
         if (e != OK && e != E_UNAUTHORIZED) {
             return e;
         }
@@ -319,9 +352,9 @@ enum err registry_authenticate(struct worker *w, struct arena *a, struct span de
     if (t.has_cert) {
         read_dates(&t);
     }
-    enum err e = look_up(&t, device_id);
+    enum err e = look_up(&t);
     if (e == OK) {
-        e = admit(&t, device_id);
+        e = admit(&t);
     }
     if (e == OK) {
         *ret = ad;

@@ -44,8 +44,9 @@ static enum err try(const char *id, const char *token, struct conn *c, struct ad
     arena_done(&a);
     a = (struct arena)ARENA_INIT(65536);
     info = info != NULL ? info : &nothing;
+    struct span module = span_str(id), device = span_cut(&module, '/'); /* "d" or "d/m" */
     *info = (struct err_info){0};
-    enum err e = registry_authenticate(&bed.worker, &a, span_str(id), span_str(token), c,
+    enum err e = registry_authenticate(&bed.worker, &a, device, module, span_str(token), c,
                                        ad != NULL ? ad : &unused, info);
     if (ad != NULL) {
         ad->generation_id = ad->model_id = SPAN_NONE; /* the arena ends with the process */

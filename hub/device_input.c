@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a request says a device shall be, checked: docs/protocol/hub-service-rest.md 4.2, 5.1 to 5.3. */
+/* What a request says a device or a module shall be, checked: docs/protocol/hub-service-rest.md 4.2, 5.1 to 5.3, 6. */
 #include "hub/registry.h"
 
 #include "base/rd.h"
@@ -164,14 +164,15 @@ static enum err read_type(const struct json *o, bool *ret_given, enum auth_type 
     return OK;
 }
 
-static enum err read_auth_members(const struct json *o, struct auth_spec *a, struct err_info *info)
+static enum err read_auth_members(const struct json *o, bool is_module, struct auth_spec *a,
+                                  struct err_info *info)
 {
     bool is_given;
     enum err e = read_type(o, &is_given, &a->type, info);
     if (e != OK) {
         return e;
     }
-    if (a->type == AUTH_T_NONE) {
+    if (a->type == AUTH_T_NONE && !is_module) {
         return err_set(info, E_ARG, "authentication type none is not allowed for a device");
     }
     if ((!is_given || a->type == AUTH_T_SELF_SIGNED) && (e = read_thumbprints(o, a, info)) != OK) {
@@ -180,10 +181,11 @@ static enum err read_auth_members(const struct json *o, struct auth_spec *a, str
     if (!is_given && (a->thumbprint[0].n != 0 || a->thumbprint[1].n != 0)) {
         a->type = AUTH_T_SELF_SIGNED;
     }
-    return a->type == AUTH_T_SAS ? read_keys(o, a, info) : OK;
+    return a->type == AUTH_T_SAS || a->type == AUTH_T_NONE ? read_keys(o, a, info) : OK;
 }
 
-enum err auth_read(const struct json *o, struct auth_spec *ret, struct err_info *info)
+enum err auth_read(const struct json *o, bool is_module, struct auth_spec *ret,
+                   struct err_info *info)
 {
     memset(ret, 0, sizeof *ret);
     ret->type = AUTH_T_SAS;
@@ -193,7 +195,7 @@ enum err auth_read(const struct json *o, struct auth_spec *ret, struct err_info 
     if (!json_is(o, JSON_T_OBJECT)) {
         return err_set(info, E_ARG, "authentication is not an object");
     }
-    enum err e = read_auth_members(o, ret, info);
+    enum err e = read_auth_members(o, is_module, ret, info);
     if (e != OK) {
         auth_spec_done(ret);
     }
@@ -256,7 +258,49 @@ enum err device_spec_read(const struct json *j, struct span path_id, struct devi
                        LIMIT_STATUS_REASON);
     }
     d.is_enabled = status == 0;
-    if ((e = auth_read(json_get_nocase(j, "authentication"), d.auth, info)) == OK) {
+    if ((e = auth_read(json_get_nocase(j, "authentication"), false, d.auth, info)) == OK) {
+        *ret = d;
+    }
+    return e;
+}
+
+/* --- the body of PUT /devices/{id}/modules/{mid} ---------------------------------------------- */
+
+enum err module_spec_read(const struct json *j, struct span path_id, struct span path_module_id,
+                          struct device_spec *ret, struct err_info *info)
+{
+    struct device_spec d = {.id = path_id, .module_id = path_module_id, .auth = ret->auth};
+    struct span body_id = path_id, body_module_id = SPAN_NONE;
+    enum err e;
+    if (!id_device_ok(path_id)) {
+        return err_set(info, E_ID, "deviceId is not valid");
+    }
+    if (!id_device_ok(path_module_id)) {
+        return err_set(info, E_ID, "moduleId is not valid");
+    }
+    if (path_module_id.p[0] == '$') {
+        return err_set(info, E_ARG, "module ids that begin with $ are reserved");
+    }
+    if (!json_is(j, JSON_T_OBJECT)) {
+        return err_set(info, E_ARG, "body is not an object");
+    }
+    if ((e = json_get_str(j, "deviceId", JSON_F_NOCASE, &body_id, info)) != OK ||
+        (e = json_get_str(j, "moduleId", JSON_F_NOCASE | JSON_F_NEED, &body_module_id, info)) !=
+            OK ||
+        (e = json_get_str(j, "managedBy", JSON_F_NOCASE, &d.managed_by, info)) != OK) {
+        return e;
+    }
+    if (!span_eq(body_id, path_id) || !span_eq(body_module_id, path_module_id)) {
+        return err_set(info, E_ARG, "deviceId or moduleId of the body is not that of the path");
+    }
+    if (utf8_length(d.managed_by) > LIMIT_ID) {
+        return err_set(info, E_ARG, "managedBy is longer than %u characters", LIMIT_ID);
+    }
+    if ((e = auth_read(json_get_nocase(j, "authentication"), true, d.auth, info)) == OK) {
+        /* 5.3: without a credential only what IoT Edge manages. */
+        if (d.auth->type == AUTH_T_NONE && !span_is_nocase(d.managed_by, "iotEdge")) {
+            d.auth->type = AUTH_T_SAS;
+        }
         *ret = d;
     }
     return e;

@@ -22,6 +22,7 @@ static const struct {
     { 400027, "ConnectionForcefullyClosedOnNewConnection" },
     { 400028, "InvalidDeviceScope" },
     { 401002, "IotHubUnauthorizedAccess" },
+    { 401100, "SystemModuleModifyUnauthorizedAccess" },
     { 403004, "DeviceMaximumQueueDepthExceeded" },
     { 404000, "GenericNotFound" },
     { 404001, "DeviceNotFound" },
@@ -31,10 +32,12 @@ static const struct {
     { 405000, "GenericMethodNotAllowed" },
     { 409000, "GenericConflict" },
     { 409001, "DeviceAlreadyExists" },
+    { 409301, "ModuleAlreadyExistsOnDevice" },
     { 412001, "PreconditionFailed" },
     { 412002, "DeviceMessageLockLost" },
     { 413000, "GenericRequestEntityTooLarge" },
     { 413001, "MessageTooLarge" },
+    { 413003, "TooManyModulesOnDevice" },
     { 415000, "GenericUnsupportedMediaType" },
     { 429001, "ThrottlingException" },
     { 500001, "ServerError" },
@@ -87,6 +90,8 @@ static struct said say(enum err e)
         return (struct said){401002, "Unauthorized"};
     case E_NOT_FOUND:
         return (struct said){404001, NULL};
+    case E_NO_MODULE:
+        return (struct said){404010, NULL};
     case E_NO_ROUTE:
         return (struct said){404000, "no such path"};
     case E_UNSUPPORTED:

@@ -30,7 +30,8 @@ enum err hub_device_admit(struct http_rq *rq, struct err_info *info)
         return E_NOMEM;
     }
     struct span token = span_trim(http_rq_header(rq, "Authorization"));
-    enum err e = registry_authenticate(w, http_rq_arena(rq), id, token, http_rq_conn(rq), ad, info);
+    enum err e = registry_authenticate(w, http_rq_arena(rq), id, SPAN_NONE, token, http_rq_conn(rq),
+                                       ad, info);
     if (e == OK) {
         http_rq_set_user(rq, ad);
         registry_note_activity(w, ad->identity, loop_wall_us(worker_loop(w)), -1);

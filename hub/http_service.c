@@ -5,6 +5,7 @@
 #include "hub/stream_grant.h"
 #include "hub/twin.h"
 #include "server/authn.h"
+#include "wire/sas.h"
 
 /* --- admission ------------------------------------------------------------------------------ */
 
@@ -25,12 +26,39 @@ static bool is_known_version(struct span v)
     return false;
 }
 
+/* Comes the request with a device's own credential, and is it one that a device may make? */
+static bool is_by_device(struct http_rq *rq)
+{
+    struct span token = http_rq_header(rq, "Authorization");
+    struct sas_token tok;
+    struct cert_peer peer = {0};
+    if (http_rq_route(rq)->auth != HUB_AUTH_OWN) {
+        return false;
+    }
+    if (token.n != 0) {
+        return sas_parse(token, &tok, NULL) == OK && sas_skn(&tok).n == 0;
+    }
+    conn_peer_cert(http_rq_conn(rq), &peer);
+    return peer.leaf_der.n != 0;
+}
+
+static enum err admit_device(struct http_rq *rq, struct err_info *info)
+{
+    struct admitted ad;
+    struct span token = span_trim(http_rq_header(rq, "Authorization"));
+    return registry_authenticate(worker_of_rq(rq), http_rq_arena(rq), http_rq_param(rq, 0),
+                                 SPAN_NONE, token, http_rq_conn(rq), &ad, info);
+}
+
 enum err hub_service_admit(struct http_rq *rq, struct err_info *info)
 {
     bool found;
     struct span v = http_rq_query(rq, "api-version", &found);
     if (!is_known_version(v)) {
         return err_set(info, E_VERSION, "api-version \"%.*s\"", SPAN_ARG(span_sub(v, 0, 32)));
+    }
+    if (is_by_device(rq)) {
+        return admit_device(rq, info); /* no caller is set: none of these handlers asks for one */
     }
     struct caller *c = arena_new(http_rq_arena(rq), struct caller);
     if (c == NULL) {
@@ -59,6 +87,17 @@ static enum err checked_id(struct http_rq *rq, struct span *ret, struct err_info
     struct span id = http_rq_param(rq, 0);
     if (!id_device_ok(id)) {
         return err_set(info, E_ID, "deviceId is not valid");
+    }
+    *ret = id;
+    return OK;
+}
+
+/* Of twins: a path without a module is the device's own. */
+static enum err checked_module_id(struct http_rq *rq, struct span *ret, struct err_info *info)
+{
+    struct span id = http_rq_param(rq, 1);
+    if (id.p != NULL && !id_device_ok(id)) {
+        return err_set(info, E_ID, "moduleId is not valid");
     }
     *ret = id;
     return OK;
@@ -170,8 +209,8 @@ static void device_delete(struct http_rq *rq)
     struct match match;
     enum err e = match_read(http_rq_header(rq, "If-Match"), true, &match, &info);
     if (e == OK) {
-        e = registry_delete_begin(worker_of_rq(rq), http_rq_param(rq, 0), &match, device_done,
-                                  http_rq_loop(rq), http_rq_handle(rq), &info);
+        e = registry_delete_begin(worker_of_rq(rq), http_rq_param(rq, 0), SPAN_NONE, &match,
+                                  device_done, http_rq_loop(rq), http_rq_handle(rq), &info);
     }
     refuse_unless_ok(rq, e, &info);
 }
@@ -220,19 +259,19 @@ static void twin_read_one(struct http_rq *rq)
 {
     struct err_info info = {0};
     AUTO(arena_done) struct arena a = ARENA_INIT(LIMIT_HUB_WORK);
-    struct span id;
+    struct span id, module_id;
     struct device d;
     struct twin t;
     enum err e = checked_id(rq, &id, &info);
-    if (e == OK) {
-        e = registry_get(worker_of_rq(rq), &a, id, &d);
+    if (e == OK && (e = checked_module_id(rq, &module_id, &info)) == OK) {
+        e = registry_get_module(worker_of_rq(rq), &a, id, module_id, &d);
     }
     if (e == OK) {
         e = twin_get(worker_of_rq(rq), &a, d.identity, d.created_us, &t);
     }
     if (e == OK) {
         answer_twin(rq, &d, &t);
-    } else if (e == E_NOT_FOUND) {
+    } else if (e == E_NOT_FOUND || e == E_NO_MODULE) { /* of a twin both are 404001 */
         not_found(rq, id);
     } else {
         hub_refuse(rq, e, &info);
@@ -257,10 +296,12 @@ static void twin_write(struct http_rq *rq, bool is_replace)
 {
     struct err_info info = {0};
     struct match match;
+    struct span module_id;
     enum err e = match_read(http_rq_header(rq, "If-Match"), false, &match, &info);
-    if (e == OK) {
-        e = twin_write_begin(worker_of_rq(rq), http_rq_param(rq, 0), http_rq_body(rq), is_replace,
-                             &match, twin_done, http_rq_loop(rq), http_rq_handle(rq), &info);
+    if (e == OK && (e = checked_module_id(rq, &module_id, &info)) == OK) {
+        e = twin_write_begin(worker_of_rq(rq), http_rq_param(rq, 0), module_id, http_rq_body(rq),
+                             is_replace, &match, twin_done, http_rq_loop(rq), http_rq_handle(rq),
+                             &info);
     }
     refuse_unless_ok(rq, e, &info);
 }
@@ -297,27 +338,23 @@ static void not_offered(struct http_rq *rq)
 /* clang-format off */
 const struct http_route hub_service_routes[] = {
     { HTTP_GET,    "/devices",       AUTH_SERVICE, R_REGISTRY_READ,   0,               device_list },
-    { HTTP_GET,    "/devices/{id}",  AUTH_SERVICE, R_REGISTRY_READ,   0,               device_get },
+    { HTTP_GET,    "/devices/{id}",  HUB_AUTH_OWN, R_REGISTRY_READ,   0,               device_get },
     { HTTP_PUT,    "/devices/{id}",  AUTH_SERVICE, R_REGISTRY_WRITE,  BODY,            device_put },
     { HTTP_DELETE, "/devices/{id}",  AUTH_SERVICE, R_REGISTRY_WRITE,  0,               device_delete },
     { HTTP_GET,    "/twins/{id}",    AUTH_SERVICE, R_SERVICE_CONNECT, 0,               twin_read_one },
     { HTTP_PATCH,  "/twins/{id}",    AUTH_SERVICE, R_SERVICE_CONNECT, LIMIT_TWIN_BODY, twin_patch },
     { HTTP_PUT,    "/twins/{id}",    AUTH_SERVICE, R_SERVICE_CONNECT, LIMIT_TWIN_BODY, twin_put },
+    { HTTP_GET,    "/twins/{id}/modules/{mid}", AUTH_SERVICE, R_SERVICE_CONNECT, 0,               twin_read_one },
+    { HTTP_PATCH,  "/twins/{id}/modules/{mid}", AUTH_SERVICE, R_SERVICE_CONNECT, LIMIT_TWIN_BODY, twin_patch },
+    { HTTP_PUT,    "/twins/{id}/modules/{mid}", AUTH_SERVICE, R_SERVICE_CONNECT, LIMIT_TWIN_BODY, twin_put },
 
     LATER(HTTP_POST,   "/devices",                                     R_REGISTRY_WRITE),
     LATER(HTTP_POST,   "/devices/query",                               CONFIG_READ),
     LATER(HTTP_POST,   "/devices/keys/regenerate",                     R_REGISTRY_WRITE),
     LATER(HTTP_DELETE, "/devices/{id}/commands",                       R_SERVICE_CONNECT),
     LATER(HTTP_POST,   "/devices/{id}/applyConfigurationContent",      CONFIG_WRITE),
-    LATER(HTTP_GET,    "/devices/{id}/modules",                        R_REGISTRY_READ),
-    LATER(HTTP_GET,    "/devices/{id}/modules/{mid}",                  R_REGISTRY_READ),
-    LATER(HTTP_PUT,    "/devices/{id}/modules/{mid}",                  R_REGISTRY_WRITE),
-    LATER(HTTP_DELETE, "/devices/{id}/modules/{mid}",                  R_REGISTRY_WRITE),
     LATER(HTTP_GET,    "/statistics/devices",                          R_REGISTRY_READ),
     LATER(HTTP_GET,    "/statistics/service",                          CONFIG_READ),
-    LATER(HTTP_GET,    "/twins/{id}/modules/{mid}",                    R_SERVICE_CONNECT),
-    LATER(HTTP_PATCH,  "/twins/{id}/modules/{mid}",                    R_SERVICE_CONNECT),
-    LATER(HTTP_PUT,    "/twins/{id}/modules/{mid}",                    R_SERVICE_CONNECT),
     LATER(HTTP_POST,   "/twins/{id}/methods",                          R_SERVICE_CONNECT),
     LATER(HTTP_POST,   "/twins/{id}/modules/{mid}/methods",            R_SERVICE_CONNECT),
     LATER(HTTP_GET,    "/digitaltwins/{id}",                           R_SERVICE_CONNECT),

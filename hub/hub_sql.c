@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "hub/hub_sql.h"
+#include "hub/hub_sql_int.h"
 
 #include "hub/twin.h"
 
-enum {
-#define SQL(name, text) name,
-#include "hub/sql.def"
-#undef SQL
-    SQL_COUNT
-};
 static const char *const sql_texts[] = {
 #define SQL(name, text) text,
 #include "hub/sql.def"
@@ -43,8 +37,7 @@ static struct span take_span(struct q *q, int col, struct arena *a, bool *ok)
     return copy;
 }
 
-/* a NULL: spans are borrowed from the row. */
-static enum err take_device(struct q *q, struct arena *a, struct device *ret)
+enum err sql_take_device(struct q *q, struct arena *a, struct device *ret)
 {
     bool ok = true;
     struct device d = {
@@ -65,6 +58,9 @@ static enum err take_device(struct q *q, struct arena *a, struct device *ret)
         .is_edge = q_col_i64(q, 18) != 0,
         .model_id = take_span(q, 19, a, &ok),
         .owner = take_span(q, 20, a, &ok),
+        .parent = q_col_i64(q, 21),
+        .module_id = take_span(q, 22, a, &ok),
+        .managed_by = take_span(q, 23, a, &ok),
     };
     if (!ok) {
         return E_NOMEM;
@@ -90,7 +86,13 @@ static void bind_some(struct q *q, int i, struct span s, bool is_blob)
     bind_or_null(q, i, s.n == 0 ? SPAN_NONE : s, is_blob);
 }
 
-static enum err one_row(struct q *q)
+void sql_take_seen(struct q *q, struct device *d)
+{
+    d->state_updated_us = q_col_i64(q, 24);
+    d->last_activity_us = q_col_i64(q, 25);
+}
+
+enum err sql_one_row(struct q *q)
 {
     if (q_step(q)) {
         return OK;
@@ -104,8 +106,8 @@ enum err hub_sql_device_by_id(struct db *db, struct arena *a, struct span id, st
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_DEVICE_BY_ID);
     q_text(&q, 1, id);
-    enum err e = one_row(&q);
-    return e != OK ? e : take_device(&q, a, ret);
+    enum err e = sql_one_row(&q);
+    return e != OK ? e : sql_take_device(&q, a, ret);
 }
 
 enum err hub_sql_device_by_identity(struct db *db, struct arena *a, int64_t identity,
@@ -113,8 +115,8 @@ enum err hub_sql_device_by_identity(struct db *db, struct arena *a, int64_t iden
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_DEVICE_BY_IDENTITY);
     q_i64(&q, 1, identity);
-    enum err e = one_row(&q);
-    return e != OK ? e : take_device(&q, a, ret);
+    enum err e = sql_one_row(&q);
+    return e != OK ? e : sql_take_device(&q, a, ret);
 }
 
 enum err hub_sql_device_alive(struct db *db, int64_t identity, int64_t *ret_created_us,
@@ -122,7 +124,7 @@ enum err hub_sql_device_alive(struct db *db, int64_t identity, int64_t *ret_crea
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_DEVICE_ALIVE);
     q_i64(&q, 1, identity);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     if (e == OK) {
         *ret_created_us = q_col_i64(&q, 0);
         *ret_enabled = q_col_i64(&q, 1) != 0;
@@ -156,12 +158,11 @@ enum err hub_sql_device_list(struct db *db, size_t top, hub_sql_device_fn fn, vo
     q_i64(&q, 1, (int64_t)top);
     while (q_step(&q)) {
         struct device d;
-        enum err e = take_device(&q, NULL, &d);
+        enum err e = sql_take_device(&q, NULL, &d);
         if (e != OK) {
             return e;
         }
-        d.state_updated_us = q_col_i64(&q, 21);
-        d.last_activity_us = q_col_i64(&q, 22);
+        sql_take_seen(&q, &d);
         if ((e = fn(arg, &d)) != OK) {
             return e;
         }
@@ -174,7 +175,7 @@ enum err hub_sql_device_op_get(struct db *db, struct arena *a, int64_t identity,
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_DEVICE_OP);
     q_i64(&q, 1, identity);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     if (e != OK) {
         return e;
     }
@@ -209,8 +210,18 @@ enum err hub_sql_device_insert(struct db *db, struct device *d, const struct dev
 {
     static const struct device_op none;
     op = op != NULL ? op : &none;
+    AUTO(buf_done) struct buf module_row = BUF_INIT(32 + LIMIT_ID);
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_DEVICE_INSERT);
-    q_text(&q, 1, d->id);
+    if (d->parent != 0) {
+        buf_addf(&module_row, "%lld/%.*s", (long long)d->parent, SPAN_ARG(d->module_id));
+        if (buf_err(&module_row) != OK) {
+            return buf_err(&module_row);
+        }
+        q_i64(&q, 19, d->parent);
+    } else {
+        q_null(&q, 19);
+    }
+    q_text(&q, 1, d->parent != 0 ? buf_span(&module_row) : d->id);
     q_text(&q, 2, d->generation_id);
     q_i64(&q, 3, d->created_us);
     q_i64(&q, 4, (int64_t)d->etag);
@@ -228,6 +239,8 @@ enum err hub_sql_device_insert(struct db *db, struct device *d, const struct dev
     q_i64(&q, 16, (int64_t)op->etag);
     q_i64(&q, 17, op->was_enabled);
     q_i64(&q, 18, op->sequence);
+    bind_some(&q, 20, d->module_id, false);
+    bind_or_null(&q, 21, d->managed_by, false);
     enum err e = q_run(&q, NULL);
     if (e == OK) {
         d->identity = q_last_id(db);
@@ -255,6 +268,7 @@ enum err hub_sql_device_update(struct db *db, const struct device *d)
     bind_some(&q, 15, d->pin[1], true);
     q_i64(&q, 16, d->is_edge);
     bind_some(&q, 17, d->owner, false);
+    bind_or_null(&q, 18, d->managed_by, false);
     return q_run(&q, NULL);
 }
 
@@ -279,8 +293,10 @@ enum err hub_sql_device_set_pin(struct db *db, int64_t identity, uint64_t cred_g
 
 enum err hub_sql_device_delete(struct db *db, int64_t identity)
 {
-    static const unsigned each[] = {SQL_TWIN_DELETE, SQL_SEEN_DELETE, SQL_SESSION_DELETE,
-                                    SQL_DEVICE_DELETE};
+    static const unsigned each[] = {
+        SQL_MODULE_TWINS_DELETE, SQL_MODULE_SEEN_DELETE, SQL_MODULE_SESSIONS_DELETE,
+        SQL_MODULES_DELETE,      SQL_TWIN_DELETE,        SQL_SEEN_DELETE,
+        SQL_SESSION_DELETE,      SQL_DEVICE_DELETE};
     for (size_t i = 0; i < ARRAY_LEN(each); i++) {
         AUTO(q_end) struct q q = q_begin(db, &hub_module, each[i]);
         q_i64(&q, 1, identity);
@@ -301,7 +317,7 @@ enum err hub_sql_fence_get(struct db *db, struct span id, struct span scope, int
     q_text(&q, 1, id);
     q_text(&q, 2, scope);
     q_i64(&q, 3, after_us);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     if (e == OK) {
         *ret = q_col_i64(&q, 0);
     }
@@ -330,7 +346,7 @@ enum err hub_sql_fence_is_over(struct db *db, int64_t most, bool *ret)
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_FENCE_IS_OVER);
     q_i64(&q, 1, most);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     if (e == OK) {
         *ret = q_col_i64(&q, 0) != 0;
     }
@@ -343,7 +359,7 @@ enum err hub_sql_session_get(struct db *db, int64_t identity, int64_t *ret)
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_SESSION_GET);
     q_i64(&q, 1, identity);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     if (e == OK) {
         *ret = q_col_i64(&q, 0);
     }
@@ -371,7 +387,7 @@ enum err hub_sql_twin_get(struct db *db, struct arena *a, int64_t identity, stru
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_TWIN_GET);
     q_i64(&q, 1, identity);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     if (e != OK) {
         return e;
     }
@@ -399,7 +415,7 @@ enum err hub_sql_twin_versions(struct db *db, int64_t identity, struct twin *ret
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_TWIN_VERSIONS);
     q_i64(&q, 1, identity);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     if (e != OK) {
         return e;
     }

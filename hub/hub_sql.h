@@ -15,6 +15,18 @@ MUST_USE enum err hub_sql_device_by_id(struct db *db, struct arena *a, struct sp
                                        struct device *ret);
 MUST_USE enum err hub_sql_device_by_identity(struct db *db, struct arena *a, int64_t identity,
                                              struct device *ret);
+/* --- modules (hub/registry.h) ------------------------------------------------------------------ */
+/* E_NOT_FOUND: no such device, or it has no such module. */
+MUST_USE enum err hub_sql_module_by_name(struct db *db, struct arena *a, struct span device_id,
+                                         struct span module_id, struct device *ret);
+/* A device (module_id empty) or a module. E_NOT_FOUND: no such device; E_NO_MODULE: it has no such module. */
+MUST_USE enum err hub_sql_identity_by_name(struct db *db, struct arena *a, struct span device_id,
+                                           struct span module_id, struct device *ret);
+MUST_USE enum err hub_sql_module_count(struct db *db, int64_t device, uint64_t *ret);
+MUST_USE enum err hub_sql_module_identities(struct db *db, int64_t device,
+                                            int64_t ret[LIMIT_MODULES], size_t *ret_n);
+
+/* --- both -------------------------------------------------------------------------------------- */
 /* Only what a twin write of the device itself must know. */
 MUST_USE enum err hub_sql_device_alive(struct db *db, int64_t identity, int64_t *ret_created_us,
                                        bool *ret_enabled);
@@ -25,6 +37,9 @@ MUST_USE enum err hub_sql_seen_put(struct db *db, int64_t identity, int64_t stat
 /* In order of id. fn returns an error to stop; the device is borrowed for the call, the arena is reset by the caller if it wants. */
 typedef enum err (*hub_sql_device_fn)(void *arg, struct device *d);
 MUST_USE enum err hub_sql_device_list(struct db *db, size_t top, hub_sql_device_fn fn, void *arg);
+/* All modules of one device, likewise. */
+MUST_USE enum err hub_sql_module_list(struct db *db, int64_t device, hub_sql_device_fn fn,
+                                      void *arg);
 
 /* The last provisioning operation of a device. */
 struct device_op {
@@ -39,7 +54,7 @@ MUST_USE enum err hub_sql_device_op_get(struct db *db, struct arena *a, int64_t 
 MUST_USE enum err hub_sql_device_op_set(struct db *db, int64_t identity,
                                         const struct device_op *op);
 
-/* d->identity is given by the database; op may be NULL. */
+/* A device, or a module (parent, module_id). d->identity is given by the database; op may be NULL. */
 MUST_USE enum err hub_sql_device_insert(struct db *db, struct device *d,
                                         const struct device_op *op);
 /* Everything but id, generation, creation and model. */
@@ -67,7 +82,7 @@ MUST_USE enum err hub_sql_fence_trim(struct db *db, int64_t most, int64_t until_
 /* Are there rows behind the newest `most`? */
 MUST_USE enum err hub_sql_fence_is_over(struct db *db, int64_t most, bool *ret);
 
-/* With twin, stored filters and connection facts. */
+/* With its modules, twins, stored filters and connection facts. */
 MUST_USE enum err hub_sql_device_delete(struct db *db, int64_t identity);
 
 /* One row of twin; hub/twin.h. E_NOT_FOUND: as created. */

@@ -1,22 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Grants: part of hub/hub_sql.h. */
-#include "hub/hub_sql.h"
+#include "hub/hub_sql_int.h"
 
 #include "hub/stream_grant.h"
-
-enum {
-#define SQL(name, text) name,
-#include "hub/sql.def"
-#undef SQL
-};
-
-static enum err one_row(struct q *q)
-{
-    if (q_step(q)) {
-        return OK;
-    }
-    return q_err(q) != OK ? q_err(q) : E_NOT_FOUND;
-}
 
 static enum err take_grant(struct q *q, struct stream_grant *ret)
 {
@@ -43,7 +29,7 @@ enum err hub_sql_grant_by_name(struct db *db, struct span name, struct stream_gr
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_GRANT_BY_NAME);
     q_text(&q, 1, name);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     return e != OK ? e : take_grant(&q, ret);
 }
 
@@ -51,7 +37,7 @@ enum err hub_sql_grant_expired(struct db *db, int64_t now_s, struct stream_grant
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_GRANT_EXPIRED);
     q_i64(&q, 1, now_s);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     return e != OK ? e : take_grant(&q, ret);
 }
 
@@ -59,7 +45,7 @@ enum err hub_sql_grant_until(struct db *db, int64_t id, int64_t *ret_s)
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_GRANT_UNTIL);
     q_i64(&q, 1, id);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     *ret_s = e == OK ? q_col_i64(&q, 0) : *ret_s;
     return e;
 }
@@ -67,7 +53,7 @@ enum err hub_sql_grant_until(struct db *db, int64_t id, int64_t *ret_s)
 enum err hub_sql_grant_count(struct db *db, uint64_t *ret)
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_GRANT_COUNT);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     *ret = e == OK ? (uint64_t)q_col_i64(&q, 0) : *ret;
     return e;
 }

@@ -6,7 +6,9 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/migrations.def \
 	%D%/sql.def \
 	%D%/hub_sql.h \
+	%D%/hub_sql_int.h \
 	%D%/hub_sql.c \
+	%D%/hub_sql_module.c \
 	%D%/work.h \
 	%D%/work.c \
 	%D%/registry.h \
@@ -29,6 +31,7 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/provision_put.c \
 	%D%/http_service.h \
 	%D%/http_service.c \
+	%D%/http_modules.c \
 	%D%/http_provision.h \
 	%D%/http_provision.c \
 	%D%/http_provision_many.c \
@@ -94,6 +97,9 @@ check_PROGRAMS += %D%/face_test
 check_PROGRAMS += %D%/session_test
 %C%_session_test_SOURCES = %D%/session_test.c $(hub_test_bed) $(hub_link_bed)
 %C%_session_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/module_test
+%C%_module_test_SOURCES = %D%/module_test.c $(hub_test_bed) $(hub_link_bed)
+%C%_module_test_LDADD = $(hub_test_libs)
 check_PROGRAMS += %D%/telemetry_test
 %C%_telemetry_test_SOURCES = %D%/telemetry_test.c $(hub_test_bed) $(hub_link_bed)
 %C%_telemetry_test_LDADD = $(hub_test_libs)

@@ -94,6 +94,7 @@ static enum err admit(struct http_rq *rq, struct err_info *info)
     case AUTH_NONE:
         return OK;
     case AUTH_SERVICE:
+    case HUB_AUTH_OWN:
         return hub_service_admit(rq, info);
     case AUTH_DEVICE:
         return hub_device_admit(rq, info);
@@ -322,9 +323,13 @@ int main(int argc, char **argv)
         const struct http_route *r;
         size_t n;
     } parts[] = {
-        {own_routes, ARRAY_LEN(own_routes)},      {hub_service_routes, n_hub_service_routes},
-        {hub_device_routes, n_hub_device_routes}, {hub_provision_routes, n_hub_provision_routes},
-        {hub_stream_routes, n_hub_stream_routes}, {hub_grant_routes, n_hub_grant_routes},
+        {own_routes, ARRAY_LEN(own_routes)},
+        {hub_service_routes, n_hub_service_routes},
+        {hub_module_routes, n_hub_module_routes},
+        {hub_device_routes, n_hub_device_routes},
+        {hub_provision_routes, n_hub_provision_routes},
+        {hub_stream_routes, n_hub_stream_routes},
+        {hub_grant_routes, n_hub_grant_routes},
     };
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         ASSERT(n + parts[i].n <= ARRAY_LEN(routes));

@@ -78,26 +78,21 @@ static struct connect_verdict read_names(struct worker *w, const struct mqtt_con
             MQTT_REFUSED_AUTH, err_set(info, E_UNAUTHORIZED, "user name is for another hub: '%.*s'",
                                        SPAN_ARG(ret->host))};
     }
-    if (ret->module_id.n > 0) {
-        return (struct connect_verdict){
-            MQTT_REFUSED_AUTH,
-            err_set(info, E_UNSUPPORTED, "module identities are not offered by this version")};
-    }
     return (struct connect_verdict){MQTT_ACCEPTED, OK};
 }
 
 /* hub-mqtt.md 5.5: a telemetry topic of the same identity, QoS 0 or 1; all else is refused. */
-static enum err keep_will(struct session *s, const struct mqtt_connect *c, struct span device_id,
-                          struct err_info *info)
+static enum err keep_will(struct session *s, const struct mqtt_connect *c,
+                          const struct hub_username *user, struct err_info *info)
 {
     struct hub_publish_topic t;
     if (c->will_qos > 1) {
         return err_set(info, E_UNAUTHORIZED, "will with QoS 2");
     }
     enum err e = topic_hub_publish_read(c->will_topic, &t, info);
-    if (e != OK || t.kind != HUB_PUB_TELEMETRY || !span_eq(t.device_id, device_id) ||
-        t.module_id.n > 0) {
-        return err_set(info, E_UNAUTHORIZED, "will topic is no telemetry topic of this device");
+    if (e != OK || t.kind != HUB_PUB_TELEMETRY || !span_eq(t.device_id, user->device_id) ||
+        !span_eq(t.module_id, user->module_id)) {
+        return err_set(info, E_UNAUTHORIZED, "will topic is no telemetry topic of this identity");
     }
     if (c->will_payload.n > LIMIT_D2C_MESSAGE) {
         return err_set(info, E_TOO_LARGE, "will of %zu bytes", c->will_payload.n);
@@ -146,18 +141,18 @@ static void on_connect(struct mlink *l, void *arg, const struct mqtt_connect *c)
         return;
     }
     struct admitted ad = {0};
-    enum err e =
-        registry_authenticate(s->w, &a, user.device_id, c->has_password ? c->password : SPAN_NONE,
-                              stream_conn(mlink_stream(l)), &ad, &info);
+    enum err e = registry_authenticate(s->w, &a, user.device_id, user.module_id,
+                                       c->has_password ? c->password : SPAN_NONE,
+                                       stream_conn(mlink_stream(l)), &ad, &info);
     if (e == OK && c->has_will) {
-        e = keep_will(s, c, user.device_id, &info);
+        e = keep_will(s, c, &user, &info);
     }
     if (e == OK) {
         twin_note_model(s->w, ad.identity, ad.model_id, user.model_id);
         ad.model_id = span_sub(user.model_id, 0, LIMIT_MODEL_ID); /* as it is stored */
         s->is_clean = c->clean_session;
         session_set_peer(s, stream_conn(mlink_stream(l)));
-        e = session_claim(s, user.device_id, &ad);
+        e = session_claim(s, user.device_id, user.module_id, &ad);
     }
     if (e != OK) {
         refuse_connect(l, s, connack_of(e), c->client_id, e, &info);
@@ -175,7 +170,7 @@ static void on_granted(struct session *s, enum err result, const struct err_info
     if (result != OK) {
         /* Overtaken by a newer link of its own: not a wrong credential. */
         uint8_t code = result == E_FENCED ? MQTT_REFUSED_UNAVAILABLE : connack_of(result);
-        refuse_connect(l, s, code, s->device_id, result, info);
+        refuse_connect(l, s, code, s->name, result, info);
         return;
     }
     if (s->is_clean) {
@@ -188,7 +183,7 @@ static void on_granted(struct session *s, enum err result, const struct err_info
     }
     session_ready(s);
     metric_add(s->w, HUB_M_CONNECTS, 1);
-    LOG_DEBUG("hub.connected", L_SPAN("device", s->device_id),
+    LOG_DEBUG("hub.connected", L_SPAN("device", s->name),
               L_STR("peer", c != NULL ? conn_peer_text(c) : "-"), L_U64("epoch", s->epoch),
               L_BOOL("session_present", present));
     mlink_connack(l, MQTT_ACCEPTED, present);
@@ -211,7 +206,7 @@ static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish
     }
     switch (t.kind) {
     case HUB_PUB_TELEMETRY:
-        if (!span_eq(t.device_id, s->device_id) || t.module_id.n > 0) {
+        if (!span_eq(t.device_id, s->device_id) || !span_eq(t.module_id, s->module_id)) {
             return err_set(info, E_UNAUTHORIZED, "telemetry topic of another identity");
         }
         return hub_mqtt_telemetry(s, &t, p, slot, info);
@@ -242,16 +237,50 @@ static enum err on_publish(struct mlink *l, void *arg, const struct mqtt_publish
 /* --- SUBSCRIBE ------------------------------------------------------------------------------------ */
 
 /* What each filter gets. Known but not offered yet: 0x80 and the link stays (hub-mqtt.md 4.2). */
-enum filter_rule { F_REFUSE, F_OWN, F_IOTHUB, F_STREAMS, F_LATER };
-static const enum filter_rule filter_rules[HUB_FILTERS] = {
-    [HUB_SUB_C2D] = F_OWN,
-    [HUB_SUB_TWIN_RES] = F_IOTHUB,
-    [HUB_SUB_TWIN_DESIRED] = F_IOTHUB,
-    [HUB_SUB_METHODS] = F_IOTHUB,
-    [HUB_SUB_CREDENTIALS] = F_LATER,
-    [HUB_SUB_STREAMS_POST] = F_STREAMS,
-    [HUB_SUB_STREAMS_RES] = F_STREAMS,
+enum filter_rule { F_REFUSE, F_OWN, F_IOTHUB, F_STREAMS, F_LATER, F_OWN_LATER };
+/* clang-format off */
+static const struct {
+    enum filter_rule device, module;
+} filter_rules[HUB_FILTERS] = {
+    [HUB_SUB_C2D]           = { F_OWN,     F_REFUSE },
+    [HUB_SUB_MODULE_ALL]    = { F_REFUSE,  F_OWN_LATER },
+    [HUB_SUB_MODULE_INPUTS] = { F_REFUSE,  F_OWN_LATER },
+    [HUB_SUB_MODULE_C2D]    = { F_REFUSE,  F_OWN_LATER },
+    [HUB_SUB_TWIN_RES]      = { F_IOTHUB,  F_IOTHUB },
+    [HUB_SUB_TWIN_DESIRED]  = { F_IOTHUB,  F_IOTHUB },
+    [HUB_SUB_METHODS]       = { F_IOTHUB,  F_LATER },
+    [HUB_SUB_CREDENTIALS]   = { F_LATER,   F_LATER },
+    [HUB_SUB_STREAMS_POST]  = { F_STREAMS, F_STREAMS },
+    [HUB_SUB_STREAMS_RES]   = { F_STREAMS, F_STREAMS },
 };
+/* clang-format on */
+
+/* Without an id the filter has "+" for it: the device of this link, never others (topic.h). */
+static bool is_own(const struct session *s, const struct hub_filter_topic *t)
+{
+    return (t->device_id.n == 0 || span_eq(t->device_id, s->device_id)) &&
+           span_eq(t->module_id, s->module_id);
+}
+
+/* F_REFUSE, F_LATER or F_IOTHUB: what it comes to for this link now. */
+static enum filter_rule rule_of(const struct session *s, const struct hub_filter_topic *t)
+{
+    enum filter_rule rule =
+        s->module_id.n > 0 ? filter_rules[t->kind].module : filter_rules[t->kind].device;
+    switch (rule) {
+    case F_OWN:
+        return is_own(s, t) ? F_IOTHUB : F_REFUSE;
+    case F_OWN_LATER:
+        return is_own(s, t) ? F_LATER : F_REFUSE;
+    case F_STREAMS:
+        return streams_are_on(hub_of(s->w)) ? F_IOTHUB : F_LATER;
+    case F_REFUSE:
+    case F_IOTHUB:
+    case F_LATER:
+        break;
+    }
+    return rule;
+}
 
 static unsigned count_bits(unsigned v)
 {
@@ -284,16 +313,10 @@ static void filters_stored(struct session *s, enum err result)
     }
 }
 
-/* Without an id the filter has "+" for it: the device of this link, never others (topic.h). */
-static bool is_own(const struct session *s, const struct hub_filter_topic *t)
-{
-    return t->module_id.n == 0 && (t->device_id.n == 0 || span_eq(t->device_id, s->device_id));
-}
-
 /* SUBACK 0x80, then the link ends. */
 static enum err refuse_filter(struct session *s, struct span filter, struct err_info *info)
 {
-    LOG_INFO("hub.filter_refused", L_SPAN("device", s->device_id), L_SPAN("filter", filter));
+    LOG_INFO("hub.filter_refused", L_SPAN("device", s->name), L_SPAN("filter", filter));
     return err_set(info, E_CLOSED, "filter '%.*s' is not offered to this identity",
                    SPAN_ARG(span_sub(filter, 0, 100)));
 }
@@ -304,20 +327,13 @@ static enum err on_subscribe(struct mlink *l, void *arg, struct span filter, uin
     struct session *s = arg;
     struct hub_filter_topic t;
     (void)l;
-    enum filter_rule rule = F_REFUSE;
-    if (topic_hub_filter_read(filter, &t) == OK) {
-        rule = filter_rules[t.kind];
-    }
-    if (rule == F_STREAMS) {
-        rule = streams_are_on(hub_of(s->w)) ? F_IOTHUB : F_LATER;
-    }
+    enum filter_rule rule = topic_hub_filter_read(filter, &t) == OK ? rule_of(s, &t) : F_REFUSE;
     if (rule == F_LATER) {
-        LOG_INFO("hub.filter_not_offered", L_SPAN("device", s->device_id),
-                 L_SPAN("filter", filter));
+        LOG_INFO("hub.filter_not_offered", L_SPAN("device", s->name), L_SPAN("filter", filter));
         *ret_code = MQTT_SUBACK_FAILED;
         return OK;
     }
-    if (rule == F_REFUSE || (rule == F_OWN && !is_own(s, &t))) {
+    if (rule == F_REFUSE) {
         *ret_code = MQTT_SUBACK_FAILED;
         return refuse_filter(s, filter, info);
     }
@@ -354,7 +370,7 @@ static void on_unsubscribe(struct mlink *l, void *arg, struct span filter)
     struct session *s = arg;
     struct hub_filter_topic t;
     if (topic_hub_filter_read(filter, &t) != OK || (s->subs & (1u << t.kind)) == 0 ||
-        (filter_rules[t.kind] == F_OWN && !is_own(s, &t))) {
+        rule_of(s, &t) == F_REFUSE) {
         return;
     }
     uint16_t bit = (uint16_t)(1u << t.kind);
@@ -384,11 +400,10 @@ static void on_close(struct mlink *l, void *arg, bool is_clean, enum err why,
     struct session *s = arg;
     struct conn *c = stream_conn(mlink_stream(l));
     if (s->is_ready || s->device_id.n > 0) {
-        LOG_DEBUG("hub.closed", L_SPAN("device", s->device_id), L_BOOL("clean", is_clean),
-                  L_ERR(why), L_WHY(info, why));
+        LOG_DEBUG("hub.closed", L_SPAN("device", s->name), L_BOOL("clean", is_clean), L_ERR(why),
+                  L_WHY(info, why));
         if (!is_clean && why != OK && why != E_CLOSED && why != E_FENCED && why != E_NET) {
-            LOG_INFO("hub.link_ended", L_SPAN("device", s->device_id), L_ERR(why),
-                     L_WHY(info, why));
+            LOG_INFO("hub.link_ended", L_SPAN("device", s->name), L_ERR(why), L_WHY(info, why));
         }
     } else if (why == E_MALFORMED || why == E_TIMEOUT || why == E_TOO_LARGE || why == E_TRUNCATED) {
         LOG_INFO("hub.bad_peer", L_STR("peer", c != NULL ? conn_peer_text(c) : "-"), L_ERR(why),

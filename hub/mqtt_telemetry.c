@@ -65,7 +65,7 @@ static void telemetry_done(void *user, uint64_t tag, enum err result)
         mlink_ack(l, slot);
     } else if (l != NULL && result != OK) {
         /* Never acknowledged; the device sends it again. */
-        LOG_WARN("hub.telemetry_not_stored", L_SPAN("device", s->device_id), L_ERR(result));
+        LOG_WARN("hub.telemetry_not_stored", L_SPAN("device", s->name), L_ERR(result));
         mlink_close(l, result, "telemetry could not be stored");
     }
     session_unref(s);

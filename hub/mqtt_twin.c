@@ -61,7 +61,7 @@ static void answer_error(struct session *s, mlink_slot slot, struct span rid, en
 {
     AUTO(buf_done) struct buf body = BUF_INIT(ANSWER_MAX);
     unsigned status = hub_mqtt_error(e, info, &body);
-    LOG_DEBUG("hub.twin_refused", L_SPAN("device", s->device_id), L_U64("status", status), L_ERR(e),
+    LOG_DEBUG("hub.twin_refused", L_SPAN("device", s->name), L_U64("status", status), L_ERR(e),
               L_WHY(info, e));
     answer(s, slot, status, rid, 0, buf_span(&body));
 }

@@ -226,7 +226,7 @@ static enum err status_tx(struct store_tx *tx, struct work *k)
     }
     if ((e = provision_tx_keep(tx, &row, &s->intent, &s->ticket)) == OK && is_changed &&
         !row.is_enabled) {
-        change_notify(tx, &s->change, hub_of(k->w), row.identity, DIR_GONE);
+        e = change_notify(tx, &s->change, hub_of(k->w), row.identity, DIR_GONE);
     }
     return e;
 }
@@ -316,12 +316,9 @@ static enum err gone_tx(struct store_tx *tx, struct work *k)
                              : fence_tx_deleted(tx, &k->left, &row);
     }
     if (e == OK) {
-        e = hub_sql_device_delete(tx->db, row.identity);
+        e = change_notify(tx, &g->change, hub_of(k->w), row.identity, DIR_GONE);
     }
-    if (e == OK) {
-        change_notify(tx, &g->change, hub_of(k->w), row.identity, DIR_GONE);
-    }
-    return e;
+    return e != OK ? e : hub_sql_device_delete(tx->db, row.identity);
 }
 
 static void gone_finish(struct work *k, enum err result)

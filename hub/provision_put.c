@@ -70,7 +70,7 @@ static enum err read_put(struct put_work *p, struct span id, struct err_info *in
         (e = json_get_word(p->body, "status", 0, words, ARRAY_LEN(words), &status, info)) != OK ||
         (e = json_get_object(p->body, "authentication", JSON_F_NEED, &authentication, info)) !=
             OK ||
-        (e = auth_read(authentication, &p->auth, info)) != OK) {
+        (e = auth_read(authentication, false, &p->auth, info)) != OK) {
         return e;
     }
     p->is_enabled = status == 0;
@@ -205,7 +205,7 @@ static enum err put_update(struct store_tx *tx, struct put_work *p, struct devic
         e = provision_tx_keep(tx, row, &p->intent, &p->ticket);
     }
     if (e == OK && is_rekeyed) {
-        change_notify(tx, &p->change, hub_of(p->k.w), row->identity, DIR_CREDENTIAL);
+        e = change_notify(tx, &p->change, hub_of(p->k.w), row->identity, DIR_CREDENTIAL);
     }
     return e;
 }

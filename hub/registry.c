@@ -76,6 +76,20 @@ enum err registry_get(struct worker *w, struct arena *a, struct span id, struct 
     return e;
 }
 
+enum err registry_get_module(struct worker *w, struct arena *a, struct span device_id,
+                             struct span module_id, struct device *ret)
+{
+    struct device d;
+    enum err e = hub_sql_identity_by_name(worker_db(w), a, device_id, module_id, &d);
+    if (e == OK) {
+        e = hub_sql_seen_get(worker_db(w), &d);
+    }
+    if (e == OK) {
+        *ret = d;
+    }
+    return e;
+}
+
 enum err registry_get_by_identity(struct worker *w, struct arena *a, int64_t identity,
                                   struct device *ret)
 {
@@ -188,23 +202,9 @@ static enum err add_keys(struct hub *h, const struct device *d, bool with_keys, 
     return OK;
 }
 
-enum err registry_device_json(struct hub *h, const struct device *stored, bool with_keys,
-                              struct buf *b)
+static enum err add_authentication(struct hub *h, const struct device *d, bool with_keys,
+                                   struct buf *b)
 {
-    char etag[REGISTRY_ETAG_SIZE];
-    struct device seen = *stored;
-    const struct device *d = &seen;
-    notes_merge(h->registry, &seen);
-    registry_etag_text(d->etag, etag);
-    registry_add_text(b, "{\"deviceId\":", d->id);
-    registry_add_text(b, ",\"generationId\":", d->generation_id);
-    buf_addf(b, ",\"etag\":\"%s\",\"connectionState\":\"%s\",\"status\":\"%s\"", etag,
-             directory_is_connected(h->directory, d->identity) ? "Connected" : "Disconnected",
-             d->is_enabled ? "enabled" : "disabled");
-    registry_add_text(b, ",\"statusReason\":", d->status_reason);
-    registry_add_time(b, "connectionStateUpdatedTime", d->state_updated_us);
-    registry_add_time(b, "statusUpdatedTime", d->status_updated_us);
-    registry_add_time(b, "lastActivityTime", d->last_activity_us);
     buf_add_str(b, ",\"cloudToDeviceMessageCount\":0,\"authentication\":{");
     enum err e = add_keys(h, d, with_keys, b);
     if (e != OK) {
@@ -212,9 +212,52 @@ enum err registry_device_json(struct hub *h, const struct device *stored, bool w
     }
     registry_add_text(b, ",\"x509Thumbprint\":{\"primaryThumbprint\":", d->thumbprint[0]);
     registry_add_text(b, ",\"secondaryThumbprint\":", d->thumbprint[1]);
-    buf_addf(b, "},\"type\":\"%s\"},\"capabilities\":{\"iotEdge\":%s}}", auth_type_name(d->auth),
-             d->is_edge ? "true" : "false");
-    return buf_err(b);
+    buf_addf(b, "},\"type\":\"%s\"}", auth_type_name(d->auth));
+    return OK;
+}
+
+/* generationId, etag and connectionState stand in both documents. */
+static void add_state(struct hub *h, const struct device *d, struct buf *b)
+{
+    char etag[REGISTRY_ETAG_SIZE];
+    registry_etag_text(d->etag, etag);
+    registry_add_text(b, ",\"generationId\":", d->generation_id);
+    buf_addf(b, ",\"etag\":\"%s\",\"connectionState\":\"%s\"", etag,
+             directory_is_connected(h->directory, d->identity) ? "Connected" : "Disconnected");
+}
+
+static enum err module_json(struct hub *h, const struct device *d, bool with_keys, struct buf *b)
+{
+    registry_add_text(b, "{\"moduleId\":", d->module_id);
+    registry_add_text(b, ",\"managedBy\":", d->managed_by);
+    registry_add_text(b, ",\"deviceId\":", d->id);
+    add_state(h, d, b);
+    registry_add_time(b, "connectionStateUpdatedTime", d->state_updated_us);
+    registry_add_time(b, "lastActivityTime", d->last_activity_us);
+    enum err e = add_authentication(h, d, with_keys, b);
+    buf_add_u8(b, '}');
+    return e != OK ? e : buf_err(b);
+}
+
+enum err registry_device_json(struct hub *h, const struct device *stored, bool with_keys,
+                              struct buf *b)
+{
+    struct device seen = *stored;
+    const struct device *d = &seen;
+    notes_merge(h->registry, &seen);
+    if (d->module_id.n != 0) {
+        return module_json(h, d, with_keys, b);
+    }
+    registry_add_text(b, "{\"deviceId\":", d->id);
+    add_state(h, d, b);
+    buf_addf(b, ",\"status\":\"%s\"", d->is_enabled ? "enabled" : "disabled");
+    registry_add_text(b, ",\"statusReason\":", d->status_reason);
+    registry_add_time(b, "connectionStateUpdatedTime", d->state_updated_us);
+    registry_add_time(b, "statusUpdatedTime", d->status_updated_us);
+    registry_add_time(b, "lastActivityTime", d->last_activity_us);
+    enum err e = add_authentication(h, d, with_keys, b);
+    buf_addf(b, ",\"capabilities\":{\"iotEdge\":%s}}", d->is_edge ? "true" : "false");
+    return e != OK ? e : buf_err(b);
 }
 
 enum err registry_to_json(struct worker *w, const struct device *d, bool with_keys, struct buf *ret)
@@ -223,6 +266,32 @@ enum err registry_to_json(struct worker *w, const struct device *d, bool with_ke
 }
 
 /* --- list ---------------------------------------------------------------------------------- */
+
+struct module_list {
+    struct hub *hub;
+    struct buf *json;
+    bool has_some;
+};
+
+static enum err list_module(void *arg, struct device *d)
+{
+    struct module_list *l = arg;
+    if (l->has_some) {
+        buf_add_u8(l->json, ',');
+    }
+    l->has_some = true;
+    return registry_device_json(l->hub, d, true, l->json);
+}
+
+/* Few enough for the worker itself. */
+enum err registry_modules_json(struct worker *w, const struct device *d, struct buf *b)
+{
+    struct module_list l = {.hub = hub_of(w), .json = b};
+    buf_add_u8(b, '[');
+    enum err e = hub_sql_module_list(worker_db(w), d->identity, list_module, &l);
+    buf_add_u8(b, ']');
+    return e != OK ? e : buf_err(b);
+}
 
 struct list_scan {
     struct store_scan scan; /* first */

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Device identities: who may connect, with what, and whether enabled.
+ * Device identities, and the module identities of devices: who may connect, with what, and whether enabled.
+ *
+ * A module is an identity of its own below a device: own number, keys, etag, twin, link and stored filters; it has no status, it follows
+ * its device: disabled with it, deleted with it. Functions that take a module_id mean the device itself when it is empty. In a struct
+ * device, and in what is called a device below, a module is meant as well unless it says otherwise.
  *
  * A device has an identity number (row id) that is never used again, so that nothing meant for a deleted device reaches its namesake.
  * Reads by key run on the worker's reader. Writes are transaction functions on the registry writer; after commit the writer tells the
  * directory (disabled, deleted or re-keyed devices lose their link within a second).
  *
  * cred_gen    grows whenever what may authenticate the device changes (keys, thumbprints, type); a session keeps the one that admitted it.
- * Spec        docs/protocol/hub-service-rest.md 4, 5; docs/protocol/sas.md 4.
+ * Limits      LIMIT_MODULES of one device.
+ * Spec        docs/protocol/hub-service-rest.md 4, 5, 6; docs/protocol/sas.md 4.
  */
 #ifndef HUB_REGISTRY_H
 #define HUB_REGISTRY_H
@@ -24,11 +29,14 @@ enum auth_type { AUTH_T_SAS = 1, AUTH_T_SELF_SIGNED, AUTH_T_CA, AUTH_T_NONE };
 /* One row; spans live in the arena given to the read. */
 struct device {
     int64_t identity;
-    struct span id;
+    struct span id;            /* of a module: its device's */
+    struct span module_id;     /* empty: a device */
+    struct span managed_by;    /* of a module; p NULL: null */
+    int64_t parent;            /* identity of a module's device; 0: a device */
     struct span generation_id; /* digits */
     uint64_t etag;             /* counter; shown as base64 of its decimal */
     uint64_t cred_gen;
-    bool is_enabled;
+    bool is_enabled;           /* of a module: its device's */
     struct span status_reason; /* p NULL: null */
     enum auth_type auth;
     struct span
@@ -57,10 +65,13 @@ unsigned registry_pending(struct worker *w);
 /* E_NOT_FOUND, or a local error. */
 MUST_USE enum err registry_get(struct worker *w, struct arena *a, struct span id,
                                struct device *ret);
+/* Same of a module: E_NOT_FOUND: no such device; E_NO_MODULE: it has no such module. */
+MUST_USE enum err registry_get_module(struct worker *w, struct arena *a, struct span device_id,
+                                      struct span module_id, struct device *ret);
 MUST_USE enum err registry_get_by_identity(struct worker *w, struct arena *a, int64_t identity,
                                            struct device *ret);
 
-/* The document of hub-service-rest.md 5.2; keys are unsealed into it only when with_keys (then the caller wipes it). connectionState
+/* The document of hub-service-rest.md 5.2, or 6; keys are unsealed into it only when with_keys (then the caller wipes it). connectionState
  * comes from the directory. */
 MUST_USE enum err registry_to_json(struct worker *w, const struct device *d, bool with_keys,
                                    struct buf *ret);
@@ -71,6 +82,9 @@ MUST_USE enum err registry_device_json(struct hub *h, const struct device *d, bo
 typedef void (*registry_list_fn)(void *user, uint64_t tag, enum err result, struct span json);
 MUST_USE enum err registry_list_begin(struct worker *w, size_t top, registry_list_fn done,
                                       void *user, uint64_t tag);
+
+/* GET /devices/{id}/modules: array of all modules by id; the caller wipes it. */
+MUST_USE enum err registry_modules_json(struct worker *w, const struct device *d, struct buf *ret);
 
 /* Members of identity and twin documents: ,"name":"2026-..." (0: never), and head with a JSON text or null (p NULL). */
 void registry_add_time(struct buf *b, const char *name, int64_t us);
@@ -110,13 +124,15 @@ struct auth_spec {
     struct secret key[2];
     struct span thumbprint[2]; /* borrowed from the tree */
 };
-/* authentication NULL: sas with keys to be made. E_ARG with the rule's text; ret is then empty. */
-MUST_USE enum err auth_read(const struct json *authentication, struct auth_spec *ret,
-                            struct err_info *info);
+/* authentication NULL: sas with keys to be made. A module may have type none. E_ARG with the rule's text; ret is then empty. */
+MUST_USE enum err auth_read(const struct json *authentication, bool is_module,
+                            struct auth_spec *ret, struct err_info *info);
 void auth_spec_done(struct auth_spec *a);
 
 struct device_spec { /* spans borrowed for the call */
     struct span id;
+    struct span module_id;  /* empty: a device */
+    struct span managed_by; /* of a module; p NULL: null */
     bool is_enabled;
     struct span status_reason; /* p NULL: null */
     bool is_edge;
@@ -127,17 +143,22 @@ struct device_spec { /* spans borrowed for the call */
 MUST_USE enum err device_spec_read(const struct json *j, struct span path_id,
                                    struct device_spec *ret, struct err_info *info);
 
+/* Same of PUT /devices/{id}/modules/{mid}. Ids that begin with '$' are the system's: E_ARG. */
+MUST_USE enum err module_spec_read(const struct json *j, struct span path_id,
+                                   struct span path_module_id, struct device_spec *ret,
+                                   struct err_info *info);
+
 /* d: the row as the transaction left it (NULL unless OK); info: texts of refusals. Both borrowed for the call. */
 typedef void (*registry_done_fn)(void *user, uint64_t tag, enum err result, const struct device *d,
                                  const struct err_info *info);
-/* The row "PUT /devices/{id}" of the matrix, 4.3: E_EXISTS, E_NOT_FOUND, E_ETAG. */
+/* The rows PUT of the matrix, 4.3: E_EXISTS, E_NOT_FOUND, E_ETAG. A module: also E_NO_MODULE, and E_LIMIT. */
 MUST_USE enum err registry_put_begin(struct worker *w, const struct device_spec *spec,
                                      const struct match *match, registry_done_fn done, void *user,
                                      uint64_t tag, struct err_info *info);
-/* DELETE: E_ETAG_MISSING, E_NOT_FOUND, E_ETAG. */
-MUST_USE enum err registry_delete_begin(struct worker *w, struct span id, const struct match *match,
-                                        registry_done_fn done, void *user, uint64_t tag,
-                                        struct err_info *info);
+/* DELETE: E_ETAG_MISSING, E_NOT_FOUND, E_NO_MODULE, E_ETAG. A device goes with its modules. */
+MUST_USE enum err registry_delete_begin(struct worker *w, struct span id, struct span module_id,
+                                        const struct match *match, registry_done_fn done,
+                                        void *user, uint64_t tag, struct err_info *info);
 /* Lazy flush of connection facts (no write per connect or message): batches to the writer every few seconds. */
 void registry_flush_notes(struct hub *h);
 void registry_note_activity(struct worker *w, int64_t identity, int64_t wall_us,
@@ -163,8 +184,8 @@ struct admitted { /* what let it in; kept by sessions */
     const char *auth_method_json; /* static text of iothub-connection-auth-method */
 };
 MUST_USE enum err registry_authenticate(struct worker *w, struct arena *a, struct span device_id,
-                                        struct span token, struct conn *c, struct admitted *ret,
-                                        struct err_info *info);
+                                        struct span module_id, struct span token, struct conn *c,
+                                        struct admitted *ret, struct err_info *info);
 /* "Does this change end it": re-judges what admitted a session against the present state. OK or E_UNAUTHORIZED. */
 /* Reads one row; the caller walks in slices. */
 MUST_USE enum err registry_still_good(struct worker *w, const struct admitted *ad,

@@ -151,8 +151,9 @@ static enum err put_prepare(struct work *k)
     struct device base;
     bool has_base = false;
     if (p->match.kind != MATCH_NONE) {
-        enum err e = hub_sql_device_by_id(worker_db(k->w), &k->prep, p->spec.id, &base);
-        if (e != OK && e != E_NOT_FOUND) {
+        enum err e = hub_sql_identity_by_name(worker_db(k->w), &k->prep, p->spec.id,
+                                              p->spec.module_id, &base);
+        if (e != OK && e != E_NOT_FOUND && e != E_NO_MODULE) {
             return err_set(&k->info, e, "device could not be read");
         }
         has_base = e == OK;
@@ -160,10 +161,30 @@ static enum err put_prepare(struct work *k)
     return cred_prepare(k->w, &k->prep, has_base ? &base : NULL, &p->auth, &p->cred, &k->info);
 }
 
+/* A module stands below its device, with so many others. */
+static enum err put_below(struct store_tx *tx, struct put_work *p, struct device *d)
+{
+    struct device parent;
+    uint64_t n = 0;
+    enum err e = hub_sql_device_by_id(tx->db, &p->k.left, p->spec.id, &parent);
+    if (e != OK || (e = hub_sql_module_count(tx->db, parent.identity, &n)) != OK) {
+        return e;
+    }
+    if (n >= LIMIT_MODULES) {
+        return err_set(&p->k.info, E_LIMIT, "device \"%.*s\" has %u modules already",
+                       SPAN_ARG(p->spec.id), LIMIT_MODULES);
+    }
+    d->parent = parent.identity;
+    d->is_enabled = parent.is_enabled;
+    return OK;
+}
+
 static enum err put_insert(struct store_tx *tx, struct put_work *p)
 {
     struct device d = {
         .id = p->spec.id,
+        .module_id = p->spec.module_id,
+        .managed_by = p->spec.managed_by,
         .generation_id = p->cred.generation_id,
         .created_us = tx->now_us,
         .etag = p->first_etag,
@@ -176,51 +197,70 @@ static enum err put_insert(struct store_tx *tx, struct put_work *p)
         .sealed_key = {p->cred.sealed_key[0], p->cred.sealed_key[1]},
         .thumbprint = {p->cred.thumbprint[0], p->cred.thumbprint[1]},
     };
-    enum err e = hub_sql_device_insert(tx->db, &d, NULL);
+    enum err e = d.module_id.n != 0 ? put_below(tx, p, &d) : OK;
+    if (e == OK) {
+        e = hub_sql_device_insert(tx->db, &d, NULL);
+    }
     p->row = d;
     return e;
+}
+
+/* True when the device is disabled by it. A module has none of this. */
+static bool put_status(const struct store_tx *tx, const struct device_spec *spec,
+                       struct device *row)
+{
+    bool is_disabled = row->is_enabled && !spec->is_enabled;
+    if (row->parent != 0) {
+        return false;
+    }
+    if (row->is_enabled != spec->is_enabled) {
+        row->status_updated_us = tx->now_us;
+    }
+    row->is_enabled = spec->is_enabled;
+    row->status_reason = spec->status_reason;
+    row->is_edge = spec->is_edge;
+    return is_disabled;
 }
 
 static enum err put_update(struct store_tx *tx, struct put_work *p, struct device *row)
 {
     bool is_rekeyed = cred_tx_apply(&p->cred, row);
-    bool is_disabled = row->is_enabled && !p->spec.is_enabled;
-    if (row->is_enabled != p->spec.is_enabled) {
-        row->status_updated_us = tx->now_us;
-    }
-    row->is_enabled = p->spec.is_enabled;
-    row->status_reason = p->spec.status_reason;
-    row->is_edge = p->spec.is_edge;
+    bool is_disabled = put_status(tx, &p->spec, row);
+    row->managed_by = p->spec.managed_by;
     row->etag++;
     enum err e = hub_sql_device_update(tx->db, row);
     if (e == OK) {
         e = hub_sql_seen_get(tx->db, row);
     }
-    if (e != OK) {
-        return e;
-    }
-    if (is_disabled || is_rekeyed) {
-        change_notify(tx, &p->notice, hub_of(p->k.w), row->identity,
-                      is_disabled ? DIR_GONE : DIR_CREDENTIAL);
+    if (e == OK && (is_disabled || is_rekeyed)) {
+        e = change_notify(tx, &p->notice, hub_of(p->k.w), row->identity,
+                          is_disabled ? DIR_GONE : DIR_CREDENTIAL);
     }
     p->row = *row;
-    return OK;
+    return e;
+}
+
+/* The text of a refusal is the id that is missing (hub-service-rest.md 3.4). */
+static enum err not_there(struct work *k, enum err e, struct span id, struct span module_id)
+{
+    if (e == E_NOT_FOUND) {
+        return err_set(&k->info, e, "%.*s", SPAN_ARG(id));
+    }
+    return e == E_NO_MODULE ? err_set(&k->info, e, "%.*s", SPAN_ARG(module_id)) : e;
 }
 
 static enum err put_tx(struct store_tx *tx, struct work *k)
 {
     struct put_work *p = CONTAINER_OF(k, struct put_work, k);
     struct device row;
-    enum err e = hub_sql_device_by_id(tx->db, &k->left, p->spec.id, &row);
-    if (e == E_NOT_FOUND) {
-        if (p->match.kind != MATCH_NONE) {
-            return err_set(&k->info, E_NOT_FOUND, "%.*s", SPAN_ARG(p->spec.id));
-        }
+    bool is_module = p->spec.module_id.n != 0;
+    enum err e = hub_sql_identity_by_name(tx->db, &k->left, p->spec.id, p->spec.module_id, &row);
+    if (e == (is_module ? E_NO_MODULE : E_NOT_FOUND) && p->match.kind == MATCH_NONE) {
         e = cred_tx_check(&p->cred, NULL);
         return e != OK ? e : put_insert(tx, p);
     }
     if (e != OK) {
-        return e;
+        return not_there(k, e, p->spec.id, p->spec.module_id);
     }
     if (p->match.kind == MATCH_NONE) {
         return E_EXISTS;
@@ -287,7 +327,8 @@ enum err registry_put_begin(struct worker *w, const struct device_spec *spec,
     p->k.tx = put_tx;
     p->k.finish = put_finish;
     p->k.free = put_free;
-    p->k.op.urgent = !spec->is_enabled; /* disabling must work on a full disk too */
+    p->k.op.urgent =
+        spec->module_id.n == 0 && !spec->is_enabled; /* disabling must work on a full disk too */
     p->spec = *spec;
     p->spec.auth = &p->auth;
     p->match = *match;
@@ -295,7 +336,8 @@ enum err registry_put_begin(struct worker *w, const struct device_spec *spec,
     p->done = done;
     p->user = user;
     p->tag = tag;
-    if (!keep(&p->k, spec->id, &p->spec.id) ||
+    if (!keep(&p->k, spec->id, &p->spec.id) || !keep(&p->k, spec->module_id, &p->spec.module_id) ||
+        !keep(&p->k, spec->managed_by, &p->spec.managed_by) ||
         !keep(&p->k, spec->status_reason, &p->spec.status_reason) ||
         auth_spec_keep(&p->k.in, spec->auth, &p->auth) != OK) {
         work_drop(&p->k);
@@ -308,7 +350,7 @@ enum err registry_put_begin(struct worker *w, const struct device_spec *spec,
 
 struct delete_work {
     struct work k; /* first */
-    struct span id;
+    struct span id, module_id;
     struct match match;
     struct change_notice notice;
     struct device row;
@@ -320,17 +362,16 @@ struct delete_work {
 static enum err delete_tx(struct store_tx *tx, struct work *k)
 {
     struct delete_work *d = CONTAINER_OF(k, struct delete_work, k);
-    enum err e = hub_sql_device_by_id(tx->db, &k->left, d->id, &d->row);
-    if (e == E_NOT_FOUND) {
-        return err_set(&k->info, E_NOT_FOUND, "%.*s", SPAN_ARG(d->id));
+    enum err e = hub_sql_identity_by_name(tx->db, &k->left, d->id, d->module_id, &d->row);
+    if (e != OK) {
+        return not_there(k, e, d->id, d->module_id);
     }
-    if (e != OK || (e = match_tx_check(&d->match, &d->row, &k->info)) != OK ||
-        (e = fence_tx_deleted(tx, &k->left, &d->row)) != OK ||
-        (e = hub_sql_device_delete(tx->db, d->row.identity)) != OK) {
+    if ((e = match_tx_check(&d->match, &d->row, &k->info)) != OK ||
+        (e = d->row.parent == 0 ? fence_tx_deleted(tx, &k->left, &d->row) : OK) != OK ||
+        (e = change_notify(tx, &d->notice, hub_of(k->w), d->row.identity, DIR_GONE)) != OK) {
         return e;
     }
-    change_notify(tx, &d->notice, hub_of(k->w), d->row.identity, DIR_GONE);
-    return OK;
+    return hub_sql_device_delete(tx->db, d->row.identity);
 }
 
 static void delete_finish(struct work *k, enum err result)
@@ -339,12 +380,15 @@ static void delete_finish(struct work *k, enum err result)
     d->done(d->user, d->tag, result, result == OK ? &d->row : NULL, &k->info);
 }
 
-enum err registry_delete_begin(struct worker *w, struct span id, const struct match *match,
-                               registry_done_fn done, void *user, uint64_t tag,
-                               struct err_info *info)
+enum err registry_delete_begin(struct worker *w, struct span id, struct span module_id,
+                               const struct match *match, registry_done_fn done, void *user,
+                               uint64_t tag, struct err_info *info)
 {
     if (!id_device_ok(id)) {
         return err_set(info, E_ID, "deviceId is not valid");
+    }
+    if (module_id.n != 0 && !id_device_ok(module_id)) {
+        return err_set(info, E_ID, "moduleId is not valid");
     }
     if (match->kind == MATCH_NONE) {
         return E_ETAG_MISSING; /* there or not: row DELETE of the matrix */
@@ -361,7 +405,7 @@ enum err registry_delete_begin(struct worker *w, struct span id, const struct ma
     d->done = done;
     d->user = user;
     d->tag = tag;
-    if (!keep(&d->k, id, &d->id)) {
+    if (!keep(&d->k, id, &d->id) || !keep(&d->k, module_id, &d->module_id)) {
         work_drop(&d->k);
         return err_set(info, E_NOMEM, "no memory for a registry write");
     }

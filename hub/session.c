@@ -115,6 +115,7 @@ struct telemetry_source session_source(const struct session *s)
 {
     return (struct telemetry_source){
         .device_id = s->device_id,
+        .module_id = s->module_id,
         .generation_id = s->ad.generation_id,
         .model_id = s->ad.model_id,
         .auth_method_json = s->ad.auth_method_json,
@@ -123,17 +124,25 @@ struct telemetry_source session_source(const struct session *s)
 
 /* --- claim ----------------------------------------------------------------------------------- */
 
-static enum err copy_identity(struct session *s, struct span device_id, const struct admitted *ad)
+static enum err copy_identity(struct session *s, struct span device_id, struct span module_id,
+                              const struct admitted *ad)
 {
-    size_t n = device_id.n + ad->generation_id.n + ad->model_id.n;
+    const struct span slash = module_id.n > 0 ? SPAN_LIT("/") : SPAN_NONE;
+    struct span unused;
+    struct span *into[] = {&s->device_id, &unused, &s->module_id, &s->ad.generation_id,
+                           &s->ad.model_id};
+    const struct span from[] = {device_id, slash, module_id, ad->generation_id, ad->model_id};
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(from); i++) {
+        n += from[i].n;
+    }
     uint8_t *t = malloc(n + 1);
     if (t == NULL) {
         return E_NOMEM;
     }
     s->text = (char *)t;
     s->ad = *ad;
-    struct span *into[] = {&s->device_id, &s->ad.generation_id, &s->ad.model_id};
-    const struct span from[] = {device_id, ad->generation_id, ad->model_id};
+    s->name = span_of(t, device_id.n + slash.n + module_id.n);
     for (size_t i = 0; i < ARRAY_LEN(into); i++) {
         if (from[i].n > 0) {
             memcpy(t, from[i].p, from[i].n);
@@ -216,7 +225,7 @@ void session_set_peer(struct session *s, const struct conn *c)
 /* A copied key shows as two that take over from one another (threats D7, D10). */
 static void tell_rivals(struct session *s)
 {
-    char act[64 + LIMIT_ID];
+    char act[64 + 2 * LIMIT_ID];
     static const struct {
         unsigned bit;
         enum hub_metric metric;
@@ -228,10 +237,11 @@ static void tell_rivals(struct session *s)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if ((s->claim.alarms & rows[i].bit) != 0) {
             metric_add(s->w, rows[i].metric, 1);
-            LOG_WARN("hub.rivals", L_SPAN("device", s->device_id), L_STR("peer", s->peer),
+            LOG_WARN("hub.rivals", L_SPAN("device", s->name), L_STR("peer", s->peer),
                      L_STR("why", rows[i].what));
-            (void)snprintf(act, sizeof(act), "ALARM /devices/%.*s: %s", SPAN_ARG(s->device_id),
-                           rows[i].what);
+            (void)snprintf(act, sizeof(act), "ALARM /devices/%.*s%s%.*s: %s",
+                           SPAN_ARG(s->device_id), s->module_id.n > 0 ? "/modules/" : "",
+                           SPAN_ARG(s->module_id), rows[i].what);
             audit_note(worker_server(s->w), SPAN_LIT("(hub)"), span_str(s->peer), span_str(act),
                        E_FENCED);
         }
@@ -281,10 +291,11 @@ static void end_wait(struct timer *t)
     }
 }
 
-enum err session_claim(struct session *s, struct span device_id, const struct admitted *ad)
+enum err session_claim(struct session *s, struct span device_id, struct span module_id,
+                       const struct admitted *ad)
 {
     ASSERT(!s->is_claiming && !s->is_ready && s->text == NULL);
-    enum err e = copy_identity(s, device_id, ad);
+    enum err e = copy_identity(s, device_id, module_id, ad);
     return e != OK ? e : claim(s, false);
 }
 
@@ -327,7 +338,7 @@ static void will_stored(void *user, uint64_t tag, enum err result)
     struct session *s = user;
     (void)tag;
     if (result != OK) {
-        LOG_WARN("hub.will_lost", L_SPAN("device", s->device_id), L_ERR(result));
+        LOG_WARN("hub.will_lost", L_SPAN("device", s->name), L_ERR(result));
     }
     session_unref(s);
 }
@@ -346,7 +357,7 @@ static void store_will(struct session *s)
     enum err e = telemetry_begin(s->w, &src, &m, will_stored, s, 0, &info);
     if (e != OK) {
         session_unref(s);
-        LOG_WARN("hub.will_lost", L_SPAN("device", s->device_id), L_ERR(e), L_WHY(&info, e));
+        LOG_WARN("hub.will_lost", L_SPAN("device", s->name), L_ERR(e), L_WHY(&info, e));
     }
 }
 

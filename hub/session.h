@@ -94,8 +94,10 @@ struct session {
     bool is_shaped;     /* the log took no more: the link is not read until shape ends */
     uint64_t shaped_ms; /* since when the same message has been waiting; 0: none does */
     struct timer shape;
-    struct span device_id;
-    char *text; /* device id, generation id, model id */
+    struct span name;      /* "device" or "device/module", for logs */
+    struct span device_id; /* the part before the slash */
+    struct span module_id; /* behind it; empty: the device's own link */
+    char *text;            /* name, generation id, model id */
 };
 
 struct hub_worker {
@@ -130,7 +132,7 @@ static inline bool session_listens(const struct session *s)
     return (s->subs & (1u << HUB_SUB_STREAMS_POST)) != 0;
 }
 /* Judged good: copies what admitted it and claims the directory entry; ops->granted follows from the loop. */
-MUST_USE enum err session_claim(struct session *s, struct span device_id,
+MUST_USE enum err session_claim(struct session *s, struct span device_id, struct span module_id,
                                 const struct admitted *ad);
 /* Where it comes from, before session_claim. c NULL: unknown. */
 void session_set_peer(struct session *s, const struct conn *c);

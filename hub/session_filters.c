@@ -51,7 +51,7 @@ static void filters_home(struct msg *m)
     struct session *s = f->s;
     enum err e = f->op.result;
     if (e != OK) {
-        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(e));
+        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->name), L_ERR(e));
     }
     free(f);
     s->is_storing = false;
@@ -75,7 +75,7 @@ static enum err filters_submit(struct session *s)
     }
     struct filters_op *f = NEW(struct filters_op);
     if (f == NULL) {
-        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(E_NOMEM));
+        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->name), L_ERR(E_NOMEM));
         return E_NOMEM;
     }
     f->s = s;
@@ -88,7 +88,7 @@ static enum err filters_submit(struct session *s)
     f->op.bytes = sizeof(*f);
     enum err e = store_submit(server_store(worker_server(s->w)), &f->op);
     if (e != OK) {
-        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->device_id), L_ERR(e));
+        LOG_WARN("hub.session_not_stored", L_SPAN("device", s->name), L_ERR(e));
         free(f);
         return e;
     }

@@ -53,6 +53,9 @@ static void add_identity(struct worker *w, const struct device *stored, const st
     twin_etag_text(t->etag, etag);
     registry_etag_text(d->etag, device_etag);
     registry_add_text(b, "{\"deviceId\":", d->id);
+    if (d->module_id.n > 0) {
+        registry_add_text(b, ",\"moduleId\":", d->module_id);
+    }
     buf_addf(b, ",\"etag\":\"%s\",\"deviceEtag\":\"%s\",\"status\":\"%s\"", etag, device_etag,
              d->is_enabled ? "enabled" : "disabled");
     if (d->status_reason.p != NULL) {

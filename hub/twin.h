@@ -68,9 +68,10 @@ void twin_set_desired_hook(struct hub *h, hub_desired_fn fn);
 typedef void (*twin_write_done_fn)(void *user, uint64_t tag, enum err result,
                                    const struct device *d, const struct twin *t,
                                    const struct err_info *info);
-/* PATCH merges, PUT (is_replace) replaces tags and desired. E_ARG, E_JSON... at once; E_NOT_FOUND, E_ETAG by done. */
-MUST_USE enum err twin_write_begin(struct worker *w, struct span id, struct span body,
-                                   bool is_replace, const struct match *match,
+/* Of a device (module_id empty) or a module. PATCH merges, PUT (is_replace) replaces tags and desired. E_ARG, E_JSON... at once;
+ * E_NOT_FOUND, E_ETAG by done. */
+MUST_USE enum err twin_write_begin(struct worker *w, struct span id, struct span module_id,
+                                   struct span body, bool is_replace, const struct match *match,
                                    twin_write_done_fn done, void *user, uint64_t tag,
                                    struct err_info *info);
 

@@ -565,8 +565,8 @@ static void all_writers_get_through(void **state)
                                     &info));
         (void)snprintf(body, sizeof body,
                        "{\"properties\":{\"desired\":{\"k%u\":%u}},\"tags\":{\"k%u\":1}}", i, i, i);
-        assert_ok(twin_write_begin(&bed.worker, SPAN_LIT("d"), span_str(body), false, &any,
-                                   race_write, &r, i, &info));
+        assert_ok(twin_write_begin(&bed.worker, SPAN_LIT("d"), SPAN_NONE, span_str(body), false,
+                                   &any, race_write, &r, i, &info));
     }
     bed_wait(&r.done, 2 * RACERS);
     assert_int_equal(r.ok, 2 * RACERS);
@@ -595,8 +595,9 @@ static void one_etag_one_winner(void **state)
     struct race r = {0};
     struct err_info info;
     for (unsigned i = 0; i < RACERS; i++) {
-        assert_ok(twin_write_begin(&bed.worker, SPAN_LIT("d"), SPAN_LIT("{\"tags\":{\"a\":1}}"),
-                                   false, &first, race_write, &r, i, &info));
+        assert_ok(twin_write_begin(&bed.worker, SPAN_LIT("d"), SPAN_NONE,
+                                   SPAN_LIT("{\"tags\":{\"a\":1}}"), false, &first, race_write, &r,
+                                   i, &info));
         assert_ok(twin_report_begin(&bed.worker, id, SPAN_LIT("{\"a\":1}"), true, 1, race_report,
                                     &r, i, &info));
     }
@@ -624,10 +625,12 @@ static void replaced_meanwhile(void **state)
     const struct device_spec spec = {.id = SPAN_LIT("d"), .is_enabled = true, .auth = &auth};
     struct race r = {0};
     struct err_info info;
-    assert_ok(registry_delete_begin(&bed.worker, SPAN_LIT("d"), &any, device_done, &r, 0, &info));
+    assert_ok(registry_delete_begin(&bed.worker, SPAN_LIT("d"), SPAN_NONE, &any, device_done, &r, 0,
+                                    &info));
     assert_ok(registry_put_begin(&bed.worker, &spec, &none, device_done, &r, 0, &info));
-    assert_ok(twin_write_begin(&bed.worker, SPAN_LIT("d"), SPAN_LIT("{\"tags\":{\"new\":1}}"),
-                               false, &any, race_write, &r, 0, &info));
+    assert_ok(twin_write_begin(&bed.worker, SPAN_LIT("d"), SPAN_NONE,
+                               SPAN_LIT("{\"tags\":{\"new\":1}}"), false, &any, race_write, &r, 0,
+                               &info));
     bed_wait(&r.done, 3);
     assert_int_equal(r.ok, 3);
     p = bed_ask("service", "GET", "/twins/d", NULL, NULL);

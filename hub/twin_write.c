@@ -147,7 +147,7 @@ enum err twin_report_begin(struct worker *w, int64_t identity, struct span body,
 
 struct write_work {
     struct work k; /* first */
-    struct span id;
+    struct span id, module_id;
     struct json *body;
     struct json *tags, *desired; /* in body; NULL: absent. A JSON null clears (PATCH) */
     bool is_replace;
@@ -237,12 +237,19 @@ static enum err make_desired(struct write_work *x, const struct twin *t)
     return e != OK ? e : make_notice(x, patch);
 }
 
+/* A twin that is missing is E_NOT_FOUND, the module's too (hub-service-rest.md 3.4). */
+static enum err find(struct db *db, struct arena *a, const struct write_work *x, struct device *ret)
+{
+    enum err e = hub_sql_identity_by_name(db, a, x->id, x->module_id, ret);
+    return e == E_NO_MODULE ? E_NOT_FOUND : e;
+}
+
 static enum err write_make(struct write_work *x, struct db *db)
 {
     struct work *k = &x->k;
     struct device d;
     struct twin t;
-    enum err e = hub_sql_device_by_id(db, &k->prep, x->id, &d);
+    enum err e = find(db, &k->prep, x, &d);
     if (e == E_NOT_FOUND) {
         x->from_identity = 0; /* the transaction says so, in its turn */
         return OK;
@@ -294,7 +301,10 @@ static enum err write_check(struct store_tx *tx, struct write_work *x)
 {
     const struct match *m = &x->match;
     if (m->kind == MATCH_ETAG && (!m->is_ours || m->etag != x->twin.etag)) {
-        return err_set(&x->k.info, E_ETAG, "ETag mismatch for device ID '%.*s'", SPAN_ARG(x->id));
+        (void)!err_set(&x->k.info, E_ETAG, "ETag mismatch for device ID '%.*s'%s%.*s%s",
+                       SPAN_ARG(x->id), x->module_id.n > 0 ? ", module ID '" : "",
+                       SPAN_ARG(x->module_id), x->module_id.n > 0 ? "'" : "");
+        return E_ETAG;
     }
     if (x->from_identity == x->device.identity && x->from_etag == x->twin.etag) {
         return OK;
@@ -305,7 +315,7 @@ static enum err write_check(struct store_tx *tx, struct write_work *x)
 static enum err write_tx(struct store_tx *tx, struct work *k)
 {
     struct write_work *x = CONTAINER_OF(k, struct write_work, k);
-    enum err e = hub_sql_device_by_id(tx->db, &k->left, x->id, &x->device);
+    enum err e = find(tx->db, &k->left, x, &x->device);
     if (e == E_NOT_FOUND) {
         return err_set(&k->info, E_NOT_FOUND, "%.*s", SPAN_ARG(x->id));
     }
@@ -375,9 +385,9 @@ static enum err read_write_body(struct write_work *x, struct span body, struct e
     return e;
 }
 
-enum err twin_write_begin(struct worker *w, struct span id, struct span body, bool is_replace,
-                          const struct match *match, twin_write_done_fn done, void *user,
-                          uint64_t tag, struct err_info *info)
+enum err twin_write_begin(struct worker *w, struct span id, struct span module_id, struct span body,
+                          bool is_replace, const struct match *match, twin_write_done_fn done,
+                          void *user, uint64_t tag, struct err_info *info)
 {
     if (!id_device_ok(id)) {
         return err_set(info, E_ID, "deviceId is not valid");
@@ -396,8 +406,10 @@ enum err twin_write_begin(struct worker *w, struct span id, struct span body, bo
     x->user = user;
     x->tag = tag;
     x->id = arena_span(&x->k.in, id);
-    enum err e = x->id.p != NULL ? read_write_body(x, body, info)
-                                 : err_set(info, E_NOMEM, "no memory for a twin write");
+    x->module_id = module_id.n > 0 ? arena_span(&x->k.in, module_id) : SPAN_NONE;
+    bool is_kept = x->id.p != NULL && (module_id.n == 0 || x->module_id.p != NULL);
+    enum err e = is_kept ? read_write_body(x, body, info)
+                         : err_set(info, E_NOMEM, "no memory for a twin write");
     if (e != OK) {
         work_drop(&x->k);
         return e;

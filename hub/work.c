@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "hub/directory.h"
+#include "hub/hub_sql.h"
 #include "hub/registry_int.h"
 #include "hub/streams.h"
 
@@ -102,11 +103,19 @@ enum err work_begin(struct work *k, struct err_info *info)
 
 /* --- notices ------------------------------------------------------------------------------- */
 
+static void tell(const struct change_notice *c, int64_t identity)
+{
+    directory_notify(c->hub->directory, identity, (enum dir_change)c->change);
+    streams_device_changed(c->hub, identity);
+}
+
 static void run_change(struct store_notice *n)
 {
-    struct change_notice *c = CONTAINER_OF(n, struct change_notice, notice);
-    directory_notify(c->hub->directory, c->identity, (enum dir_change)c->change);
-    streams_device_changed(c->hub, c->identity);
+    const struct change_notice *c = CONTAINER_OF(n, struct change_notice, notice);
+    tell(c, c->identity);
+    for (size_t i = 0; i < c->n_modules; i++) {
+        tell(c, c->modules[i]);
+    }
 }
 
 static void drop_change(struct store_notice *n)
@@ -114,12 +123,19 @@ static void drop_change(struct store_notice *n)
     (void)n; /* lives in its work */
 }
 
-void change_notify(struct store_tx *tx, struct change_notice *n, struct hub *hub, int64_t identity,
-                   int change)
+enum err change_notify(struct store_tx *tx, struct change_notice *n, struct hub *hub,
+                       int64_t identity, int change)
 {
     *n = (struct change_notice){.notice = {.run = run_change, .drop = drop_change},
                                 .hub = hub,
                                 .identity = identity,
                                 .change = change};
+    if (change == DIR_GONE) {
+        enum err e = hub_sql_module_identities(tx->db, identity, n->modules, &n->n_modules);
+        if (e != OK) {
+            return e;
+        }
+    }
     store_tx_notify(tx, &n->notice);
+    return OK;
 }

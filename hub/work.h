@@ -44,8 +44,11 @@ struct change_notice {
     struct hub *hub;
     int64_t identity;
     int change; /* enum dir_change */
+    size_t n_modules;
+    int64_t modules[LIMIT_MODULES];
 };
-void change_notify(struct store_tx *tx, struct change_notice *n, struct hub *hub, int64_t identity,
-                   int change);
+/* Of DIR_GONE the modules of the device hear too: to be called before their rows go. */
+MUST_USE enum err change_notify(struct store_tx *tx, struct change_notice *n, struct hub *hub,
+                                int64_t identity, int change);
 
 #endif

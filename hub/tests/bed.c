@@ -170,6 +170,8 @@ static void start_http(void)
     memcpy(routes + n_hub_service_routes, hub_provision_routes,
            n_hub_provision_routes * sizeof routes[0]);
     size_t n_routes = n_hub_service_routes + n_hub_provision_routes;
+    memcpy(routes + n_routes, hub_module_routes, n_hub_module_routes * sizeof routes[0]);
+    n_routes += n_hub_module_routes;
     routes[n_routes++] = (struct http_route){
         HTTP_GET, "/messages/events", HUB_AUTH_MONITOR, R_SERVICE_CONNECT, 0, hub_monitor_get};
     memcpy(routes + n_routes, hub_device_routes, n_hub_device_routes * sizeof routes[0]);
