@@ -2,6 +2,7 @@
 #include "dps/attestation.h"
 
 #include "certs/leaf.h"
+#include "dps/revocation.h"
 #include "dps/tpm_attestation.h"
 #include "server/authn.h"
 #include "server/trust.h"
@@ -483,6 +484,10 @@ enum rule attestation_check(struct dps_worker *dw, struct arena *a, struct span 
                                                    : SPAN_LIT("a token"));
         verdict_fact(v, "came", SPAN_LIT("a certificate alone"));
         r = verdict_refuse(v, RULE_ATTESTATION_KIND, "neither a fitting token nor a certificate");
+    }
+    if (r != RULE_OK && r != RULE_FAILURE && has_own && !own.is_enabled) {
+        revocation_note(worker_db(dw->w), a, &own, v);
+        return v->rule;
     }
     if (r == RULE_OK && (r = verdict_fail(v, keep_row(a, &at.enr))) == RULE_OK) {
         *ret = at;

@@ -158,6 +158,20 @@ static void leave_call(struct job *j)
 
 static void job_store(struct job *j);
 
+/* What waits is in the order of beginning; so a job comes back to its place, before all that are younger. */
+static void come_back(struct job *j)
+{
+    struct list *at = &j->d->queue;
+    if (j->attempts <= DRIVER_KEEPS_PLACE) {
+        at = at->next;
+        while (at != &j->d->queue &&
+               LIST_OF(at, struct job, link)->row.updated_us <= j->row.updated_us) {
+            at = at->next;
+        }
+    }
+    list_add_tail(at, &j->link); /* before it */
+}
+
 static void job_retry(struct timer *t)
 {
     struct job *j = CONTAINER_OF(t, struct job, retry);
@@ -167,7 +181,7 @@ static void job_retry(struct timer *t)
         job_store(j);
         return;
     }
-    list_add_tail(&d->queue, &j->link);
+    come_back(j);
     fill_calls(d);
 }
 
@@ -251,7 +265,7 @@ static void job_go_on(struct job *j)
     }
     arena_done(&j->out);
     j->attempts = 0;
-    list_add_tail(&d->queue, &j->link);
+    come_back(j);
 }
 
 static void store_home(struct msg *m)
@@ -340,7 +354,7 @@ void job_skip(struct job *j)
     leave_call(j);
     j->row.op_todo &= ~j->step->bit;
     j->attempts = 0;
-    list_add_tail(&j->d->queue, &j->link);
+    come_back(j);
     fill_calls(j->d);
 }
 

@@ -11,7 +11,9 @@
  * The call carries the operation id and may be repeated: never a device assigned but absent.
  * Ownership   driver_new ... driver_drain ... driver_free once the worker's thread is gone: until then messages may still come home.
  * Threads     the worker's; driver_post hands over to any.
- * Order       as they began; what does not fit in memory waits in the database, and who comes later waits behind it.
+ * Order       as they began; what does not fit in memory waits in the database, and who comes later waits behind it. A call that failed
+ *             keeps its place DRIVER_KEEPS_PLACE times; then it goes behind all others, so that a hub that is away takes no more than its
+ *             share of the calls.
  * Limits      DRIVER_JOBS in memory, DRIVER_CALLS at hubs at once, for one worker.
  * Spec        docs/architecture.md "DPS to hub".
  */
@@ -23,6 +25,7 @@
 
 #define DRIVER_JOBS 4096u
 #define DRIVER_CALLS 128u
+#define DRIVER_KEEPS_PLACE 3u /* failures */
 #define DRIVER_SWEEP_MS 10000u
 #define DRIVER_PAGE 256u
 #define DRIVER_BACKOFF_MS 250u

@@ -203,6 +203,21 @@ static enum err tell_cert(void *arg, const struct issued_row *row)
     return t->n >= REVOCATION_CERTS ? E_LIMIT : buf_err(t->b);
 }
 
+void revocation_note(struct db *db, struct arena *a, const struct enr_row *own, struct verdict *v)
+{
+    struct revocation_row row;
+    struct err_info before = v->info;
+    enum err heard = verdict_err(v);
+    if (sql_revocation_get(db, a, own->fold, &row) == OK && row.was_made) {
+        (void)verdict_refuse(
+            v, RULE_ENROLLMENT_DISABLED,
+            "the device was revoked: a disabled enrollment of its own beats its group");
+        v->err = heard;
+        return;
+    }
+    (void)err_set(&v->info, before.err, "%.240s, and that enrollment is disabled", before.why);
+}
+
 enum err revocation_write(struct db *db, struct span fold, int64_t now_us, struct buf *b)
 {
     AUTO(arena_done) struct arena a = ARENA_INIT(4096);

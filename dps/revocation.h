@@ -23,6 +23,7 @@
 
 #include "dps/enrollment.h"
 #include "dps/revocation_sql.h"
+#include "dps/rule.h"
 
 #define REVOCATION_CERTS 16u
 
@@ -38,6 +39,9 @@ MUST_USE enum err revocation_tx(struct store_tx *tx, struct dps *d, const struct
 /* A hub's word, by the call that was owed. */
 MUST_USE enum err revocation_tx_told(struct store_tx *tx, const struct left_row *left,
                                      enum revocation_state state, unsigned http_status);
+/* v refuses a device whose own enrollment is disabled: the log and `berth dps explain` say that too, and that it was revoked. The device
+ * hears what it would else (docs/protocol/dps-device.md 7, D25). */
+void revocation_note(struct db *db, struct arena *a, const struct enr_row *own, struct verdict *v);
 /* Everything that is known, as JSON. now_us: certificates that ended are left out. */
 MUST_USE enum err revocation_write(struct db *db, struct span fold, int64_t now_us, struct buf *b);
 

@@ -122,6 +122,8 @@ kept("not under the CA that it names", "ref", "ca-not-on-path", "root-a")
 enroll("enrollments", "off", key_att(key), provisioningStatus="disabled")
 row("told: disabled", final("off", device_token("off", key))[1], "disabled")
 x = kept("disabled", "off", "enrollment-disabled", "provisioningStatus")
+ask("off", device_token("off", new_key()))
+kept("disabled, and the wrong key", "off", "token-signature", "and that enrollment is disabled")
 row("the state stands beside it", explain("off").json["enrollment"], {"kind": "individual", "id": "off", "provisioningStatus": "disabled", "attestation": "symmetricKey"})
 gk = [new_key(), new_key()]
 for i in range(2):
