@@ -32,26 +32,15 @@ void ws_upgrade_failed(struct ws *w, enum err why, int status)
     free(up);
 }
 
-/* "HTTP/1.1 101 Switching Protocols"; 0: not a status line. */
-static unsigned read_status(struct span line)
-{
-    uint64_t v;
-    struct span version = span_cut(&line, ' ');
-    struct span code = span_cut(&line, ' ');
-    if (!span_starts(version, SPAN_LIT("HTTP/1.")) || code.n != 3 || !span_to_u64(code, &v)) {
-        return 0;
-    }
-    return (unsigned)v;
-}
-
 static enum err read_answer(const struct ws_upgrading *up, struct span head, unsigned *ret_status)
 {
     struct ws_upgrade a = {.upgrade = SPAN_NONE};
-    struct span accept = SPAN_NONE, name, value;
-    struct span line = span_cut(&head, '\n');
-    unsigned status = read_status(line);
-    *ret_status = status;
-    while (http_head_next(&head, &name, &value)) {
+    struct span accept = SPAN_NONE, lines, name, value;
+    enum err e = http_answer_read(head, ret_status, &lines, NULL);
+    if (e != OK) {
+        return e;
+    }
+    while (http_head_next(&lines, &name, &value)) {
         if (span_is_nocase(name, "Upgrade")) {
             a.upgrade = value;
         } else if (span_is_nocase(name, "Connection")) {
@@ -62,7 +51,8 @@ static enum err read_answer(const struct ws_upgrading *up, struct span head, uns
             accept = value;
         }
     }
-    return ws_answer_check(status, &a, accept, span_str(up->key), span_str(up->protocol), NULL);
+    return ws_answer_check(*ret_status, &a, accept, span_str(up->key), span_str(up->protocol),
+                           NULL);
 }
 
 static void fail(struct ws *w, enum err why, int status)

@@ -509,7 +509,7 @@ static void client_refuses_answers(void **state)
         {"404 Not Found", "mqtt", false, E_REMOTE, 404},
         {"101 Switching Protocols", "mqtt", true, E_MALFORMED, 101},
         {"101 Switching Protocols", "amqp", false, E_MALFORMED, 101},
-        {"rubbish", "mqtt", false, E_REMOTE, 0},
+        {"rubbish", "mqtt", false, E_MALFORMED, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if (i > 0) {

@@ -127,8 +127,7 @@ static bool list_has(struct span list, const char *word)
     return false;
 }
 
-/* uri-host [":" port] of RFC 3986, strictly enough that no two parsers differ. */
-static bool host_ok(struct span host)
+bool http_host_ok(struct span host)
 {
     struct span name = http_host_name(host);
     struct span port = span_from(host, name.n);
@@ -167,7 +166,7 @@ static const char *on_host(struct http_head *h, struct span v)
     if (h->host.p != NULL) {
         return "Host twice";
     }
-    if (!host_ok(v)) {
+    if (!http_host_ok(v)) {
         return "Host is no name with port";
     }
     h->host = v;
@@ -316,4 +315,48 @@ enum err http_head_read(struct span head, struct http_head *ret, struct err_info
         h.wants_close || (h.is_http10 && !list_has(http_head_get(&h, "Connection"), "keep-alive"));
     *ret = h;
     return OK;
+}
+
+/* --- answers ------------------------------------------------------------------------------- */
+
+/* "HTTP/1.1 101 Switching Protocols"; the words may be missing. 0: not a status line. */
+static unsigned status_read(struct span line)
+{
+    uint64_t v;
+    struct span version = span_cut(&line, ' ');
+    struct span code = span_cut(&line, ' ');
+    if ((!span_is(version, "HTTP/1.1") && !span_is(version, "HTTP/1.0")) || code.n != 3 ||
+        !span_to_u64(code, &v) || v < 100) {
+        return 0;
+    }
+    return (unsigned)v;
+}
+
+enum err http_answer_read(struct span head, unsigned *ret_status, struct span *ret_lines,
+                          struct err_info *info)
+{
+    struct span rest = head, line;
+    unsigned status = next_line(&rest, &line) ? status_read(line) : 0;
+    struct span lines = rest;
+    if (status == 0) {
+        return bad(info, "status line");
+    }
+    for (unsigned n = 0; next_line(&rest, &line); n++) {
+        if (line.n == 0) {
+            if (rest.n != 0) {
+                return bad(info, "bytes behind the empty line");
+            }
+            *ret_status = status;
+            *ret_lines = lines;
+            return OK;
+        }
+        if (n == LIMIT_HTTP_HEADERS) {
+            return err_set(info, E_LIMIT, "HTTP head: more than %u headers", LIMIT_HTTP_HEADERS);
+        }
+        size_t colon = span_find(line, ':');
+        if (colon == line.n || !is_token(span_sub(line, 0, colon))) {
+            return bad(info, "header without a name, or folded (RFC 9112 5.2)");
+        }
+    }
+    return bad(info, "bare CR or LF, or a control character");
 }

@@ -56,6 +56,13 @@ bool http_head_next(struct span *rest, struct span *ret_name, struct span *ret_v
 struct span http_head_get(const struct http_head *h, const char *name);
 /* "name:443" -> "name", "[::1]:80" -> "[::1]". */
 struct span http_host_name(struct span host);
+/* uri-host [":" port] of RFC 3986, strictly enough that no two parsers differ. */
+bool http_host_ok(struct span host);
+
+/* --- head of an answer, for clients -------------------------------------------------------- */
+/* As http_head_find found it. The headers: http_head_next with *ret_lines. E_MALFORMED, E_LIMIT. */
+MUST_USE enum err http_answer_read(struct span head, unsigned *ret_status, struct span *ret_lines,
+                                   struct err_info *info);
 
 /* --- body boundary ------------------------------------------------------------------------ */
 #define HTTP_CHUNK_LINE 256u /* chunk size with extensions */
