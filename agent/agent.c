@@ -364,6 +364,7 @@ enum err agent_start(struct agent *a, const struct agent_conf *conf, const atomi
     a->interval_s = conf->telemetry_s;
     a->next_n = 1;
     enum err e = identity_load(conf->identity_dir, &a->id, info);
+    a->id.proxy = &a->proxy;
     if (e == OK) {
         e = agent_targets_check(&conf->targets, a->id.kind == ATTEST_X509 || conf->certificate,
                                 info);
@@ -384,9 +385,9 @@ enum err agent_start(struct agent *a, const struct agent_conf *conf, const atomi
     if (e != OK && e != E_NOT_FOUND && e != E_CORRUPT) {
         return e;
     }
-    return conf->targets.n == 0
-               ? OK
-               : agent_streams_new(a->loop, &conf->targets, a->id.ca_file, &a->streams, info);
+    return conf->targets.n == 0 ? OK
+                                : agent_streams_new(a->loop, &conf->targets, a->id.ca_file,
+                                                    &a->proxy, &a->streams, info);
 }
 
 void agent_finish(struct agent *a)
@@ -412,4 +413,5 @@ void agent_finish(struct agent *a)
     agent_tpm_finish(a);
     agent_credential_done(a);
     identity_done(&a->id);
+    proxy_done(&a->proxy);
 }

@@ -30,6 +30,7 @@
 #include "agent/streams.h"
 #include "client/credential.h"
 #include "client/hub_client.h"
+#include "net/proxy.h"
 
 #define AGENT_WAIT_BASE_MS 1000u
 #define AGENT_WAIT_MAX_MS 300000u
@@ -44,7 +45,8 @@ struct agent_conf {
     uint64_t telemetry_s;
     char *tpm_tcti; /* empty: the system's TPM */
     bool certificate;
-    uint64_t renew_at; /* per cent of a certificate's life */
+    uint64_t renew_at;                         /* per cent of a certificate's life */
+    char *proxy, *proxy_credential, *no_proxy; /* proxy.c; NULL: not given */
     char *log_level, *log_format;
     struct agent_targets targets;
 };
@@ -64,6 +66,7 @@ struct agent_message {
 struct agent {
     const struct agent_conf *conf;
     const atomic_int *stop; /* set by a signal: come to an end */
+    struct proxy proxy;     /* agent_proxy_read, before agent_start; all zero: none */
     struct identity id;
     struct assignment at;
     struct credential cred, candidate;                    /* empty: none */
@@ -96,6 +99,11 @@ MUST_USE enum err agent_start(struct agent *a, const struct agent_conf *conf,
 /* Until *stop. */
 void agent_run(struct agent *a);
 void agent_finish(struct agent *a);
+
+/* --- proxy.c ------------------------------------------------------------------------------------ */
+/* What the configuration says, else the environment. E_CONFIG, E_PERM. ret is zeroed. */
+MUST_USE enum err agent_proxy_read(const struct agent_conf *conf, struct proxy *ret,
+                                   struct err_info *info);
 
 /* --- tpm.c ------------------------------------------------------------------------------------- */
 /* The identity's TPM: its keys, and the registration id when the identity has none. */

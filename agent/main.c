@@ -27,6 +27,9 @@ static const struct conf_row conf_rows[] = {
     { "agent", "tpm-tcti",           CONF_STR,  C(tpm_tcti),     0, 0, "", "How the TPM of an identity in one is reached, as device:/dev/tpmrm0; empty: the system's." },
     { "agent", "certificate",        CONF_BOOL, C(certificate),  0, 0, "no", "Ask the DPS for a certificate at each registration, go to the hub with it, and renew it." },
     { "agent", "renew-at",           CONF_U64,  C(renew_at),     1, 95, "66", "Per cent of a certificate's life after which it is renewed." },
+    { "agent", "proxy",              CONF_STR,  C(proxy),        0, 0, "", "HTTP proxy on the way to DPS and hub, http://HOST:PORT; none: no proxy; empty: what HTTPS_PROXY says." },
+    { "agent", "proxy-credential",   CONF_PATH, C(proxy_credential), 0, 0, "", "File with USER:PASSWORD for the proxy; only its owner may read it." },
+    { "agent", "no-proxy",           CONF_LIST, C(no_proxy),     0, 0, "", "Hosts that are reached without the proxy: names with all below them, addresses, ADDRESS/BITS; empty: what NO_PROXY says." },
     { "stream *", "target",          CONF_STR,  0,               0, 0, NULL, "ADDRESS:PORT that the service may reach under this section's name, through the hub; nothing else can be reached." },
     { "stream *", "end-to-end",      CONF_STR,  0,               0, 0, NULL, "offered, or required: only connections that are encrypted up to this unit, with its certificate. offered when absent." },
     { "log",   "level",              CONF_STR,  C(log_level),    0, 0, "info", "debug, info, warn or error." },
@@ -170,6 +173,9 @@ int main(int argc, char **argv)
     if (e == OK && conf.log_level != NULL && !log_level_parse(span_str(conf.log_level), &level)) {
         e = err_set(&info, E_CONFIG, "log level '%s' is none", conf.log_level);
     }
+    if (e == OK) {
+        e = agent_proxy_read(&conf, &a.proxy, &info);
+    }
     if (e == OK && c.dump) {
         conf_dump(conf_rows, ARRAY_LEN(conf_rows), &conf, stdout);
     }
@@ -188,12 +194,16 @@ int main(int argc, char **argv)
             (e = agent_start(&a, &conf, &stop, &info)) == OK) {
             LOG_INFO("agent.start", L_STR("registration", a.id.registration_id),
                      L_U64("boot", a.boot), L_STR("version", PACKAGE_VERSION));
+            if (a.proxy.host[0] != '\0') {
+                LOG_INFO("agent.proxy", L_STR("host", a.proxy.host), L_U64("port", a.proxy.port));
+            }
             agent_run(&a);
             LOG_INFO("agent.stop", L_U64("unsent", a.count));
         }
         (void)sd_notify(0, "STOPPING=1");
         agent_finish(&a);
     }
+    proxy_done(&a.proxy); /* also when it never ran */
     if (e != OK) {
         fprintf(stderr, "berth-agent: %s\n", err_why(&info, e));
     }

@@ -41,6 +41,7 @@ struct session {
 struct agent_streams {
     struct loop *loop;
     const struct agent_targets *targets;
+    const struct proxy *proxy;
     struct tls_ctx *tls;
     struct tls_ctx *end_tls; /* NULL: this unit has no certificate */
     struct hub_client *hub;
@@ -237,6 +238,7 @@ static enum err dial(struct session *s, struct err_info *info)
                                       .https_port = port,
                                       .tls = s->st->tls,
                                       .timeout_ms = AGENT_GATEWAY_MS,
+                                      .proxy = s->st->proxy,
                                       .path = path,
                                       .protocol = s->proto,
                                       .headers = (const char *)headers.p};
@@ -299,8 +301,9 @@ static enum err leg_new(struct session *s, const struct agent_target *target, st
     g->s = s;
     g->target = target;
     g->begun_ms = loop_now_ms(s->st->loop);
-    enum err e = conn_connect(s->st->loop, target->address, target->port, NULL, AGENT_TARGET_MS,
-                              on_target, g, &g->connecting, info);
+    const struct conn_target to = {
+        .host = target->address, .port = target->port, .timeout_ms = AGENT_TARGET_MS};
+    enum err e = conn_connect(s->st->loop, &to, on_target, g, &g->connecting, info);
     if (e != OK) {
         free(g);
         return e;
@@ -427,7 +430,8 @@ void agent_streams_request(struct agent_streams *st, const struct hub_stream *rq
 /* --- life ----------------------------------------------------------------------------------------------------------- */
 
 enum err agent_streams_new(struct loop *l, const struct agent_targets *targets, const char *ca_file,
-                           struct agent_streams **ret, struct err_info *info)
+                           const struct proxy *proxy, struct agent_streams **ret,
+                           struct err_info *info)
 {
     const struct tls_client_conf tc = {.ca_file = ca_file};
     struct agent_streams *st = NEW(struct agent_streams);
@@ -441,6 +445,7 @@ enum err agent_streams_new(struct loop *l, const struct agent_targets *targets, 
     }
     st->loop = l;
     st->targets = targets;
+    st->proxy = proxy;
     list_init(&st->sessions);
     *ret = st;
     return OK;

@@ -49,10 +49,10 @@ MUST_USE enum err agent_targets_check(const struct agent_targets *t, bool has_ce
 const struct agent_target *agent_target_find(const struct agent_targets *t, struct span name);
 
 struct agent_streams;
-/* targets and ca_file are borrowed until the end. */
+/* targets, ca_file and proxy (NULL: none) are borrowed until the end. */
 MUST_USE enum err agent_streams_new(struct loop *l, const struct agent_targets *targets,
-                                    const char *ca_file, struct agent_streams **ret,
-                                    struct err_info *info);
+                                    const char *ca_file, const struct proxy *proxy,
+                                    struct agent_streams **ret, struct err_info *info);
 /* hub: the link the request came by, and where its answer goes while it is the present one (agent_streams_hub). */
 void agent_streams_request(struct agent_streams *st, const struct hub_stream *rq);
 /* The present link; NULL: none. */

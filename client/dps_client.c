@@ -380,7 +380,8 @@ static enum err run_mqtt(const struct identity *id, enum link_via via, struct sp
                                        .mqtts_port = id->mqtts_port,
                                        .https_port = id->https_port,
                                        .tls = tls,
-                                       .timeout_ms = DPS_TRY_MS};
+                                       .timeout_ms = DPS_TRY_MS,
+                                       .proxy = id->proxy};
     e = link_open(m.loop, &target, via, on_link, &m, &t, p->info);
     while (e == OK && !m.is_done) {
         loop_turn(m.loop, 200);

@@ -116,7 +116,7 @@ static enum err fail_for_good(struct progress *p, enum err e)
 enum err dps_run_https(const struct identity *id, struct span payload, uint64_t deadline_ms,
                        const atomic_int *stop, struct progress *p)
 {
-    const struct fetch_conf fc = {id->ca_file, id->cert_chain_file, id->key_file};
+    const struct fetch_conf fc = {id->ca_file, id->cert_chain_file, id->key_file, id->proxy};
     AUTO(fetch_free_p) struct fetch *f = NULL;
     bool is_poll = false;
     enum err e = fetch_new(&fc, &f, p->info);

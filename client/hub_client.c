@@ -239,7 +239,8 @@ static enum err try_link(struct hub_client *c, enum link_via via, struct err_inf
                                   .mqtts_port = id->mqtts_port,
                                   .https_port = id->https_port,
                                   .tls = c->tls,
-                                  .timeout_ms = TRY_MS};
+                                  .timeout_ms = TRY_MS,
+                                  .proxy = id->proxy};
     c->via = via;
     return link_open(c->conf.loop, &t, via, on_link, c, &c->trying, info);
 }

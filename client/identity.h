@@ -45,6 +45,7 @@ struct identity_tpm {
                         struct err_info *info);
     enum err (*keep)(void *arg, struct span blob, struct err_info *info);
 };
+struct proxy; /* net/proxy.h */
 struct identity {
     char *serial, *registration_id, *id_scope, *dps_host;
     enum attestation_kind kind;
@@ -54,6 +55,7 @@ struct identity {
     char *cert_chain_file, *key_file; /* ATTEST_X509 */
     /* ATTEST_TPM: set by the program before it registers, with registration_id when that was left out (NULL). Borrowed. */
     const struct identity_tpm *tpm;
+    const struct proxy *proxy; /* to DPS and hub; set by the program, NULL: none. Borrowed */
 };
 MUST_USE enum err identity_load(const char *dir, struct identity *ret, struct err_info *info);
 void identity_done(struct identity *id);

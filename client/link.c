@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "net/proxy.h"
 
 struct link_try {
     link_done_fn done; /* NULL: cancelled */
@@ -139,9 +140,14 @@ enum err link_open(struct loop *l, const struct link_target *target, enum link_v
         free_try(t);
         return E_NOMEM;
     }
-    uint16_t port = via == LINK_MQTT ? target->mqtts_port : target->https_port;
-    enum err e = conn_connect(l, target->host, port, target->tls, target->timeout_ms, on_conn, t,
-                              &t->conn, info);
+    const struct conn_target to = {
+        .host = target->host,
+        .port = via == LINK_MQTT ? target->mqtts_port : target->https_port,
+        .tls = target->tls,
+        .timeout_ms = target->timeout_ms,
+        .proxy = proxy_for(target->proxy, target->host),
+    };
+    enum err e = conn_connect(l, &to, on_conn, t, &t->conn, info);
     if (e != OK) {
         free_try(t);
         return e;

@@ -3,6 +3,8 @@
  * How a device reaches a server: MQTT on 8883, or, when that port does not answer, MQTT over WebSocket on 443. Gives a stream. With a path
  * of its own the WebSocket is whatever the path says: an end of a device stream (link_url).
  *
+ * A proxy that lets nobody through to 8883 is as a port that does not answer.
+ *
  * Threads     the loop's. Names are resolved by the system's resolver, which may block: for device-side programs only.
  * Errors      done(NULL, why): E_NET, E_TLS (the server's certificate does not verify: no fallback, that is final), E_TIMEOUT.
  */
@@ -17,7 +19,9 @@ struct link_target {
     const char *host;
     uint16_t mqtts_port, https_port;
     struct tls_ctx *tls;
-    uint64_t timeout_ms;            /* of each try */
+    uint64_t timeout_ms; /* of each try */
+    const struct proxy *
+        proxy; /* net/proxy.h: for the hosts that it does not exempt; NULL: none. Used during the call only */
     const char *path;               /* of the WebSocket; NULL: MQTT's, with its protocol */
     const char *protocol, *headers; /* net/ws.h ws_connect; copied, and wiped after use */
 };

@@ -20,6 +20,8 @@ noinst_LIBRARIES += %D%/libclient.a
 	%D%/mux.c \
 	%D%/mux.h \
 	%D%/mux_int.h \
+	%D%/proxy_env.c \
+	%D%/proxy_env.h \
 	%D%/service.c \
 	%D%/service.h \
 	%D%/splice.c \
@@ -30,7 +32,7 @@ client_test_libs = %D%/libclient.a net/libnetfixture.a net/libnet.a certs/libcer
 check_PROGRAMS += %D%/credential_test
 %C%_credential_test_SOURCES = %D%/credential_test.c
 %C%_credential_test_LDADD = $(client_test_libs)
-check_PROGRAMS += %D%/env_test %D%/hub_client_test %D%/identity_test %D%/mclient_test %D%/mux_test %D%/service_test
+check_PROGRAMS += %D%/env_test %D%/hub_client_test %D%/identity_test %D%/mclient_test %D%/mux_test %D%/proxy_env_test %D%/service_test
 check_PROGRAMS += %D%/dps_client_test
 %C%_dps_client_test_SOURCES = %D%/dps_client_test.c
 %C%_dps_client_test_LDADD = $(client_test_libs)
@@ -38,6 +40,8 @@ check_PROGRAMS += %D%/dps_client_test
 %C%_identity_test_LDADD = $(client_test_libs)
 %C%_mclient_test_SOURCES = %D%/mclient_test.c
 %C%_mclient_test_LDADD = $(client_test_libs)
+%C%_proxy_env_test_SOURCES = %D%/proxy_env_test.c
+%C%_proxy_env_test_LDADD = $(client_test_libs)
 %C%_service_test_SOURCES = %D%/service_test.c
 %C%_service_test_LDADD = $(client_test_libs)
 %C%_env_test_SOURCES = %D%/env_test.c

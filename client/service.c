@@ -25,7 +25,7 @@ struct service {
 };
 
 enum err service_new(struct span connection_string, const char *ca_file, uint16_t port,
-                     struct service **ret, struct err_info *info)
+                     const struct proxy *proxy, struct service **ret, struct err_info *info)
 {
     AUTO(service_free_p) struct service *s = NEW(struct service);
     struct connstr cs;
@@ -50,7 +50,7 @@ enum err service_new(struct span connection_string, const char *ca_file, uint16_
     if ((e = secret_from_base64(&s->key, cs.key)) != OK) {
         return err_set(info, e, "SharedAccessKey is not base64");
     }
-    const struct fetch_conf fc = {.ca_file = ca_file};
+    const struct fetch_conf fc = {.ca_file = ca_file, .proxy = proxy};
     if ((e = fetch_new(&fc, &s->fetch, info)) != OK) {
         return e;
     }

@@ -20,9 +20,11 @@
 #define SERVICE_ADMIN_VERSION "2026-11-01-berth"
 
 struct service;
-/* connection_string: "HostName=...;SharedAccessKeyName=...;SharedAccessKey=...". port 0: 443. ca_file NULL: the system's. */
+/* connection_string: "HostName=...;SharedAccessKeyName=...;SharedAccessKey=...". port 0: 443. ca_file NULL: the system's. proxy:
+ * net/proxy.h, copied, NULL: none. */
 MUST_USE enum err service_new(struct span connection_string, const char *ca_file, uint16_t port,
-                              struct service **ret, struct err_info *info);
+                              const struct proxy *proxy, struct service **ret,
+                              struct err_info *info);
 void service_free(struct service *s);
 AUTO_FREE_FN(struct service, service_free)
 const char *service_host(const struct service *s);

@@ -68,7 +68,7 @@ static void test_new(void **state)
     struct err_info info = {0};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         s = NULL;
-        assert_err(service_new(span_str(rows[i].text), NULL, 0, &s, &info), rows[i].want);
+        assert_err(service_new(span_str(rows[i].text), NULL, 0, NULL, &s, &info), rows[i].want);
         assert_true((s != NULL) == (rows[i].want == OK));
         if (s != NULL) {
             assert_string_equal(service_host(s), "h.example");
@@ -77,7 +77,7 @@ static void test_new(void **state)
     }
     for (size_t i = 0; i < ARRAY_LEN(broken); i++) {
         s = NULL;
-        assert_true(service_new(span_str(broken[i]), NULL, 0, &s, &info) != OK);
+        assert_true(service_new(span_str(broken[i]), NULL, 0, NULL, &s, &info) != OK);
         assert_null(s);
     }
 }
@@ -93,7 +93,7 @@ static void test_unreachable(void **state)
         .method = "GET", .path = "/x", .api_version = SERVICE_HUB_VERSION};
     assert_ok(service_new(
         SPAN_LIT("HostName=127.0.0.1;SharedAccessKeyName=owner;SharedAccessKey=QUJDRA=="), NULL, 1,
-        &s, &info));
+        NULL, &s, &info));
     assert_err(service_do(s, &c, &a, &info), E_NET);
     assert_non_null(strstr(info.why, "127.0.0.1"));
     assert_int_equal(a.status, 77);

@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "client/env.h"
+#include "client/proxy_env.h"
 
 enum err ctl_read_file(const char *path, struct buf *ret, struct err_info *info)
 {
@@ -72,6 +73,16 @@ enum err ctl_env_hubs(const struct cli_args *a, size_t *ret, struct err_info *in
     return e;
 }
 
+enum err ctl_proxy(const struct proxy **ret, struct err_info *info)
+{
+    static struct proxy proxy; /* until the process ends */
+    static bool is_read;
+    enum err e = is_read ? OK : proxy_from_env(&proxy, NULL, info);
+    is_read = e == OK;
+    *ret = &proxy;
+    return e;
+}
+
 static enum err from_env(const struct cli_args *a, enum ctl_plane plane, unsigned hub,
                          struct service **ret, struct err_info *info)
 {
@@ -89,9 +100,14 @@ static enum err from_env(const struct cli_args *a, enum ctl_plane plane, unsigne
     }
     AUTO(mem_free_p) char *ca = env_ca_file(env, cli_get(a, "env"));
     const char *own_ca = cli_get(a, "ca-file");
-    return ca == NULL ? E_NOMEM
-                      : service_new(cs, own_ca != NULL ? own_ca : ca, env_port(env, "httpsPort"),
-                                    ret, info);
+    const struct proxy *proxy;
+    if (ca == NULL) {
+        return E_NOMEM;
+    }
+    e = ctl_proxy(&proxy, info);
+    return e != OK ? e
+                   : service_new(cs, own_ca != NULL ? own_ca : ca, env_port(env, "httpsPort"),
+                                 proxy, ret, info);
 }
 
 enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub,
@@ -109,13 +125,17 @@ enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hu
         return err_set(info, E_ARG, "--https-port is no port");
     }
     AUTO(buf_done) struct buf text = BUF_INIT(8192);
-    enum err e = ctl_read_file(file, &text, info);
+    const struct proxy *proxy;
+    enum err e = ctl_proxy(&proxy, info);
+    if (e == OK) {
+        e = ctl_read_file(file, &text, info);
+    }
     if (e == OK) {
         struct span cs = buf_span(&text);
         while (cs.n > 0 && (cs.p[cs.n - 1] == '\n' || cs.p[cs.n - 1] == '\r')) {
             cs.n--;
         }
-        e = service_new(cs, cli_get(a, "ca-file"), (uint16_t)port, ret, info);
+        e = service_new(cs, cli_get(a, "ca-file"), (uint16_t)port, proxy, ret, info);
     }
     if (text.p != NULL) {
         mem_wipe(text.p, text.n);

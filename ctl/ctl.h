@@ -39,6 +39,8 @@ enum ctl_plane { CTL_DPS, CTL_HUB };
 /* hub: index in env.json, from 0. */
 MUST_USE enum err ctl_connect(const struct cli_args *a, enum ctl_plane plane, unsigned hub,
                               struct service **ret, struct err_info *info);
+/* The environment's proxy, read once by the main thread; without one a struct that names none. A sandbox's own work uses none. */
+MUST_USE enum err ctl_proxy(const struct proxy **ret, struct err_info *info);
 /* CA certificates for connections of our own, by the same options; *ret NULL: the system's. Heap. */
 MUST_USE enum err ctl_ca_file(const struct cli_args *a, char **ret, struct err_info *info);
 MUST_USE enum err ctl_env_hubs(const struct cli_args *a, size_t *ret, struct err_info *info);

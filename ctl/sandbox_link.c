@@ -21,7 +21,7 @@ static enum err service_of(const struct sandbox *sb, unsigned i, struct service 
                      ? E_NOMEM
                      : sandbox_connection_string(sb, i, i == 0 ? OWNER_DPS : OWNER_HUB, &cs, info);
     if (e == OK) {
-        e = service_new(buf_span(&cs), ca, sb->https_port, ret, info);
+        e = service_new(buf_span(&cs), ca, sb->https_port, NULL, ret, info);
     }
     if (cs.p != NULL) {
         mem_wipe(cs.p, cs.n);

@@ -248,6 +248,7 @@ static enum err dial(struct stream_client *c, const struct service_stream_answer
                                       .https_port = port,
                                       .tls = c->conf.tls,
                                       .timeout_ms = GATEWAY_MS,
+                                      .proxy = c->conf.proxy,
                                       .path = path,
                                       .protocol = c->is_mux_dial ? protocol(c) : NULL,
                                       .headers = (const char *)headers.p};

@@ -23,6 +23,7 @@ struct stream_client_conf {
     struct loop *loop;
     struct service *service; /* used by this alone */
     struct tls_ctx *tls;
+    const struct proxy *proxy; /* NULL: none */
     struct tls_ctx *
         end_tls; /* of tls_end_client_new: nothing but encrypted up to the device; NULL: not asked for */
     const char *device, *name;

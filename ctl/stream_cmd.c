@@ -256,6 +256,9 @@ static enum err open_client(struct forward *f, const struct stream_client_conf *
         return err_set(info, E_ARG, "--hub is out of range");
     }
     enum err e = ctl_connect(f->a, CTL_HUB, (unsigned)hub - 1, &k->service, info);
+    if (e == OK) {
+        e = ctl_proxy(&k->proxy, info);
+    }
     if (e == OK && (e = ctl_ca_file(f->a, &ca, info)) == OK) {
         const struct tls_client_conf tc = {.ca_file = ca};
         e = tls_client_new(&tc, &k->tls, info);

@@ -10,6 +10,7 @@
 #include "certs/signer.h"
 #include "client/env.h"
 #include "client/identity.h"
+#include "client/proxy_env.h"
 #include "client/service.h"
 #include "enroll-tool/ledger.h"
 #include "enroll-tool/tool.h"
@@ -268,12 +269,13 @@ static enum err enroll_individual(const struct job *j, bool is_again, struct err
         return err_set(info, E_ARG, "--individual needs --env, for the service's credentials");
     }
     AUTO(mem_free_p) char *ca = NULL;
-    enum err e = env_load(file, &env, info);
-    if (e == OK) {
+    AUTO(proxy_done) struct proxy proxy = {.port = 0};
+    enum err e = proxy_from_env(&proxy, NULL, info);
+    if (e == OK && (e = env_load(file, &env, info)) == OK) {
         ca = env_ca_file(env, file);
         e = ca == NULL ? E_NOMEM
                        : service_new(json_str(json_get(env, "dpsServiceConnectionString")), ca,
-                                     j->https_port, &s, info);
+                                     j->https_port, &proxy, &s, info);
     }
     if (e != OK || (e = individual_body(j, &body)) != OK) {
         return e;

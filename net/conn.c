@@ -281,6 +281,9 @@ void conn_on_event(struct watch *w, uint32_t events)
     case CONN_CONNECTING:
         conn_connect_event(c);
         break;
+    case CONN_TUNNEL:
+        conn_tunnel_event(c);
+        break;
     case CONN_WAITING:
         door_event(c, events);
         break;
@@ -324,7 +327,7 @@ static void on_close_late(struct timer *t)
 static void op_close(struct stream *s)
 {
     struct conn *c = conn_of(s);
-    if (c->state == CONN_CONNECTING || c->state == CONN_HANDSHAKE) {
+    if (c->state == CONN_CONNECTING || c->state == CONN_TUNNEL || c->state == CONN_HANDSHAKE) {
         conn_die(c, E_CLOSED);
     } else if (c->state == CONN_OPEN) {
         c->state = CONN_CLOSING;

@@ -3,7 +3,7 @@
  * One TCP connection under TLS (or plain, for loopback metrics and tests), as a struct stream.
  *
  *   ACCEPTED -(net/door.h)-> HANDSHAKE (LIMIT_HANDSHAKE_S) -> OPEN -> CLOSING -> gone
- *   conn_connect: CONNECTING -> HANDSHAKE -> OPEN
+ *   conn_connect: CONNECTING -> (TUNNEL, by a proxy) -> HANDSHAKE -> OPEN
  *
  * Ownership   a conn owns itself: made by a listener or conn_connect, freed at the end of the turn
  *             after its handler's on_close. The certificate that the peer presented is held only until
@@ -89,12 +89,22 @@ void listener_stats(const struct listener *ls, struct listener_stats *ret);
 
 /* --- clients ------------------------------------------------------------------------------- */
 /* host is resolved by getaddrinfo only when it is no address literal: names block, so servers give
- * literals or use net/egress; agents may block. on_open with c NULL: failed, why in err. */
+ * literals or use net/egress; agents may block. By a proxy only the proxy's own name is resolved here: host goes to the proxy as it
+ * stands, in a CONNECT, and TLS is with host, from end to end. on_open with c NULL: failed, why in err; of a proxy that does not let us
+ * through E_NET, or E_MALFORMED, E_TOO_LARGE for an answer that is none, with the proxy in info. */
 typedef void (*conn_connected_fn)(struct conn *c, void *arg, enum err why,
                                   const struct err_info *info);
-MUST_USE enum err conn_connect(struct loop *l, const char *host, uint16_t port, struct tls_ctx *tls,
-                               uint64_t timeout_ms, conn_connected_fn done, void *arg,
-                               struct conn **ret, struct err_info *info);
+struct conn_target {
+    const char *host;
+    uint16_t port;
+    struct tls_ctx *tls; /* NULL: plain */
+    uint64_t
+        timeout_ms; /* until open, all steps together; 0: LIMIT_HANDSHAKE_S for each but TCP's */
+    const struct proxy
+        *proxy; /* net/proxy.h, NULL: none; used during the call only. Needs TLS and a time */
+};
+MUST_USE enum err conn_connect(struct loop *l, const struct conn_target *to, conn_connected_fn done,
+                               void *arg, struct conn **ret, struct err_info *info);
 /* Takes a connected socket (tests: socketpair); fd is taken only on success. tls NULL: plain. Under TLS only
  * the server's side: a client must name its host, which is conn_connect's. on_open NULL (plain only): open
  * at once, the caller sets the handler before the next turn. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside of net/conn: shared by conn.c (life), conn_io.c (bytes), conn_open.c (handshakes, clients) and
- * conn_move.c, listener.c only.
+ * Inside of net/conn: shared by conn.c (life), conn_io.c (bytes), conn_open.c (handshakes, clients), conn_tunnel.c (through a
+ * proxy) and conn_move.c, listener.c only.
  *
  * Every entry from the loop ends in conn_settle() or in conn_defer(); the end-of-turn pass shows kept
  * bytes again, flushes once, and takes the dead away. A conn is freed in that pass only (or when
@@ -18,6 +18,7 @@
 
 enum conn_state {
     CONN_CONNECTING,
+    CONN_TUNNEL,  /* the proxy is asked to let us through */
     CONN_WAITING, /* at its listener's door: nothing was begun */
     CONN_HANDSHAKE,
     CONN_OPEN,
@@ -39,6 +40,7 @@ struct conn_origin {
     conn_connected_fn done; /* conn_connect */
     void *arg;
     char *host;
+    struct conn_tunnel *tunnel; /* NULL: no proxy, or it let us through */
     struct addrinfo *all, *next;
     struct tls_ctx *tls;
     uint64_t deadline_ms;
@@ -148,6 +150,22 @@ void conns_run_handshakes(struct deferred *d);
 /* Tells the origin that it failed; frees it. */
 void conn_origin_failed(struct conn *c, enum err why);
 void conn_origin_free(struct conn_origin *o);
+
+/* Whom TCP leads to: the proxy, or the host itself. */
+const char *conn_next_hop(const struct conn_origin *o);
+/* TCP is there, and the proxy, if any, has let us through. */
+void conn_reached(struct conn *c);
+
+/* conn_tunnel.c */
+struct conn_tunnel;
+struct proxy;
+MUST_USE enum err conn_tunnel_new(const struct proxy *p, const char *host, uint16_t port,
+                                  struct conn_tunnel **ret, struct err_info *info);
+void conn_tunnel_free(struct conn_tunnel *t);
+/* "proxy.example:3128" */
+const char *conn_tunnel_name(const struct conn_tunnel *t);
+void conn_tunnel_begin(struct conn *c);
+void conn_tunnel_event(struct conn *c);
 
 /* conn_move.c */
 void conn_depart(struct conn *c); /* the end of the turn of conn_move */

@@ -11,6 +11,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "net/proxy.h"
+
 /* --- origins ------------------------------------------------------------------------------- */
 
 void conn_origin_free(struct conn_origin *o)
@@ -22,8 +24,14 @@ void conn_origin_free(struct conn_origin *o)
         freeaddrinfo(o->all);
     }
     tls_ctx_unref(o->tls);
+    conn_tunnel_free(o->tunnel);
     free(o->host);
     free(o);
+}
+
+const char *conn_next_hop(const struct conn_origin *o)
+{
+    return o->tunnel != NULL ? conn_tunnel_name(o->tunnel) : o->host;
 }
 
 void conn_origin_failed(struct conn *c, enum err why)
@@ -31,7 +39,7 @@ void conn_origin_failed(struct conn *c, enum err why)
     struct conn_origin *o = TAKE(c->origin);
     if (o->done != NULL) {
         if (o->info.why[0] == '\0') {
-            (void)err_set(&o->info, why, "%s: %s", o->host, err_text(why));
+            (void)err_set(&o->info, why, "%s: %s", conn_next_hop(o), err_text(why));
         }
         o->done(NULL, o->arg, why, &o->info);
     }
@@ -261,7 +269,7 @@ static enum err resolve(const char *host, uint16_t port, struct addrinfo **ret,
 static enum err try_next(struct conn *c, struct err_info *info)
 {
     struct conn_origin *o = c->origin;
-    enum err e = err_set(info, E_NET, "%s: no address", o->host);
+    enum err e = err_set(info, E_NET, "%s: no address", conn_next_hop(o));
     for (; o->next != NULL; o->next = o->next->ai_next) {
         const struct addrinfo *a = o->next;
         int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -276,7 +284,7 @@ static enum err try_next(struct conn *c, struct err_info *info)
             o->next = a->ai_next;
             return e;
         }
-        (void)err_set_errno(info, errno, "%s", o->host);
+        (void)err_set_errno(info, errno, "%s", conn_next_hop(o));
         e = E_NET;
         (void)close(fd);
     }
@@ -293,7 +301,7 @@ void conn_connect_event(struct conn *c)
     }
     loop_unwatch(c->s.loop, &c->w);
     if (errnum != 0) {
-        (void)err_set_errno(&o->info, errnum, "%s", o->host);
+        (void)err_set_errno(&o->info, errnum, "%s", conn_next_hop(o));
         (void)close(c->w.fd);
         c->w.fd = -1;
         if (o->next == NULL || try_next(c, &o->info) != OK) {
@@ -301,39 +309,63 @@ void conn_connect_event(struct conn *c)
         }
         return;
     }
+    o->info.why[0] = '\0';
+    if (o->tunnel != NULL) {
+        conn_tunnel_begin(c);
+    } else {
+        conn_reached(c);
+    }
+}
+
+void conn_reached(struct conn *c)
+{
+    struct conn_origin *o = c->origin;
     if (o->tls != NULL && tls_begin(&c->tls, o->tls, c->w.fd, o->host, &o->info) != OK) {
         conn_die(c, E_TLS);
         return;
     }
-    o->info.why[0] = '\0';
     conn_start(c);
 }
 
-enum err conn_connect(struct loop *l, const char *host, uint16_t port, struct tls_ctx *tls,
-                      uint64_t timeout_ms, conn_connected_fn done, void *arg, struct conn **ret,
-                      struct err_info *info)
+enum err conn_connect(struct loop *l, const struct conn_target *to, conn_connected_fn done,
+                      void *arg, struct conn **ret, struct err_info *info)
 {
+    ASSERT(to->proxy == NULL || (to->tls != NULL && to->timeout_ms != 0));
     struct conn *c = conn_make(l, -1, false);
     struct conn_origin *o = NEW(struct conn_origin);
-    char *name = span_dup(span_str(host));
+    char *name = span_dup(span_str(to->host));
     if (c == NULL || o == NULL || name == NULL) {
-        free(c);
+        if (c != NULL) {
+            conn_destroy(c);
+        }
         free(o);
         free(name);
-        return err_set(info, E_NOMEM, "connection to %s", host);
+        return err_set(info, E_NOMEM, "connection to %s", to->host);
     }
-    *o = (struct conn_origin){
-        .done = done, .arg = arg, .host = name, .tls = tls_ctx_ref(tls), .deadline_ms = timeout_ms};
+    *o = (struct conn_origin){.done = done,
+                              .arg = arg,
+                              .host = name,
+                              .tls = tls_ctx_ref(to->tls),
+                              .deadline_ms = to->timeout_ms};
     c->origin = o;
     c->state = CONN_CONNECTING;
-    enum err e = resolve(host, port, &o->all, info);
+    enum err e = OK;
+    if (to->proxy != NULL) {
+        e = conn_tunnel_new(to->proxy, to->host, to->port, &o->tunnel, info);
+    }
+    if (e == OK) {
+        e = to->proxy == NULL ? resolve(to->host, to->port, &o->all, info)
+            : resolve(to->proxy->host, to->proxy->port, &o->all, info) != OK
+                ? err_wrap(info, E_NET, "proxy")
+                : OK;
+    }
     o->next = o->all;
     if (e != OK || (e = try_next(c, info)) != OK) {
         conn_destroy(c);
         return e;
     }
-    if (timeout_ms != 0) {
-        timer_set(l, &c->timer, timeout_ms, on_handshake_late);
+    if (to->timeout_ms != 0) {
+        timer_set(l, &c->timer, to->timeout_ms, on_handshake_late);
     }
     *ret = c;
     return OK;

@@ -848,7 +848,8 @@ static void dial(const char *host, uint16_t to, struct tls_ctx *tls)
     client_done = 0;
     client_conn = NULL;
     client_text[0] = '\0';
-    assert_ok(conn_connect(l, host, to, tls, 5000, on_connected, &client, &c, NULL));
+    assert_ok(conn_connect(l, &(struct conn_target){host, to, tls, 5000, NULL}, on_connected,
+                           &client, &c, NULL));
     assert_int_equal(client_done, 0);
     assert_non_null(c);
 }
@@ -931,7 +932,8 @@ static void client_cannot_connect(void **state)
     uint16_t old = port;
     listener_free(ls);
     ls = NULL;
-    enum err e = conn_connect(l, "127.0.0.1", old, NULL, 1000, on_connected, &client, &c, &info);
+    enum err e = conn_connect(l, &(struct conn_target){"127.0.0.1", old, NULL, 1000, NULL},
+                              on_connected, &client, &c, &info);
     client_done = 0;
     if (e == OK) { /* the kernel may say so at once, or later */
         STEP_UNTIL(l, client_done == 1);

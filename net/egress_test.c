@@ -451,10 +451,12 @@ static void test_no_proxy(void **state UNUSED)
     (void)snprintf(dead, sizeof(dead), "http://127.0.0.1:%u", t.dead_port);
     assert_int_equal(setenv("http_proxy", dead, 1), 0);
     assert_int_equal(setenv("ALL_PROXY", dead, 1), 0);
+    assert_int_equal(setenv("https_proxy", dead, 1), 0);
     ask_http(&a, POOL_MAIN, "GET", "/echo");
     ask(&a);
     assert_int_equal(unsetenv("http_proxy"), 0);
     assert_int_equal(unsetenv("ALL_PROXY"), 0);
+    assert_int_equal(unsetenv("https_proxy"), 0);
     ask_done(&a, OK);
 }
 

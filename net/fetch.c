@@ -7,12 +7,14 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "net/proxy.h"
 
 #define FETCH_LINE_MAX (16u << 20)
 
 struct fetch {
     CURL *curl;
     char *ca_file, *cert_chain_file, *key_file;
+    struct proxy proxy;
 };
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -40,6 +42,9 @@ enum err fetch_new(const struct fetch_conf *conf, struct fetch **ret, struct err
     if (f->curl == NULL || (conf->ca_file != NULL && f->ca_file == NULL)) {
         return err_set(info, E_NOMEM, "HTTPS client cannot start");
     }
+    if (conf->proxy != NULL && proxy_copy(&f->proxy, conf->proxy) != OK) {
+        return E_NOMEM;
+    }
     *ret = TAKE(f);
     return OK;
 }
@@ -52,6 +57,7 @@ void fetch_free(struct fetch *f)
     if (f->curl != NULL) {
         curl_easy_cleanup(f->curl);
     }
+    proxy_done(&f->proxy);
     free(f->ca_file);
     free(f->cert_chain_file);
     free(f->key_file);
@@ -173,6 +179,32 @@ static enum err err_of(CURLcode c)
     }
 }
 
+/* curl's own reading of the list is the one that wire/proxy.h follows. */
+static void set_proxy(struct fetch *f)
+{
+    const struct proxy *p = &f->proxy;
+    char at[sizeof(p->host) + 16u], credential[SECRET_MAX + 1u];
+    if (p->host[0] == '\0') {
+        (void)curl_easy_setopt(f->curl, CURLOPT_PROXY, "");
+        return;
+    }
+    (void)snprintf(at, sizeof(at), strchr(p->host, ':') != NULL ? "http://[%s]" : "http://%s",
+                   p->host);
+    (void)curl_easy_setopt(f->curl, CURLOPT_PROXY, at);
+    (void)curl_easy_setopt(f->curl, CURLOPT_PROXYPORT, (long)p->port);
+    (void)curl_easy_setopt(f->curl, CURLOPT_NOPROXY, p->exempt != NULL ? p->exempt : "");
+    if (span_to_cstr(secret_span(&p->credential), credential, sizeof(credential)) &&
+        credential[0] != '\0') {
+        char *password = strchr(credential, ':');
+        if (password != NULL) {
+            *password++ = '\0';
+            (void)curl_easy_setopt(f->curl, CURLOPT_PROXYPASSWORD, password);
+        }
+        (void)curl_easy_setopt(f->curl, CURLOPT_PROXYUSERNAME, credential);
+        mem_wipe(credential, sizeof(credential));
+    }
+}
+
 static void set_options(struct fetch *f, const struct fetch_rq *rq, struct receiver *r,
                         struct curl_slist *headers)
 {
@@ -181,7 +213,7 @@ static void set_options(struct fetch *f, const struct fetch_rq *rq, struct recei
     (void)curl_easy_setopt(c, CURLOPT_URL, rq->url);
     (void)curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https");
     (void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-    (void)curl_easy_setopt(c, CURLOPT_PROXY, "");
+    set_proxy(f);
     (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, 15000L);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One HTTPS request at a time, blocking: for command-line tools and for the agent's fallback, never on a loop thread of a server.
- * libcurl inside: no redirects, no proxy from the environment, no cookies, TLS 1.2 or later, the server verified against ca_file and
+ * libcurl inside: no redirects, no proxy but the one given (never from the environment), no cookies, TLS 1.2 or later, the server verified against ca_file and
  * the host in the URL.
  *
  * Ownership   a fetch object keeps its connection for further requests to the same host; fetch_free ends it. ret->body is the caller's
@@ -21,6 +21,7 @@ struct fetch_conf {
     const char *ca_file;         /* NULL: the system's */
     const char *cert_chain_file; /* client certificate, NULL: none */
     const char *key_file;
+    const struct proxy *proxy; /* net/proxy.h; copied; NULL: none */
 };
 MUST_USE enum err fetch_new(const struct fetch_conf *conf, struct fetch **ret,
                             struct err_info *info);

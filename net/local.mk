@@ -9,6 +9,7 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/conn_move.c \
 	%D%/conn_io.c \
 	%D%/conn_open.c \
+	%D%/conn_tunnel.c \
 	%D%/door.c \
 	%D%/door.h \
 	%D%/egress.c \
@@ -36,6 +37,8 @@ noinst_LIBRARIES += %D%/libnet.a
 	%D%/mlink.h \
 	%D%/mlink_in.c \
 	%D%/mlink_int.h \
+	%D%/proxy.c \
+	%D%/proxy.h \
 	%D%/rate.h \
 	%D%/relay.c \
 	%D%/relay.h \
@@ -94,6 +97,11 @@ check_PROGRAMS += %D%/conn_tls_test
 check_PROGRAMS += %D%/door_test
 %C%_door_test_SOURCES = %D%/door_test.c
 %C%_door_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
+	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
+
+check_PROGRAMS += %D%/conn_tunnel_test
+%C%_conn_tunnel_test_SOURCES = %D%/conn_tunnel_test.c
+%C%_conn_tunnel_test_LDADD = %D%/libnetfixture.a %D%/libnet.a wire/libwire.a base/libbase.a \
 	$(CMOCKA_LIBS) $(SSL_LIBS) $(CRYPTO_LIBS) $(JANSSON_LIBS)
 
 check_PROGRAMS += %D%/relay_test

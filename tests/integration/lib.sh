@@ -4,6 +4,7 @@
 set -u
 : "${BUILD:?}" "${SRC:?}" "${T:?}" "${NET:?}" "${BERTH_SLOW:=1}"
 export PYTHONDONTWRITEBYTECODE=1
+unset https_proxy HTTPS_PROXY # everything here is on loopback
 BERTH=$BUILD/ctl/berth HUB=$BUILD/hub/berth-hub DPS=$BUILD/dps/berth-dps AGENT=$BUILD/agent/berth-agent ENROLL=$BUILD/enroll-tool/enroll-tool SIGNER=$BUILD/signer/berth-signer
 export BERTH HUB DPS AGENT ENROLL SIGNER
 SB=$T/sandbox
