@@ -253,6 +253,10 @@ enum err service_open_stream(struct service *s, const struct service_stream_rq *
     *ret = (struct service_stream_answer){.is_accepted = false};
     buf_add_str(&path, "/twins/");
     percent_add(&path, span_str(rq->device_id));
+    if (rq->module_id != NULL) {
+        buf_add_str(&path, "/modules/");
+        percent_add(&path, span_str(rq->module_id));
+    }
     buf_add_str(&path, "/streams/");
     percent_add(&path, span_str(rq->name));
     buf_add_u8(&path, '\0');

@@ -55,7 +55,8 @@ MUST_USE enum err service_do(struct service *s, const struct service_call *c,
  * above, one by the device is OK with is_accepted false. auth is a secret: wipe the struct. */
 struct service_stream_rq {
     const char *device_id, *name;
-    const char *proto; /* Berth extension: what is offered to the device; NULL: nothing */
+    const char *module_id; /* NULL: the device itself */
+    const char *proto;     /* Berth extension: what is offered to the device; NULL: nothing */
     unsigned connect_s, response_s;
 };
 struct service_stream_answer {

@@ -307,6 +307,7 @@ static void *post_run(void *arg)
     struct post *p = arg;
     const struct stream_client_conf *k = &p->c->conf;
     const struct service_stream_rq rq = {.device_id = k->device,
+                                         .module_id = k->module,
                                          .name = k->name,
                                          .proto = protocol(p->c),
                                          .connect_s = k->connect_s,

@@ -27,6 +27,7 @@ struct stream_client_conf {
     struct tls_ctx *
         end_tls; /* of tls_end_client_new: nothing but encrypted up to the device; NULL: not asked for */
     const char *device, *name;
+    const char *module; /* NULL: the device itself */
     unsigned connect_s, response_s;
 };
 struct stream_client_stats {

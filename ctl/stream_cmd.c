@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * berth stream DEVICE --to NAME --listen ADDRESS:PORT | --stdio; berth stream list, berth stream kill.
+ * berth stream DEVICE [--module M] --to NAME --listen ADDRESS:PORT | --stdio; berth stream list, berth stream kill.
  *
  * A local port is open to every user of the host: a connection from this host is taken only from the uid that runs the command (threat
  * E4). --stdio needs no port.
@@ -264,7 +264,7 @@ static enum err open_client(struct forward *f, const struct stream_client_conf *
         e = tls_client_new(&tc, &k->tls, info);
     }
     if (e == OK) {
-        e = stream_trust(f->a, k->service, k->device, &k->end_tls, info);
+        e = stream_trust(f->a, k->service, k->device, k->module, &k->end_tls, info);
     }
     return e != OK ? e : stream_client_new(k, over, f, &f->client);
 }
@@ -295,6 +295,7 @@ static int run_stream(struct cli_args *a)
     enum err e = loop_new(0, clock_system(), &f.loop);
     const struct stream_client_conf conf = {.loop = f.loop,
                                             .device = a->words[0],
+                                            .module = cli_get(a, "module"),
                                             .name = cli_get(a, "to"),
                                             .connect_s = (unsigned)connect_s,
                                             .response_s = (unsigned)response_s};
@@ -349,6 +350,7 @@ static int run_kill(struct cli_args *a)
 static const struct cli_option stream_options[] = {
     CTL_CONNECT_OPTIONS,
     { "hub", "N", "Which hub of the environment file, from 1 (1)." },
+    { "module", "ID", "To this module of the device, not to the device itself." },
     { "to", "NAME", "The section [stream NAME] of the device's agent." },
     { "listen", "ADDRESS:PORT", "Take connections here; port 0: any." },
     { "stdio", NULL, "One connection by standard input and output (ssh -o ProxyCommand)." },
@@ -364,7 +366,8 @@ static const struct cli_option admin_options[] = {
 /* clang-format on */
 const struct cli_command ctl_stream = {
     "stream",
-    "DEVICE --to NAME (--listen ADDRESS:PORT | --stdio) [--end-to-end ...] [--hub N] [--any-user] "
+    "DEVICE [--module ID] --to NAME (--listen ADDRESS:PORT | --stdio) [--end-to-end ...] [--hub N] "
+    "[--any-user] "
     "[--json]",
     "Reach a TCP port behind a device, through the hub.",
     stream_options,

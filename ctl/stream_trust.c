@@ -41,13 +41,17 @@ static enum err pin_file(struct tls_pins *p, const char *path, struct err_info *
 }
 
 static enum err pin_registered(struct tls_pins *p, struct service *s, const char *device,
-                               struct err_info *info)
+                               const char *module, struct err_info *info)
 {
     static const char *const members[] = {"primaryThumbprint", "secondaryThumbprint"};
     AUTO(buf_done) struct buf path = BUF_INIT(1024);
     struct service_answer ans = {0};
     buf_add_str(&path, "/devices/");
     service_path_add(&path, span_str(device));
+    if (module != NULL) {
+        buf_add_str(&path, "/modules/");
+        service_path_add(&path, span_str(module));
+    }
     buf_add_u8(&path, '\0');
     enum err e = buf_err(&path);
     if (e != OK) {
@@ -70,7 +74,7 @@ static enum err pin_registered(struct tls_pins *p, struct service *s, const char
 }
 
 enum err stream_trust(const struct cli_args *a, struct service *s, const char *device,
-                      struct tls_ctx **ret, struct err_info *info)
+                      const char *module, struct tls_ctx **ret, struct err_info *info)
 {
     struct tls_pins p = {.n = 0};
     const char *cert = cli_get(a, "device-cert"), *print = cli_get(a, "device-thumbprint"),
@@ -91,7 +95,7 @@ enum err stream_trust(const struct cli_args *a, struct service *s, const char *d
         e = err_set(info, E_ARG, "--device-thumbprint: SHA-256 as 64 hex digits");
     }
     if (e == OK && asks_hub) {
-        e = pin_registered(&p, s, device, info);
+        e = pin_registered(&p, s, device, module, info);
     }
     p.ca_file = ca;
     p.cn = ca == NULL ? NULL : cn != NULL ? cn : device;

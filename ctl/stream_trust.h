@@ -29,8 +29,8 @@
             "Believe the hub's registry about the certificate (needs RegistryRead): weaker."       \
     }
 
-/* *ret NULL: not asked for. s is asked only for --device-cert-from-hub. */
+/* Of a module (not NULL) the registry's word is the module's own. *ret NULL: not asked for. s is asked only for --device-cert-from-hub. */
 MUST_USE enum err stream_trust(const struct cli_args *a, struct service *s, const char *device,
-                               struct tls_ctx **ret, struct err_info *info);
+                               const char *module, struct tls_ctx **ret, struct err_info *info);
 
 #endif

@@ -14,7 +14,7 @@
 #define RESPONSE_DEFAULT_MS 60000u
 #define RESPONSE_MIN_MS 1000u
 
-/* --- POST /twins/{id}/streams/{name} ------------------------------------------------------------------ */
+/* --- POST /twins/{id}[/modules/{mid}]/streams/{name} ---------------------------------------------------- */
 
 static enum err read_times(struct http_rq *rq, struct stream_request *r, struct err_info *info)
 {
@@ -46,16 +46,19 @@ bool stream_proto_ok(struct span proto)
     return proto.n < STREAM_PROTO_SIZE;
 }
 
-static enum err find_device(struct http_rq *rq, struct arena *a, struct device *ret,
+static enum err find_target(struct http_rq *rq, struct span module_id, struct device *ret,
                             struct err_info *info)
 {
     struct span id = http_rq_param(rq, 0);
     if (!id_device_ok(id)) {
         return err_set(info, E_ID, "deviceId is not valid");
     }
-    enum err e = registry_get(worker_of_rq(rq), a, id, ret);
-    if (e == E_NOT_FOUND) {
-        return err_set(info, e, "%.*s", SPAN_ARG(id));
+    if (module_id.n > 0 && !id_device_ok(module_id)) {
+        return err_set(info, E_ID, "moduleId is not valid");
+    }
+    enum err e = registry_get_module(worker_of_rq(rq), http_rq_arena(rq), id, module_id, ret);
+    if (e == E_NOT_FOUND || e == E_NO_MODULE) {
+        return err_set(info, e, "%.*s", SPAN_ARG(e == E_NO_MODULE ? module_id : id));
     }
     if (e == OK && !ret->is_enabled) {
         return err_set(info, E_NOT_FOUND, "Device unavailable: device is disabled");
@@ -63,13 +66,13 @@ static enum err find_device(struct http_rq *rq, struct arena *a, struct device *
     return e;
 }
 
-static void begin(struct http_rq *rq)
+static void begin_to(struct http_rq *rq, struct span module_id, struct span name)
 {
     struct err_info info = {0};
     struct device d;
     const struct caller *c = http_rq_user(rq);
     struct stream_request r = {.device = &d,
-                               .name = http_rq_param(rq, 1),
+                               .name = name,
                                .policy = c->policy,
                                .policy_name = c->policy_name,
                                .proto = http_rq_header(rq, "berth-streaming-protocol")};
@@ -86,7 +89,7 @@ static void begin(struct http_rq *rq)
         e = err_set(&info, E_ARG, "berth-streaming-protocol: words separated by commas");
     }
     if (e == OK && (e = read_times(rq, &r, &info)) == OK &&
-        (e = find_device(rq, http_rq_arena(rq), &d, &info)) == OK) {
+        (e = find_target(rq, module_id, &d, &info)) == OK) {
         e = stream_begin(rq, &r, &info);
     }
     if (e == E_THROTTLED) {
@@ -96,24 +99,21 @@ static void begin(struct http_rq *rq)
     }
 }
 
+static void begin(struct http_rq *rq)
+{
+    begin_to(rq, SPAN_NONE, http_rq_param(rq, 1));
+}
+
+static void begin_module(struct http_rq *rq)
+{
+    begin_to(rq, http_rq_param(rq, 1), http_rq_param(rq, 2));
+}
+
 /* The name of a stream may not be empty: said as such, and not as an unknown path. */
 static void begin_nameless(struct http_rq *rq)
 {
     struct err_info info = {0};
     hub_refuse(rq, err_set(&info, E_ARG, "stream name is empty"), &info);
-}
-
-/* The registry has no modules yet, so none is known. */
-static void begin_module(struct http_rq *rq)
-{
-    struct err_info info = {0};
-    struct device d;
-    enum err e = find_device(rq, http_rq_arena(rq), &d, &info);
-    if (e == OK) {
-        hub_refuse_code(rq, 404010, "module is not registered");
-    } else {
-        hub_refuse(rq, e, &info);
-    }
 }
 
 /* A plain GET of a gateway's path (device-streams.md 7). */
@@ -143,6 +143,12 @@ static void add_bridge(struct buf *j, const struct bridge *b)
     hex_add(j, span_of(b->sid, STREAM_SID), false);
     buf_add_str(j, "\",\"deviceId\":");
     json_write_str(j, span_str(b->device_id));
+    buf_add_str(j, ",\"moduleId\":");
+    if (b->module_id[0] != '\0') {
+        json_write_str(j, span_str(b->module_id));
+    } else {
+        buf_add_str(j, "null");
+    }
     buf_add_str(j, ",\"name\":");
     json_write_str(j, span_str(b->name));
     buf_add_str(j, ",\"policy\":");
@@ -289,15 +295,17 @@ static void kill_one(struct http_rq *rq)
 
 bool streams_is_request(const struct http_route *r)
 {
-    return r->handler == begin;
+    return r->handler == begin || r->handler == begin_module;
 }
 
 /* clang-format off */
 const struct http_route hub_stream_routes[] = {
     { HTTP_POST,   "/twins/{id}/streams",                      AUTH_SERVICE, R_SERVICE_CONNECT, 0, begin_nameless },
     { HTTP_POST,   "/twins/{id}/streams/{name}",               AUTH_SERVICE, R_SERVICE_CONNECT, 0, begin },
+    { HTTP_POST,   "/twins/{id}/modules/{mid}/streams",        AUTH_SERVICE, R_SERVICE_CONNECT, 0, begin_nameless },
     { HTTP_POST,   "/twins/{id}/modules/{mid}/streams/{name}", AUTH_SERVICE, R_SERVICE_CONNECT, 0, begin_module },
     { HTTP_GET,    "/bridges/ih/{hub}/d/{id}/sid/{sid}/r/{r}", AUTH_NONE,    0,                 0, not_upgraded },
+    { HTTP_GET,    "/bridges/ih/{hub}/d/{id}/m/{mid}/sid/{sid}/r/{r}", AUTH_NONE, 0,            0, not_upgraded },
     { HTTP_GET,    "/admin/streams",                           AUTH_ADMIN,   0,                 0, list },
     { HTTP_DELETE, "/admin/streams/{sid}",                     AUTH_ADMIN,   0,                 0, kill_one },
 };

@@ -10,7 +10,7 @@
 struct audit_op {
     struct store_op op;
     char who[LIMIT_ADMIN_NAME + 1];
-    char act[256];
+    char act[STREAM_ACT];
     char result[160];
 };
 

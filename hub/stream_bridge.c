@@ -24,22 +24,29 @@ static struct span sid_tag(const struct bridge *b, char hex[2 * STREAM_SID + 1])
     return span_of(hex, 6); /* all that a log may know */
 }
 
+const char *bridge_target(const struct bridge *b, char dst[BRIDGE_TARGET])
+{
+    (void)snprintf(dst, BRIDGE_TARGET, "%s%s%s", b->device_id, b->module_id[0] != '\0' ? "/" : "",
+                   b->module_id);
+    return dst;
+}
+
 /* --- audit ----------------------------------------------------------------------------------------- */
 
 static void tell_open(struct bridge *b)
 {
-    char act[256], hex[2 * STREAM_SID + 1];
+    char act[STREAM_ACT], hex[2 * STREAM_SID + 1], to[BRIDGE_TARGET];
     struct span tag = sid_tag(b, hex);
-    LOG_INFO("hub.stream.opened", L_SPAN("sid", tag), L_STR("device", b->device_id),
+    LOG_INFO("hub.stream.opened", L_SPAN("sid", tag), L_STR("device", bridge_target(b, to)),
              L_STR("name", b->name), L_STR("who", b->who));
-    (void)snprintf(act, sizeof(act), "stream %.6s open %s %s", hex, b->device_id, b->name);
+    (void)snprintf(act, sizeof(act), "stream %.6s open %s %s", hex, to, b->name);
     stream_audit(b->w, b->who, act, "OK");
     metric_add(b->w, HUB_M_STREAM_OPENED, 1);
 }
 
 static void tell_end(struct bridge *b, const struct relay_end *end)
 {
-    char act[256], result[160], why[96], hex[2 * STREAM_SID + 1];
+    char act[STREAM_ACT], result[160], why[96], hex[2 * STREAM_SID + 1], to[BRIDGE_TARGET];
     struct span tag = sid_tag(b, hex);
     uint64_t ms = loop_now_ms(worker_loop(b->w)) - b->began_ms;
     if (b->end_reason != NULL) {
@@ -48,14 +55,14 @@ static void tell_end(struct bridge *b, const struct relay_end *end)
         (void)snprintf(why, sizeof(why), "%s %s", why_texts[end->why],
                        end->who == RELAY_DEVICE ? "device" : "service");
     }
-    LOG_INFO("hub.stream.closed", L_SPAN("sid", tag), L_STR("device", b->device_id),
+    LOG_INFO("hub.stream.closed", L_SPAN("sid", tag), L_STR("device", bridge_target(b, to)),
              L_STR("name", b->name), L_STR("who", b->who), L_BOOL("was_open", b->is_open),
              L_U64("device_bytes", end->bytes[RELAY_DEVICE]),
              L_U64("service_bytes", end->bytes[RELAY_SERVICE]), L_U64("ms", ms), L_STR("why", why));
     metric_add(b->w, HUB_M_STREAM_BYTES_DEVICE, (int64_t)end->bytes[RELAY_DEVICE]);
     metric_add(b->w, HUB_M_STREAM_BYTES_SERVICE, (int64_t)end->bytes[RELAY_SERVICE]);
     if (b->is_open) {
-        (void)snprintf(act, sizeof(act), "stream %.6s close %s %s", hex, b->device_id, b->name);
+        (void)snprintf(act, sizeof(act), "stream %.6s close %s %s", hex, to, b->name);
         (void)snprintf(result, sizeof(result), "device_bytes=%llu service_bytes=%llu ms=%llu %s",
                        (unsigned long long)end->bytes[RELAY_DEVICE],
                        (unsigned long long)end->bytes[RELAY_SERVICE], (unsigned long long)ms, why);
@@ -68,6 +75,7 @@ static void tell_end(struct bridge *b, const struct relay_end *end)
 void bridge_discard(struct bridge *b)
 {
     free(b->device_id);
+    free(b->module_id);
     free(b->name);
     free(b->who);
     free(b->hub_name);
@@ -244,10 +252,12 @@ struct bridge *bridge_new(struct worker *w, struct stream_device *d, const struc
     b->deadline_ms = deadline_ms;
     b->began_ms = loop_now_ms(worker_loop(w));
     b->device_id = span_dup(r->device->id);
+    b->module_id = span_dup(r->device->module_id);
     b->name = span_dup(r->name);
     b->who = span_dup(r->policy_name);
     b->hub_name = span_dup(server_first_name(st->hub->server));
-    if (b->device_id == NULL || b->name == NULL || b->who == NULL || b->hub_name == NULL) {
+    if (b->device_id == NULL || b->module_id == NULL || b->name == NULL || b->who == NULL ||
+        b->hub_name == NULL) {
         bridge_discard(b);
         return NULL;
     }
@@ -312,9 +322,9 @@ void bridge_rejudge(struct bridge *b)
         e = registry_still_good(b->w, &b->ad, &info);
     }
     if (e != OK) {
-        char hex[2 * STREAM_SID + 1];
+        char hex[2 * STREAM_SID + 1], to[BRIDGE_TARGET];
         LOG_INFO("hub.stream.revoked", L_SPAN("sid", sid_tag(b, hex)),
-                 L_STR("device", b->device_id), L_ERR(e), L_WHY(&info, e));
+                 L_STR("device", bridge_target(b, to)), L_ERR(e), L_WHY(&info, e));
         metric_add(b->w, HUB_M_STREAM_REVOKED, 1);
         bridge_end(b, WS_CLOSE_POLICY, "Access was revoked");
     }
@@ -339,8 +349,9 @@ static enum err find_end(struct worker *w, const struct stream_path *path, struc
                          struct err_info *info)
 {
     struct bridge *b = bridge_find(w, path->sid);
-    if (b == NULL || b->relay == NULL || relay_is_ending(b->relay) || path->module_id.n > 0 ||
-        !span_is(path->device_id, b->device_id) || !span_is_nocase(path->hub, b->hub_name)) {
+    if (b == NULL || b->relay == NULL || relay_is_ending(b->relay) ||
+        !span_is(path->device_id, b->device_id) || !span_is(path->module_id, b->module_id) ||
+        !span_is_nocase(path->hub, b->hub_name)) {
         return err_set(info, E_NOT_FOUND, "no such stream, or it is over");
     }
     enum relay_side side = path->role == STREAM_R_DEVICE ? RELAY_DEVICE : RELAY_SERVICE;

@@ -92,6 +92,9 @@ enum err stream_grant_authn(struct http_rq *rq, struct caller *ret, struct err_i
     if (g.expires_s <= server_token_now_s(worker_server(w))) {
         return refuse(rq, &tok, E_EXPIRED, "the grant's time is over", info);
     }
+    if (http_rq_param(rq, 2).p != NULL) {
+        return refuse(rq, &tok, E_SCOPE, "a grant is for devices, not for their modules", info);
+    }
     if (!stream_grant_covers(&g, http_rq_param(rq, 0), http_rq_param(rq, 1))) {
         return refuse(rq, &tok, E_SCOPE, "the grant is for another device or name", info);
     }

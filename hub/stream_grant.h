@@ -2,7 +2,7 @@
 /*
  * Grants: the right to open streams to one device (or to those whose ids begin alike, or to all), under one name, until a point in time.
  * A grant is a name, what it is for, and a key of its own: its holder signs tokens as with a policy's key, with skn=stream:NAME. It opens
- * `POST /twins/{id}/streams/{name}` and nothing else.
+ * `POST /twins/{id}/streams/{name}` and nothing else: streams to a module of the device are another right, which no grant gives.
  *
  *   PUT --> there --DELETE--> gone          its streams end within a second (1008), whichever way it goes
  *             `----- its time is over ----> refused from then on; swept, with a line in the audit trail, within GRANT_SWEEP_MS

@@ -40,6 +40,7 @@ struct stream_init {
     char uuid[GUID_SIZE];
     char service_auth[STREAM_TOKEN_SIZE], device_auth[STREAM_TOKEN_SIZE];
     char *service_url, *device_url, *name;
+    const char *what; /* "device", "module" */
     struct policy_use policy;
 };
 
@@ -130,9 +131,10 @@ static void refuse(struct stream_init *i, uint32_t code, const char *text)
 
 static void unavailable(struct stream_init *i)
 {
-    refuse(i, 404001,
-           i->was_deaf ? "Device unavailable: device is connected but not listening for streams"
-                       : "Device unavailable: device is not connected");
+    char text[96];
+    (void)snprintf(text, sizeof(text), "Device unavailable: %s is %s", i->what,
+                   i->was_deaf ? "connected but not listening for streams" : "not connected");
+    refuse(i, 404001, text);
 }
 
 /* --- the device --------------------------------------------------------------------------------------- */
@@ -254,7 +256,9 @@ static void on_timer(struct timer *t)
     struct stream_init *i = CONTAINER_OF(t, struct stream_init, timer);
     uint64_t now = loop_now_ms(worker_loop(i->w));
     if (i->state == ASKED && now >= MIN(i->response_ms, i->end_ms)) {
-        refuse(i, 504101, "the device did not answer in time");
+        char text[64];
+        (void)snprintf(text, sizeof(text), "the %s did not answer in time", i->what);
+        refuse(i, 504101, text);
     } else if (i->state == PENDING && now >= MIN(i->connect_ms, i->end_ms)) {
         unavailable(i);
     } else {
@@ -306,8 +310,10 @@ void stream_inits_drain(struct worker *w)
 static char *end_url(const struct streams *st, const struct bridge *b, enum stream_role role)
 {
     AUTO(buf_done) struct buf url = BUF_INIT(2048);
-    struct stream_path path = {
-        .hub = span_str(b->hub_name), .device_id = span_str(b->device_id), .role = role};
+    struct stream_path path = {.hub = span_str(b->hub_name),
+                               .device_id = span_str(b->device_id),
+                               .module_id = span_str(b->module_id),
+                               .role = role};
     memcpy(path.sid, b->sid, STREAM_SID);
     buf_add_str(&url, st->url);
     stream_path_write(&url, &path);
@@ -363,6 +369,7 @@ static struct stream_init *init_new(struct worker *w, const struct stream_reques
     }
     i->w = w;
     i->policy = r->policy;
+    i->what = r->device->parent != 0 ? "module" : "device";
     set_deadlines(i, r, now);
     i->bridge = bridge_new(w, d, r, now + MIN(MAX(sum, MEET_MIN_MS), MEET_MAX_MS));
     if (i->bridge != NULL) {

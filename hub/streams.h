@@ -17,6 +17,7 @@
  *
  * Revoked     what admitted the caller (its policy) and the device (as its session was) is asked again whenever it changes: the
  *             bridge closes within a second (1008).
+ * Modules     a module is an identity like a device: own link, own limits of "one device". It goes when its device does.
  * Limits      struct streams_conf; counted over all workers under one lock, which no data passes.
  * Threads     each function says whose. Shared state: hub/streams_int.h.
  * Spec        docs/protocol/device-streams.md; threat E3.
@@ -40,8 +41,8 @@ bool streams_are_on(const struct hub *h);
 uint64_t streams_open(const struct hub *h); /* any thread */
 
 /* --- the service's half: POST worker -------------------------------------------------------------- */
-struct stream_request { /* spans borrowed for the call */
-    const struct device *device;
+struct stream_request {          /* spans borrowed for the call */
+    const struct device *device; /* or module */
     struct span name;
     uint64_t connect_ms, response_ms;
     struct policy_use policy;
@@ -90,7 +91,7 @@ bool streams_busy(struct worker *w);
 /* All workers look again at what they let through. Any thread. */
 void streams_rejudge_all(struct hub *h);
 
-/* Is it the route by which a service asks for a stream to a device? */
+/* Is it a route by which a service asks for a stream, to a device or a module? */
 bool streams_is_request(const struct http_route *r);
 extern const struct http_route hub_stream_routes[];
 extern const size_t n_hub_stream_routes;

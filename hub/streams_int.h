@@ -116,7 +116,7 @@ struct bridge {
     uint8_t sid[STREAM_SID];
     struct stream_device *device;
     int64_t identity;
-    char *device_id, *name, *who, *hub_name;
+    char *device_id, *module_id, *name, *who, *hub_name; /* module_id "": the device's own */
     struct policy_use policy;
     uint64_t deadline_ms;
     uint64_t began_ms;
@@ -138,6 +138,9 @@ struct bridge {
     bool is_open; /* both were there */
     bool is_over; /* the relay has ended */
 };
+/* For logs and the audit trail: "device", or "device/module". */
+#define BRIDGE_TARGET (2u * LIMIT_ID + 2u)
+const char *bridge_target(const struct bridge *b, char dst[BRIDGE_TARGET]);
 /* POST worker: made, then given to its owner; later exactly one verdict. NULL: no memory. */
 struct bridge *bridge_new(struct worker *w, struct stream_device *d, const struct stream_request *r,
                           uint64_t deadline_ms);
@@ -151,6 +154,8 @@ void bridge_discard(struct bridge *b); /* one that was never given away, or is o
 void bridge_cut(struct bridge *b);     /* now, without a word to its ends */
 
 /* --- stream_audit.c ---------------------------------------------------------------------------------------- */
+#define STREAM_ACT 384u /* what is done, sid, target, name */
+_Static_assert(STREAM_ACT >= 32u + BRIDGE_TARGET + LIMIT_STREAM_NAME, "an act is never cut");
 void stream_audit(struct worker *w, const char *who, const char *act, const char *result);
 
 #endif

@@ -305,6 +305,15 @@ def put_device(env, did, key=None, hub=0, key2=None, enabled=True, auth=None, if
     return key
 
 
+def put_module(env, did, mid, key=None, hub=0, auth=None, if_match=None):
+    key = key or new_key()
+    a = auth or {"type": "sas", "symmetricKey": {"primaryKey": key, "secondaryKey": new_key()}}
+    r = rest(env, env.hub_cs[hub], "PUT", f"/devices/{quote(did)}/modules/{quote(mid)}" + HUB_V,
+             {"deviceId": did, "moduleId": mid, "authentication": a}, {"If-Match": if_match} if if_match else None)
+    assert r.status == 200, r
+    return key
+
+
 def events(env, hub=0, query="from=earliest&follow=false", host=None):
     conn = env.hub_cs[hub]
     r = rest(env, conn, "GET", f"/messages/events?api-version={BERTH_VERSION}&{query}")
@@ -502,11 +511,17 @@ def hub_user(host, did, extra="?api-version=2021-04-12"):
     return f"{host}/{did}/{extra}"
 
 
+def hub_resource(did):
+    """did: a device id, or "device/module" of a module."""
+    d, _, m = did.partition("/")
+    return f"devices/{d}/modules/{m}" if m else f"devices/{d}"
+
+
 def hub_link(env, did, key, hub=0, ttl=600, port=8883, password=None, cert=None, certkey=None, **k):
-    """(link, CONNACK code)"""
+    """(link, CONNACK code). did as hub_resource has it."""
     host = env.hubs[hub]
     m = Mqtt(tls(host, port, env.ca, cert, certkey))
-    pw = password if password is not None else (sas(f"{host}/devices/{did}", key, ttl=ttl) if key else None)
+    pw = password if password is not None else (sas(f"{host}/{hub_resource(did)}", key, ttl=ttl) if key else None)
     return m, m.connect(did, hub_user(host, did), pw, **k)
 
 

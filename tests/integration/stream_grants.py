@@ -85,6 +85,9 @@ for method, path in [("GET", "/twins/g-1" + HUB_V), ("GET", "/devices/g-1" + HUB
                      ("GET", f"/admin/streams{P}"), ("GET", f"/admin/streamGrants{P}"), ("DELETE", f"/admin/streamGrants/first{P}"),
                      ("GET", f"/admin/policies{P}"), ("POST", "/twins/g-1/modules/m/streams/ssh" + HUB_V)]:
     row(f"{method} {path.split('?')[0]}: 401", rest(env, OWNER, method, path, token=cs_token(first)).status, 401)
+put_module(env, "g-1", "m")
+row("a module of its device: 401", rest(env, OWNER, "POST", "/twins/g-1/modules/m/streams/ssh" + HUB_V, token=cs_token(first)).status, 401)
+row("and the log says why", "a grant is for devices, not for their modules" in env.log("hub1"))
 forged = first[:first.index("SharedAccessKey=")] + "SharedAccessKey=" + new_key()
 row("another key: 401", ask(forged).status, 401)
 row("no such grant: 401", ask(first.replace("stream:first", "stream:other")).status, 401)

@@ -90,6 +90,8 @@ for name, want, seen in [("a%20b", 200, "a%20b"), ("x" * 64, 200, "x" * 64), ("x
         row(f"6 name {name[:20]!r} as the device sees it", dev.request()["name"], seen)
 r = post(env, "st-1", path=f"/twins/st-1/modules/m1/streams/s{API}")
 row("7 unknown module", code(r), ("ModuleNotFound", 404))
+row("7 module id that is none", code(post(env, "st-1", path=f"/twins/st-1/modules/a%20b/streams/s{API}")), ("ArgumentInvalid", 400))
+row("7 module, empty name", code(post(env, "st-1", path=f"/twins/st-1/modules/m1/streams/{API}")), ("ArgumentInvalid", 400))
 row("7 module of an unknown device", code(post(env, "x", path=f"/twins/st-x/modules/m1/streams/s{API}")), ("DeviceNotFound", 404))
 r = post(env, "st-1", token=sas(f"{env.hub}/devices/st-1", keys["st-1"]))
 row("8 a device's own token: 401", r.status, 401)
@@ -325,6 +327,60 @@ put_device(env, "st-1", keys["st-1"], enabled=False, if_match="*")
 ends = [e.end() for p in pairs for e in p]
 row("23 disabled: both ends of all are closed within a second", within(t0, 1))
 row("23 with 1008", sorted(set(ends)), lambda x: set(x) <= {(1008, "Access was revoked"), (1008, "Ended by the operator")} and len(ends) == 20)
+# --- 7: a module is an identity of its own --------------------------------------------------------------------------------------------------------
+dev = new("st-m", answer=True)
+K = put_module(env, "st-m", "a=b")
+put_module(env, "st-m", "away")
+M = "st-m/a=b"
+r = post(env, "st-m/away", connect=0)
+row("7 module that is not connected, its device is", (code(r), b"module is not connected" in r.body), (("DeviceNotFound", 404), True))
+link, _ = hub_link(env, M, K)
+r = post(env, M, connect=0)
+row("7 module that does not listen", (code(r), b"module is connected but not listening" in r.body), (("DeviceNotFound", 404), True))
+link.close()
+mod = Device(env, M, K, answer=False)
+row("7 a module may listen", mod.codes, [1, 1])
+r = post(env, M, response=10)
+row("7 the module rejects", (r.status, r.headers.get("iothub-streaming-is-accepted")), (200, "False"))
+mod.request()
+mod.answer = None
+row("7 the module does not answer", code(post(env, M, response=1)), ("GatewayTimeout", 504))
+mod.request()
+mod.answer = True
+r = post(env, M, "ssh", response=10)
+rq = mod.request()
+su, st = r.headers["iothub-streaming-url"], r.headers["iothub-streaming-auth-token"]
+row("7 the module in both addresses", (su.split("/sid/")[0].split("/ih/")[1], rq["url"].split("/sid/")[0] == su.split("/sid/")[0]),
+    (f"{env.hub}/d/st-m/m/a%3Db", True))
+row("7 and its device is not asked", dev.quiet(), None)
+row("7 without the module in the path: 404", End(env, su.replace("/m/a%3Db", ""), st).status, 404)
+row("7 with another module: 404", End(env, su.replace("/m/a%3Db", "/m/away"), st).status, 404)
+row("7 no upgrade: 400", http(env.hub, env.ca, "GET", urllib.parse.urlsplit(su).path).status, 400)
+d, s = End(env, rq["url"], rq["auth"]), End(env, su, st)
+both_ways(d, s, "7 module")
+seen = [x for x in rest(env, env.hub_cs[0], "GET", f"/admin/streams?api-version={BERTH_VERSION}").json["value"] if x["state"] == "open" and x["deviceId"] == "st-m"]
+row("7 listed with its module", [(x["moduleId"], x["name"]) for x in seen], [("a=b", "ssh")])
+row("7 the operator ends it", (rest(env, env.hub_cs[0], "DELETE", f"/admin/streams/{seen[0]['sid']}?api-version={BERTH_VERSION}").status, d.end(), s.end()),
+    (204, (1008, "Ended by the operator"), (1008, "Ended by the operator")))
+d, s = open_pair(env, dev, "st-m")
+row("7 the device's own has none", [x["moduleId"] for x in rest(env, env.hub_cs[0], "GET", f"/admin/streams?api-version={BERTH_VERSION}").json["value"]
+                                   if x["deviceId"] == "st-m" and x["state"] == "open"], [None])
+md, ms = open_pair(env, mod, M)
+t0 = time.monotonic()
+put_module(env, "st-m", "a=b", if_match="*")
+row("7 its keys are new: within a second", ([md.end(), ms.end()], within(t0, 1)), ([(1008, "Access was revoked")] * 2, True))
+s.send(b"z")
+row("7 its device's stream lives on", d.read(1), b"z")
+for name, end in [("module deleted", lambda: rest(env, env.hub_cs[0], "DELETE", "/devices/st-m/modules/a=b" + HUB_V, headers={"If-Match": "*"})),
+                  ("device disabled", lambda: put_device(env, "st-m", keys["st-m"], enabled=False, if_match="*")),
+                  ("device deleted", lambda: rest(env, env.hub_cs[0], "DELETE", "/devices/st-m" + HUB_V, headers={"If-Match": "*"}))]:
+    rest(env, env.hub_cs[0], "DELETE", "/devices/st-m" + HUB_V, headers={"If-Match": "*"})
+    put_device(env, "st-m", keys["st-m"])
+    mod = Device(env, M, put_module(env, "st-m", "a=b"), answer=True)
+    md, ms = open_pair(env, mod, M)
+    t0 = time.monotonic()
+    end()
+    row(f"7, 23 {name}: its module's stream ends within a second", ([md.end(), ms.end()], within(t0, 1)), ([(1008, "Access was revoked")] * 2, True))
 dev = new("st-3", answer=True)
 d, s = open_pair(env, dev, "st-3")
 row("23 deleted", rest(env, env.hub_cs[0], "DELETE", "/devices/st-3" + HUB_V, headers={"If-Match": "*"}).status, 204)
@@ -350,6 +406,7 @@ def audited(who, act, result=""):
 
 row("audit: opened, by whom", until(5, lambda: audited("ops", " open st-4 s1")))
 row("audit: closed, bytes", until(5, lambda: audited("ops", " close st-4 s1", "device_bytes=4 service_bytes=4")))
+row("audit: a module's stream names it", until(5, lambda: audited("iothubowner", " open st-m/a=b ssh")))
 row("audit: closed, reason", audited("ops", " close st-4 s1", "Access was revoked"))
 row("audit: the operator's DELETE", audited("iothubowner", "DELETE /admin/streams/" + one["sid"][:6]))
 env.j["metrics"]["hubs"][0] = hub.status()["metrics"]

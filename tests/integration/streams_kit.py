@@ -13,7 +13,7 @@ RESPONSE = "iothub-streaming-response-timeout-in-seconds"
 
 
 class Device:
-    """One link that listens. answer: what to say to a request: True, False, None (nothing), or a function of the request."""
+    """One link that listens, a device's or a module's (did as hub_resource has it). answer: what to say to a request: True, False, None (nothing), or a function of the request."""
 
     def __init__(self, env, did, key, answer=None, listen=True, clean=True):
         self.env, self.did, self.key, self.answer = env, did, key, answer
@@ -79,10 +79,16 @@ class Device:
         self.link.close()
 
 
+def twin_path(did):
+    """did as hub_resource has it"""
+    d, _, m = did.partition("/")
+    return f"/twins/{quote(d)}" + (f"/modules/{quote(m)}" if m else "")
+
+
 def post(env, did, name="s1", connect=None, response=None, token=None, path=None, headers=None, hub=0):
     h = {k: str(v) for k, v in ((CONNECT, connect), (RESPONSE, response)) if v is not None}
     h.update(headers or {})
-    return rest(env, env.hub_cs[hub], "POST", path or f"/twins/{quote(did)}/streams/{name}{API}", headers=h, token=token)
+    return rest(env, env.hub_cs[hub], "POST", path or f"{twin_path(did)}/streams/{name}{API}", headers=h, token=token)
 
 
 class Later(threading.Thread):
