@@ -90,8 +90,9 @@ async function events(hub, deviceId, count) {
   }), 12000, `${count} messages of ${deviceId}`);
 }
 
+// A device's client, or a module's when the connection string names one.
 function deviceClient(t, connectionString, transport, x509) {
-  const c = device.Client.fromConnectionString(connectionString, hubTransports[transport]);
+  const c = (/;ModuleId=/.test(connectionString) ? device.ModuleClient : device.Client).fromConnectionString(connectionString, hubTransports[transport]);
   c.setRetryPolicy(new common.NoRetry());
   c.on('error', () => {});
   t.after(() => c.close().catch(() => {}));
