@@ -629,18 +629,29 @@ static void device_ends(void **state)
     }
 }
 
+static int64_t module;
+
+/* What is left of the identity: row, twin, stored filters. */
+static enum err left[3];
 static enum err left_tx(struct store_tx *tx, struct store_op *op)
 {
+    AUTO(arena_done) struct arena a = ARENA_INIT(65536);
     struct device d;
+    struct twin t;
     int64_t filters;
     (void)op;
-    AUTO(arena_done) struct arena a = ARENA_INIT(65536);
-    struct twin t;
-    /* identities 1 (d) and 2 (m) */
-    assert_err(hub_sql_device_by_identity(tx->db, &a, 2, &d), E_NOT_FOUND);
-    assert_err(hub_sql_session_get(tx->db, 2, &filters), E_NOT_FOUND);
-    assert_err(hub_sql_twin_get(tx->db, &a, 2, &t), E_NOT_FOUND);
+    left[0] = hub_sql_device_by_identity(tx->db, &a, module, &d);
+    left[1] = hub_sql_twin_get(tx->db, &a, module, &t);
+    left[2] = hub_sql_session_get(tx->db, module, &filters);
     return OK;
+}
+
+static void all_left_are(enum err e)
+{
+    assert_ok(bed_tx(left_tx));
+    for (size_t i = 0; i < ARRAY_LEN(left); i++) {
+        assert_int_equal(left[i], e);
+    }
 }
 
 /* By the provisioning service too, whole: rows, twin, stored filters. A new device of that name has none of it. */
@@ -655,6 +666,11 @@ static void nothing_is_left(void **state)
     assert_int_equal(peer_subscribe(m, "$iothub/twin/res/#", 1), 1);
     peer_publish(m, "$iothub/twin/PATCH/properties/reported/?$rid=1", SPAN_LIT("{\"a\":1}"), 0, 0);
     assert_string_not_equal(peer_message(m), "");
+    AUTO(arena_done) struct arena a = ARENA_INIT(65536);
+    struct device d;
+    assert_ok(registry_get_module(&bed.worker, &a, SPAN_LIT("d"), SPAN_LIT("m"), &d));
+    module = d.identity;
+    all_left_are(OK);
     expect("adopted",
            bed_ask("dps", "PATCH", P, NULL,
                    "{\"operationId\":\"op1\",\"owner\":\"s/individual/e\",\"mayAdopt\":true,"
@@ -669,7 +685,7 @@ static void nothing_is_left(void **state)
     assert_true(peer_is_closed(m));
     peer_end(m);
     bed_idle();
-    assert_ok(bed_tx(left_tx));
+    all_left_are(E_NOT_FOUND);
     (void)bed_device("d", SAS_OF(OTHER_KEY));
     assert_int_equal(count_modules(), 0);
 }
