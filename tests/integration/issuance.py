@@ -52,14 +52,23 @@ def register(transport, rid, text):
     token = device_token(rid, derive(G, rid))
     if transport == "https":
         return final(rid, token, body=text)
-    m, code = dps_link(env, rid, derive(G, rid))
+    if transport == "ws":
+        m = Mqtt(Ws(env.dps, env.ca))
+        code = m.connect(rid, dps_user(env.scope, rid), token)
+    else:
+        m, code = dps_link(env, rid, derive(G, rid))
     assert code == 0, code
     seen, j = dps_register(m, text.encode())
     m.disconnect()
     return int(seen[0]), j.get("status"), j.get("registrationState")
 
 
-def connects(rid):
+def connects(rid, by_ws=False):
+    if by_ws:
+        m = Mqtt(Ws(env.hub, env.ca, cert=os.path.join(T, rid + ".pem"), key=os.path.join(T, rid + ".key")))
+        code = m.connect(rid, hub_user(env.hub, rid))
+        m.disconnect()
+        return code == 0
     m, code = hub_link(env, rid, None, cert=os.path.join(T, rid + ".pem"), certkey=os.path.join(T, rid + ".key"))
     m.disconnect()
     return code == 0
@@ -82,13 +91,13 @@ def sha256_of(rid):
 def requests():
     for ca in CAS:
         for contract in (2021, 2025):
-            for transport in ("mqtt", "https"):
+            for transport in ("mqtt", "https", "ws") if ca == "kept" else ("mqtt", "https"):
                 rid = f"{ca}-{contract}-{transport}"
                 enroll("enrollments", rid, key_att(derive(G, rid)), clientCertificateIssuancePolicy={"certificateAuthorityName": ca, "validityDays": 5})
                 csr = request(rid)
                 attempt(f"D35 {rid}: assigned", lambda: (lambda r: (r[0], r[1], len(keep(rid, r[2])) > 0))(register(transport, rid, body(contract, csr))), (202, "assigned", True))
                 attempt(f"D35 {rid}: openssl verifies the chain", lambda: verifies(rid, ca), True)
-                attempt(f"D35 {rid}: connects to the hub", lambda: connects(rid), True)
+                attempt(f"D35 {rid}: connects to the hub", lambda: connects(rid, transport == "ws"), True)
                 attempt(f"D35 {rid}: its key does not", lambda: hub_link(env, rid, derive(G, rid))[1], 5)
                 row(f"D35 {rid}: is in the log", [x["sha256Thumbprint"] for x in log_of(rid)], [sha256_of(rid)])
     # a client that is not ours

@@ -11,14 +11,14 @@ def tpm_att(chip, **more):
     return {"type": "tpm", "tpm": {"endorsementKey": b64(chip.ek), **more}}
 
 
-def put(rid, chip, token=None, srk=None, **more):
-    """A register, as the SDKs send it."""
+def put(rid, chip, token=None, srk=None, beside=None, **more):
+    """A register, as the SDKs send it. beside: members of the body, not of its tpm"""
     tpm = {"endorsementKey": b64(chip.ek), "storageRootKey": b64(srk or chip.srk), **more}
     h = {"Content-Type": "application/json; charset=utf-8"}
     if token:
         h["Authorization"] = token
     return http(env.dps, env.ca, "PUT", f"/{env.scope}/registrations/{rid}/register{DEV_V}", h,
-                json.dumps({"registrationId": rid, "tpm": tpm}))
+                json.dumps({"registrationId": rid, "tpm": tpm, **(beside or {})}))
 
 
 def refused(a):
@@ -129,6 +129,67 @@ attempt("T7 disabled", lambda: refused(put("unit-1", a)), NO)
 service("DELETE", "/enrollments/unit-1")
 attempt("T20 deleted since the challenge", lambda: refused(put("unit-1", a, tok)), NO)
 
+# --- dps-device:D35 a certificate for a device whose TPM vouches for it ----------------------------------------------------------------
+CAS = {"certificateAuthorityName": "line-ca", "validityDays": 5}
+row("an issuing CA", admin("PUT", "certificateAuthorities/line-ca", {"properties": {"key": {"kind": "file"}, "selfSigned": True}}).status, 201)
+
+
+def request(rid, contract, cn=None):
+    """A member of the body; its key is T/RID.key"""
+    ssl_run("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", rid + ".key")
+    ssl_run("req", "-new", "-key", rid + ".key", "-subj", "/CN=" + (cn or rid), "-out", rid + ".csr")
+    text = read(rid + ".csr")
+    return {"clientCertificateCsr": text} if contract == 2021 else {"csr": "".join(text.split("\n")[1:-2])}
+
+
+def keep_certificate(rid, st):
+    pems = [st["issuedClientCertificate"]] if "issuedClientCertificate" in st else \
+        [ssl.DER_cert_to_PEM_cert(base64.b64decode(c)) for c in st["issuedCertificateChain"]]
+    with open(os.path.join(T, rid + ".pem"), "w") as f:
+        f.write("".join(pems))
+
+
+def connects_by_certificate(rid):
+    m, code = hub_link(env, rid, None, cert=os.path.join(T, rid + ".pem"), certkey=os.path.join(T, rid + ".key"))
+    m.disconnect()
+    return code
+
+
+def issued_to(rid):
+    return len(admin("GET", f"issuedCertificates?registrationId={rid}").json["value"])
+
+
+enroll("enrollments", "unit-csr", tpm_att(other), clientCertificateIssuancePolicy=CAS)
+wish = request("unit-csr", 2021)
+r = put("unit-csr", other, beside=wish)
+row("D35 a request with the keys: a challenge and no certificate", (r.status, sorted(r.json), issued_to("unit-csr")),
+    (401, ["authenticationKey", "keyName", "message"], 0))
+for i, contract in enumerate((2021, 2025)):
+    wish = request("unit-csr", contract)
+    st = provision("unit-csr", other, beside=wish)
+    keep_certificate("unit-csr", st)
+    row(f"D35 {contract}: assigned, with the TPM's key and one certificate more", (st["status"], "authenticationKey" in st["tpm"], issued_to("unit-csr")), ("assigned", True, i + 1))
+    attempt(f"D35 {contract}: connects to the hub", lambda: connects_by_certificate("unit-csr"), 0)
+    attempt(f"D35 {contract}: the TPM's key does not", lambda: connects(st, other), 5)
+st = provision("unit-csr", other)
+attempt("D35 registered without a request: the certificate stays", lambda: (sorted(k for k in st if "ssued" in k), connects_by_certificate("unit-csr")), ([], 0))
+tok = challenge("unit-csr", other)
+
+
+def refused_request():
+    c = Http(env.dps, env.ca)
+    x = put("unit-csr", other, tok, beside=request("unit-cn", 2025, cn="someone-else"))
+    end = time.monotonic() + patience(15)
+    while x.status == 202 and time.monotonic() < end:
+        time.sleep(0.15)
+        x = device_ask(c, "GET", "unit-csr", f"/operations/{x.json['operationId']}", tok)
+    c.close()
+    return x.json["status"], x.json["registrationState"]["errorCode"], issued_to("unit-csr")
+
+
+attempt("D36 another CN", refused_request, ("failed", 400004, 2))
+attempt("and the device's own serves on", lambda: connects_by_certificate("unit-csr"), 0)
+
 # --- ECC, which the cloud's service does not know ------------------------------------------------------------------------------------
 ecc = Chip("ecc")
 ecc.make_keys(ek="ecc", srk="ecc256:aes128cfb")
@@ -180,6 +241,9 @@ attempt("C5 the first one's EK and certificate: a challenge that the other canno
 attempt("a name of its own choice", lambda: refused(put("my-name", c1, **certs(c1))), NO)
 attempt("another maker", lambda: refused(put(c3.rid, c3, **certs(c3, of=stranger))), NO)
 attempt("without the certificate", lambda: refused(put(c2.rid, c2)), NO)
+enroll("enrollmentGroups", "line", {"type": "tpm", "tpm": {"caReferences": {"primary": "maker"}}}, match="*", clientCertificateIssuancePolicy=CAS)
+st = provision(c1.rid, c1, beside=request(c1.rid, 2021), **certs(c1))
+attempt("D35 EK group: a certificate for its member", lambda: (keep_certificate(c1.rid, st), connects_by_certificate(c1.rid))[1], 0)
 c2.read_keys(EK_P384)
 st = provision(c2.rid, c2, **certs(c2, "ek-secp384r1.crt"))
 attempt("EK group: P-384 with SHA-384, the profile's high range", lambda: (st["status"], connects(st, c2)), ("assigned", 0))
