@@ -108,6 +108,9 @@
 
 /* --- DPS: docs/protocol/limits.md 4 -------------------------------------------------------- */
 #define LIMIT_DPS_BULK 10u
+#define LIMIT_TRUST_BUNDLES 100u          /* Berth: of one DPS */
+#define LIMIT_TRUST_BUNDLE_CERTS 16u      /* Berth: in one of them */
+#define LIMIT_TRUST_BUNDLE (48u << 10)    /* Berth: bytes of one as it is told to each of its devices */
 #define LIMIT_DPS_GROUPS 100u
 #define LIMIT_DPS_LINKED_HUBS 50u
 #define LIMIT_DPS_WEBHOOK_HOSTS 64u /* Berth: patterns in the settings */

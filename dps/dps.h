@@ -138,6 +138,8 @@ extern const struct http_route dps_service_routes[];
 extern const size_t n_dps_service_routes;
 extern const struct http_route dps_query_routes[];
 extern const size_t n_dps_query_routes;
+extern const struct http_route dps_trust_bundle_routes[];
+extern const size_t n_dps_trust_bundle_routes;
 extern const struct http_route dps_admin_routes[];
 extern const size_t n_dps_admin_routes;
 extern const struct http_route dps_issuer_routes[];

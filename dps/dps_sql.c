@@ -217,6 +217,7 @@ static enum err read_enr(struct q *q, struct arena *a, struct enr_row *ret)
         .issuance = copy(&c, q_col(q, 23)),
         .ek = copy(&c, q_col(q, 24)),
         .srk = copy(&c, q_col(q, 25)),
+        .trust_bundle = copy(&c, q_col(q, 26)),
     };
     if (c.err == OK) {
         *ret = r;
@@ -316,8 +317,9 @@ enum err sql_enr_put(struct db *db, struct enr_row *row)
     put_text(&q, 23, row->issuance);
     put_blob(&q, 24, row->ek);
     put_blob(&q, 25, row->srk);
+    put_text(&q, 26, row->trust_bundle);
     if (row->id != 0) {
-        q_i64(&q, 26, row->id);
+        q_i64(&q, 27, row->id);
         return q_run(&q, NULL);
     }
     enum err e = q_run(&q, NULL);
@@ -546,7 +548,7 @@ enum err sql_reg_finish(struct db *db, const struct reg_row *row)
     put_text(&q, 8, row->device_id);
     q_i64(&q, 9, row->error_code);
     put_text(&q, 10, row->error_text);
-    q_i64(&q, 11, row->op_flags & (REG_F_MORE | REG_F_ISSUED));
+    q_i64(&q, 11, row->op_flags & (REG_F_MORE | REG_F_ISSUED | REG_F_TRUST_BUNDLE));
     return q_run(&q, NULL);
 }
 

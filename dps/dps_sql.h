@@ -70,7 +70,8 @@ struct enr_row {
     struct span hub_host;
     struct span doc;
     int64_t created_us, updated_us;
-    struct span issuance; /* JSON text of clientCertificateIssuancePolicy; empty: none */
+    struct span issuance;     /* JSON text of clientCertificateIssuancePolicy; empty: none */
+    struct span trust_bundle; /* folded name; empty: none */
 };
 MUST_USE enum err sql_enr_get(struct db *db, struct arena *a, enum enr_kind kind, struct span fold,
                               struct enr_row *ret);
@@ -99,7 +100,7 @@ MUST_USE enum err sql_end_count(struct db *db, int64_t until_us, uint64_t limit,
 MUST_USE enum err sql_end_next(struct db *db, int64_t after_us, char *ret_name, size_t n,
                                int64_t *ret_until_us);
 
-enum use_what { USE_HUB, USE_CA, USE_ISSUER };
+enum use_what { USE_HUB, USE_CA, USE_ISSUER, USE_TRUST_BUNDLE };
 MUST_USE enum err sql_use_add(struct db *db, enum use_what what, struct span fold,
                               int64_t enrollment);
 MUST_USE enum err sql_use_del(struct db *db, enum use_what what, struct span fold,
@@ -135,6 +136,7 @@ enum reg_flag {
     REG_F_ISSUED =
         16, /* op_cred is the SHA-256 of a certificate that was issued here, whatever the attestation was */
     REG_F_ADOPTED = 32, /* the record came from another enrollment: the device id is this one's */
+    REG_F_TRUST_BUNDLE = 64, /* the enrollment named a trust bundle when the operation began */
 };
 enum reg_open {
     OP_CLOSED,
@@ -201,6 +203,8 @@ struct reg_more {
     struct span tpm_srk;  /* TPM2B_PUBLIC */
     struct span tpm_blob; /* the key wrapped for that TPM (dps-tpm.md 4) */
     struct span tpm_key;  /* the key, sealed; gone when the operation ends */
+    struct span
+        trust_bundle; /* told, never kept here: JSON object of the enrollment's (dps/trust_bundle.h) */
 };
 MUST_USE enum err sql_more_get(struct db *db, struct arena *a, struct span fold,
                                struct reg_more *ret);

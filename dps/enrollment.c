@@ -9,6 +9,7 @@
 #include "dps/issuance.h"
 #include "dps/registration.h"
 #include "dps/snapshot.h"
+#include "dps/trust_bundle.h"
 #include "server/admin.h"
 #include "server/trust.h"
 
@@ -68,7 +69,7 @@ static enum err one_name(struct store_tx *tx, struct arena *a, enum use_what wha
     return fn(tx, a, what, span_of(fold, name.n), arg);
 }
 
-/* Each hub, certificate and issuing CA that the row names, folded. */
+/* Each hub, certificate, issuing CA and trust bundle that the row names, folded. */
 static enum err each_name(struct store_tx *tx, struct arena *a, const struct enr_row *r, name_fn fn,
                           void *arg)
 {
@@ -76,6 +77,7 @@ static enum err each_name(struct store_tx *tx, struct arena *a, const struct enr
     struct span rest = r->hubs;
     enum err e = r->issuance.n != 0 ? issuance_read_text(r->issuance, a, &profile, NULL) : OK;
     if (e != OK || (e = one_name(tx, a, USE_ISSUER, profile.ca, fn, arg)) != OK ||
+        (e = one_name(tx, a, USE_TRUST_BUNDLE, r->trust_bundle, fn, arg)) != OK ||
         (e = one_name(tx, a, USE_CA, r->ca[0], fn, arg)) != OK ||
         (e = one_name(tx, a, USE_CA, r->ca[1], fn, arg)) != OK) {
         return e;
@@ -94,10 +96,12 @@ static enum err check_name(struct store_tx *tx, struct arena *a, enum use_what w
         [USE_HUB] = "a linked hub",
         [USE_CA] = "a verified CA certificate",
         [USE_ISSUER] = "an issuing CA (" ISSUANCE_MEMBER ".certificateAuthorityName)",
+        [USE_TRUST_BUNDLE] = "a trust bundle (" TRUST_BUNDLE_MEMBER ")",
     };
     const struct name_check *c = arg;
     struct hub_row hub;
     struct issuer_row issuer;
+    struct trust_bundle_row bundle;
     enum err e = OK;
     switch (what) {
     case USE_HUB:
@@ -108,6 +112,9 @@ static enum err check_name(struct store_tx *tx, struct arena *a, enum use_what w
         break;
     case USE_ISSUER:
         e = sql_issuer_get(tx->db, a, fold, &issuer);
+        break;
+    case USE_TRUST_BUNDLE:
+        e = sql_trust_bundle_get(tx->db, a, fold, &bundle);
         break;
     }
     if (e == E_NOT_FOUND || e == E_STATE) {

@@ -75,7 +75,9 @@ MUST_USE enum err enrollment_write(struct buf *b, const struct enr_row *row,
                                    const struct keyring *k, const struct enr_state *state);
 /* Without secrets and state, the etag decoded: as a webhook sees it (dps-service-rest.md B4). */
 MUST_USE enum err enrollment_write_plain(struct buf *b, const struct enr_row *row);
-/* {"info":{...}} of a certificate. */
+/* {...} of a certificate: names, thumbprints, dates. */
+MUST_USE enum err enrollment_write_cert_info(struct buf *b, struct span der);
+/* {"info":{...}} of it. */
 MUST_USE enum err enrollment_write_cert(struct buf *b, struct span der);
 /* initialTwin of body as JSON text, checked; empty when there is none. */
 MUST_USE enum err enrollment_read_twin(const struct json *body, struct arena *a, struct span *ret,

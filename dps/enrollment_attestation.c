@@ -268,14 +268,14 @@ static void add_seconds(struct buf *b, const char *name, int64_t us)
     buf_addf(b, "\"%s\":\"%.19sZ\",", name, iso);
 }
 
-enum err enrollment_write_cert(struct buf *b, struct span der)
+enum err enrollment_write_cert_info(struct buf *b, struct span der)
 {
     AUTO(cert_free_p) struct cert *c = NULL;
     enum err e = cert_from_der(der, &c, NULL);
     if (e != OK) {
         return E_CORRUPT; /* it was read when it came */
     }
-    buf_add_str(b, "{\"info\":{");
+    buf_add_u8(b, '{');
     add_text(b, "subjectName", c, cert_add_subject);
     buf_add_str(b, "\"sha1Thumbprint\":\"");
     hex_add(b, span_of(cert_sha1(c), CERT_SHA1), true);
@@ -286,8 +286,16 @@ enum err enrollment_write_cert(struct buf *b, struct span der)
     add_seconds(b, "notBeforeUtc", cert_not_before_us(c));
     add_seconds(b, "notAfterUtc", cert_not_after_us(c));
     add_text(b, "serialNumber", c, cert_add_serial_hex);
-    buf_addf(b, "\"version\":%d}}", cert_version(c));
+    buf_addf(b, "\"version\":%d}", cert_version(c));
     return OK;
+}
+
+enum err enrollment_write_cert(struct buf *b, struct span der)
+{
+    buf_add_str(b, "{\"info\":");
+    enum err e = enrollment_write_cert_info(b, der);
+    buf_add_u8(b, '}');
+    return e;
 }
 
 static void add_key(struct buf *b, const char *name, struct span key)

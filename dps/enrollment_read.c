@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "dps/issuance.h"
 #include "dps/snapshot.h"
+#include "dps/trust_bundle.h"
 #include "dps/webhook.h"
 #include "wire/twin.h"
 
@@ -332,6 +333,20 @@ static enum err read_issuance(const struct json *body, struct json *doc, struct 
     return copy_member(doc, body, ISSUANCE_MEMBER);
 }
 
+static enum err read_trust_bundle(const struct json *body, struct json *doc, struct enr_input *in,
+                                  struct err_info *info)
+{
+    struct span id = SPAN_NONE;
+    enum err e = json_get_str(body, TRUST_BUNDLE_MEMBER, JSON_F_OPT, &id, info);
+    if (e != OK || id.n == 0) {
+        return e;
+    }
+    if ((e = enrollment_fold(&in->arena, id, &in->row.trust_bundle, info)) != OK) {
+        return e == E_ID ? err_set(info, E_ARG, TRUST_BUNDLE_MEMBER " is no id") : e;
+    }
+    return copy_member(doc, body, TRUST_BUNDLE_MEMBER);
+}
+
 enum err enrollment_read(const struct json *body, enum enr_kind kind, struct span path_id,
                          struct enr_input *ret, struct err_info *info)
 {
@@ -348,7 +363,8 @@ enum err enrollment_read(const struct json *body, enum enr_kind kind, struct spa
         (e = read_allocation(body, doc, &in, info)) == OK &&
         (e = read_capabilities(body, doc, &in, info)) == OK &&
         (e = read_information(body, doc, &in, info)) == OK &&
-        (e = read_issuance(body, doc, &in, info)) == OK) {
+        (e = read_issuance(body, doc, &in, info)) == OK &&
+        (e = read_trust_bundle(body, doc, &in, info)) == OK) {
         json_write(&text, doc);
         if ((e = buf_err(&text)) == OK) {
             e = keep(&in, buf_span(&text), &in.row.doc);

@@ -328,7 +328,7 @@ static void device_lookup(struct http_rq *rq)
     }
     enum err e = sql_reg_get(db, http_rq_arena(rq), d->fold, &row);
     if (e == OK) {
-        e = registration_read_more(db, http_rq_arena(rq), &row, &storage, &more);
+        e = registration_read_told(db, http_rq_arena(rq), &row, &storage, &more);
     }
     if (e != OK) {
         dps_refuse_about(rq, ABOUT_REGISTRATION, e,

@@ -342,7 +342,7 @@ static void registration_get(struct http_rq *rq)
     struct db *db = worker_db(worker_of_rq(rq));
     enum err e = enrollment_fold(http_rq_arena(rq), http_rq_param(rq, 0), &fold, &info);
     if (e == OK && (e = sql_reg_get(db, http_rq_arena(rq), fold, &row)) == OK &&
-        (e = registration_read_more(db, http_rq_arena(rq), &row, &storage, &more)) == OK) {
+        (e = registration_read_told(db, http_rq_arena(rq), &row, &storage, &more)) == OK) {
         registration_write_state(&b, &row, more);
         e = buf_err(&b);
     }

@@ -17,6 +17,8 @@ noinst_LIBRARIES += %D%/libdps.a
 
 %C%_libdps_a_SOURCES += %D%/bundle.h %D%/bundle.c
 
+%C%_libdps_a_SOURCES += %D%/trust_bundle.h %D%/trust_bundle.c %D%/trust_bundle_sql.h %D%/trust_bundle_sql.c %D%/http_trust_bundle.c
+
 %C%_libdps_a_SOURCES += %D%/dps_sql_int.h %D%/issuance_sql.h %D%/issuance_sql.c %D%/issuer.h %D%/issuer.c \
 	%D%/issuance.h %D%/issuance.c %D%/step_issue.c %D%/http_issuers.h %D%/http_issuers.c %D%/http_issuer_put.c
 
@@ -37,6 +39,9 @@ check_PROGRAMS += %D%/tests/service_test
 check_PROGRAMS += %D%/tests/issuer_test
 %C%_tests_issuer_test_SOURCES = %D%/tests/issuer_test.c $(dps_test_parts)
 %C%_tests_issuer_test_LDADD = $(dps_test_libs)
+check_PROGRAMS += %D%/tests/trust_bundle_test
+%C%_tests_trust_bundle_test_SOURCES = %D%/tests/trust_bundle_test.c $(dps_test_parts)
+%C%_tests_trust_bundle_test_LDADD = $(dps_test_libs)
 check_PROGRAMS += %D%/tests/issue_test
 %C%_tests_issue_test_SOURCES = %D%/tests/issue_test.c $(dps_test_parts)
 %C%_tests_issue_test_LDADD = $(dps_test_libs)

@@ -297,10 +297,14 @@ const struct server_program *dps_program(void)
         const struct http_route *v;
         size_t n;
     } parts[] = {
-        {dps_device_routes, n_dps_device_routes}, {dps_service_routes, n_dps_service_routes},
-        {dps_query_routes, n_dps_query_routes},   {dps_admin_routes, n_dps_admin_routes},
-        {dps_issuer_routes, n_dps_issuer_routes}, {dps_refusal_routes, n_dps_refusal_routes},
+        {dps_device_routes, n_dps_device_routes},
+        {dps_service_routes, n_dps_service_routes},
+        {dps_query_routes, n_dps_query_routes},
+        {dps_admin_routes, n_dps_admin_routes},
+        {dps_issuer_routes, n_dps_issuer_routes},
+        {dps_refusal_routes, n_dps_refusal_routes},
         {dps_check_routes, n_dps_check_routes},
+        {dps_trust_bundle_routes, n_dps_trust_bundle_routes},
     };
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

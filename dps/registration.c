@@ -317,7 +317,8 @@ static enum err fill_plan(struct start_op *o, const struct enr_row *enr, const s
     o->enrollment = enr->id;
     o->enr_etag = enr->etag;
     o->att = enr->att;
-    o->flags = policy_flags(enr->reprovision, o->is_sticky);
+    o->flags = policy_flags(enr->reprovision, o->is_sticky) |
+               (enr->trust_bundle.n != 0 ? (unsigned)REG_F_TRUST_BUNDLE : 0u);
     o->is_disabled = !enr->is_enabled;
     o->has_issuance = enr->issuance.n != 0;
     return keep(o, pick->host, &o->plan.pick) && keep(o, span_str(text), &o->plan.text) &&

@@ -79,6 +79,9 @@ void registration_write_answer(struct buf *b, const struct reg_row *row,
 /* *ret: storage, or NULL. No query unless the row says that there is more. */
 MUST_USE enum err registration_read_more(struct db *db, struct arena *a, const struct reg_row *row,
                                          struct reg_more *storage, const struct reg_more **ret);
+/* With the trust bundle of its enrollment as it is now, for what is told of this one registration. */
+MUST_USE enum err registration_read_told(struct db *db, struct arena *a, const struct reg_row *row,
+                                         struct reg_more *storage, const struct reg_more **ret);
 void registration_write_assigning(struct buf *b, struct span op_id);
 extern const char *const reg_status_words[REG_STATUSES];
 

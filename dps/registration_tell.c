@@ -7,6 +7,7 @@
 #include "certs/signer.h"
 #include "dps/enrollment.h"
 #include "dps/registration.h"
+#include "dps/trust_bundle.h"
 #include "wire/json.h"
 
 /* --- etags ------------------------------------------------------------------------------------- */
@@ -93,6 +94,23 @@ enum err registration_read_more(struct db *db, struct arena *a, const struct reg
     return e == E_NOT_FOUND ? OK : e;
 }
 
+enum err registration_read_told(struct db *db, struct arena *a, const struct reg_row *row,
+                                struct reg_more *storage, const struct reg_more **ret)
+{
+    struct span bundle = SPAN_NONE;
+    enum err e = registration_read_more(db, a, row, storage, ret);
+    if (e != OK || row->status != REG_ASSIGNED || (row->op_flags & REG_F_TRUST_BUNDLE) == 0 ||
+        (e = trust_bundle_tell(db, a, row->enrollment, &bundle)) != OK || bundle.n == 0) {
+        return e;
+    }
+    if (*ret == NULL) {
+        *storage = (struct reg_more){.csr_form = 0};
+        *ret = storage;
+    }
+    storage->trust_bundle = bundle;
+    return OK;
+}
+
 /* A device with a TPM fails without its key: it stands in every answer that says assigned (dps-tpm.md 5). */
 static void write_attestation(struct buf *b, const struct reg_row *row, const struct reg_more *more)
 {
@@ -162,6 +180,10 @@ void registration_write_state(struct buf *b, const struct reg_row *row, const st
     if (row->status == REG_ASSIGNED && more != NULL && more->chain.n != 0) {
         add_certificates(b, more);
     }
+    if (row->status == REG_ASSIGNED && more != NULL && more->trust_bundle.n != 0) {
+        buf_add_str(b, ",\"trustBundle\":");
+        buf_add(b, more->trust_bundle);
+    }
     add_time(b, "lastUpdatedDateTimeUtc", row->updated_us);
     buf_addf(b, ",\"etag\":\"%s\"}", etag);
 }
@@ -199,7 +221,7 @@ enum err registration_poll(struct dps_worker *dw, struct arena *a, struct span f
         return e; /* with its record an operation is forgotten */
     }
     bool is_last = span_eq(row.op_id, op_id);
-    if ((e = is_last ? registration_read_more(db, a, &row, &storage, &more)
+    if ((e = is_last ? registration_read_told(db, a, &row, &storage, &more)
                      : sql_past_get(db, a, op_id, fold, &body)) != OK) {
         return e;
     }

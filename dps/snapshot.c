@@ -54,7 +54,7 @@ static enum err add_group(void *arg, const struct enr_row *row)
     bool ok = keep(&s->arena, &g->row.name) && keep(&s->arena, &g->row.fold) &&
               keep(&s->arena, &g->row.device_id) && keep(&s->arena, &g->row.initial_twin) &&
               keep(&s->arena, &g->row.hubs) && keep(&s->arena, &g->row.hub_host) &&
-              keep(&s->arena, &g->row.issuance);
+              keep(&s->arena, &g->row.issuance) && keep(&s->arena, &g->row.trust_bundle);
     for (unsigned i = 0; i < 2 && ok; i++) {
         if (row->cert[i].n != 0) {
             sha256(row->cert[i], g->sha256[i]);

@@ -129,6 +129,22 @@ def requests():
     attempt("a new one serves", lambda: connects(rid), True)
     attempt("and the former beside it", lambda: hub_link(env, rid, None, cert=old, certkey=old + "key")[1], 0)
 
+    # a trust bundle, which needs no request
+    rid = "bundle-1"
+    pems = [read(ca + ".root") for ca in ("kept", "tpm")]
+    r = service("PUT", "/trustBundles/gateways", {"certificates": [{"certificate": p} for p in pems]})
+    row("a trust bundle", (r.status, r.json["id"], len(r.json["certificates"])), (200, "gateways", 2))
+    enroll("enrollments", rid, key_att(derive(G, rid)), trustBundleId="gateways")
+    for transport in ("mqtt", "https", "ws"):
+        def told():
+            status, word, state = register(transport, rid, "{}")
+            b = state["trustBundle"]
+            return word, b["etag"], [ssl.PEM_cert_to_DER_cert(c["certificate"]) for c in b["certificates"]]
+        attempt(f"a device is told its trust bundle over {transport}", told, ("assigned", r.json["etag"], [ssl.PEM_cert_to_DER_cert(p) for p in pems]))
+    row("a bundle that an enrollment names stays", service("DELETE", "/trustBundles/gateways").status, 409)
+    r = service("PUT", "/trustBundles/gateways", {"certificates": [{"certificate": pems[1]}]}, {"If-Match": r.json["etag"]})
+    attempt("a new one is told to who registers again", lambda: register("mqtt", rid, "{}")[2]["trustBundle"]["etag"], r.json["etag"])
+
     # what cannot be had
     rsa = ("-algorithm", "RSA", "-pkeyopt")
     bad_key = request("bad-1")
