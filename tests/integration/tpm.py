@@ -42,8 +42,8 @@ def provision(rid, chip, **more):
     assert a.status == 202 and a.json["status"] == "assigning", a
     op = a.json["operationId"]
     c = Http(env.dps, env.ca)
-    end = time.monotonic() + 15
-    while a.status == 202 and time.monotonic() < end:
+    end = time.monotonic() + patience(15)
+    while a.status in (202, 429) and time.monotonic() < end:
         time.sleep(0.15)
         a = device_ask(c, "GET", rid, f"/operations/{op}", token)
     c.close()
@@ -180,9 +180,10 @@ def refused_request():
     c = Http(env.dps, env.ca)
     x = put("unit-csr", other, tok, beside=request("unit-cn", 2025, cn="someone-else"))
     end = time.monotonic() + patience(15)
-    while x.status == 202 and time.monotonic() < end:
+    op = x.json["operationId"]
+    while x.status in (202, 429) and time.monotonic() < end:
         time.sleep(0.15)
-        x = device_ask(c, "GET", "unit-csr", f"/operations/{x.json['operationId']}", tok)
+        x = device_ask(c, "GET", "unit-csr", f"/operations/{op}", tok)
     c.close()
     return x.json["status"], x.json["registrationState"]["errorCode"], issued_to("unit-csr")
 
