@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/rand.h>
@@ -558,6 +559,17 @@ static int run_hop(void)
     return status == 0 ? 0 : 1;
 }
 
+static double number(const char *text, double min, double max)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end != '\0' || !(v >= min && v <= max)) {
+        fprintf(stderr, "streamload: '%s' is no number from %g to %g\n", text, min, max);
+        exit(2);
+    }
+    return v;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option lo[] = {
@@ -568,16 +580,16 @@ int main(int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "n:", lo, NULL)) != -1;) {
         switch (c) {
         case 'h': o.host = optarg; break;
-        case 'p': o.port = atoi(optarg); break;
-        case 'P': o.pid = atoi(optarg); break;
-        case 't': o.seconds = atof(optarg); break;
-        case 's': o.settle = atof(optarg); break;
+        case 'p': o.port = (int)number(optarg, 1, 65535); break;
+        case 'P': o.pid = (int)number(optarg, 1, INT_MAX); break;
+        case 't': o.seconds = number(optarg, 0, 1e6); break;
+        case 's': o.settle = number(optarg, 0, 1e6); break;
         case 'f': o.paths = optarg; break;
-        case 'q': o.sink_port = atoi(optarg); break;
+        case 'q': o.sink_port = (int)number(optarg, 1, 65535); break;
         case 'c': o.cert = optarg; break;
         case 'k': o.key = optarg; break;
-        case 'm': o.mb = atof(optarg); break;
-        case 'n': o.n = atol(optarg); break;
+        case 'm': o.mb = number(optarg, 0, 1e9); break;
+        case 'n': o.n = (long)number(optarg, 1, 1e9); break;
         default: return 2;
         }
     }

@@ -11,8 +11,6 @@ check_run "burn" "$ENROLL" burn --serial unit-1 --identity "$T/unit-1" --env "$E
     --station "$T/station"
 
 # --- what runs on the device ----------------------------------------------------------------------------------
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-is_open() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 web_port=$(free_port) ssh_port=$(free_port) dead_port=$(free_port)
 printf 'hello from behind the firewall\n' >"$T/web/index.html"
 head -c 3000000 /dev/urandom >"$T/web/blob"

@@ -19,24 +19,10 @@ check_run "burn an X.509 unit" burn sealed-1 --ca-dir "$T/factory"
 check_run "burn a SAS unit" burn sas-1 --group-key-file "$T/keys/group.key"
 
 # --- what runs on the devices ---------------------------------------------------------------------------------
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-is_open() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-ssh_port=$(free_port) echo_port=$(free_port)
-python3 - "$echo_port" <<'P' &
-import shutil, socketserver, sys
-class Echo(socketserver.StreamRequestHandler):
-    wbufsize = 0
-    def handle(self):
-        while (b := self.request.recv(65536)):
-            self.request.sendall(b)
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = daemon_threads = True
-Server(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
-P
-PIDS+=("$!")
+ssh_port=$(free_port)
+echo_start
 sshd_start "$ssh_port"
 check_run "sshd" wait_until 10 is_open "$ssh_port"
-check_run "an echo" wait_until 10 is_open "$echo_port"
 agent() { # unit, further lines of [stream guarded]
     cat >"$T/$1.conf" <<C
 [agent]
@@ -45,9 +31,9 @@ state = $T/$1.state
 [stream ssh]
 target = 127.0.0.1:$ssh_port
 [stream echo]
-target = 127.0.0.1:$echo_port
+target = 127.0.0.1:$ECHO_PORT
 [stream guarded]
-target = 127.0.0.1:$echo_port
+target = 127.0.0.1:$ECHO_PORT
 ${2:-}
 C
     "$AGENT" --config "$T/$1.conf" >>"$T/$1.log" 2>&1 &

@@ -8,28 +8,15 @@ mkdir -m 700 "$T/keys"
 sandbox_up --hubs 1
 check_run "a group" "$BERTH" dps group create units --symmetric --key-file "$T/keys/group.key" --env "$ENV"
 check_run "burn" "$ENROLL" burn --serial unit-1 --identity "$T/unit-1" --env "$ENV" --group-key-file "$T/keys/group.key" --station "$T/station"
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-python3 - "$port" <<'P' &
-import socketserver, sys
-class Echo(socketserver.BaseRequestHandler):
-    def handle(self):
-        while (b := self.request.recv(65536)):
-            self.request.sendall(b)
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = daemon_threads = True
-Server(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
-P
-PIDS+=("$!")
-is_open() { (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
-check_run "an echo" wait_until 10 is_open
+echo_start
 cat >"$T/agent.conf" <<C
 [agent]
 identity = $T/unit-1
 state = $T/unit-1.state
 [stream echo]
-target = 127.0.0.1:$port
+target = 127.0.0.1:$ECHO_PORT
 [stream other]
-target = 127.0.0.1:$port
+target = 127.0.0.1:$ECHO_PORT
 C
 "$AGENT" --config "$T/agent.conf" >"$T/agent.log" 2>&1 &
 PIDS+=("$!")

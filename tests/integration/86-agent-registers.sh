@@ -3,20 +3,7 @@
 # time-limit: 150
 . "$SRC/lib.sh"
 sandbox_up --hubs 1
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-python3 - "$port" <<'P' &
-import socketserver, sys
-class Echo(socketserver.BaseRequestHandler):
-    def handle(self):
-        while (b := self.request.recv(65536)):
-            self.request.sendall(b)
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = daemon_threads = True
-Server(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
-P
-PIDS+=("$!")
-is_open() { (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
-check_run "an echo" wait_until 10 is_open
+echo_start
 check_has "an issuing CA" "$("$BERTH" dps issuer create short --self-signed --env "$ENV")" "is ready"
 (umask 077 && openssl rand -base64 64 | tr -d '\n' >"$T/units.key")
 key=$(cat "$T/units.key")
@@ -30,7 +17,7 @@ state = $T/unit-1.state
 certificate = yes
 renew-at = 20
 [stream echo]
-target = 127.0.0.1:$port
+target = 127.0.0.1:$ECHO_PORT
 [log]
 level = debug
 C

@@ -6,8 +6,6 @@
 . "$SRC/lib.sh"
 PATH=$PATH:/usr/sbin
 command -v tinyproxy >/dev/null || skip "no tinyproxy"
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-is_open() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 narrow=$(free_port) wide=$(free_port) ssh_port=$(free_port) dead=$(free_port)
 user=unit password='s3cret.w-rd'
 mkdir -m 700 "$T/keys" "$T/ssh"

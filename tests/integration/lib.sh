@@ -60,6 +60,23 @@ stop() { # pid
     wait_until 20 gone "$1" || kill -KILL "$1" 2>/dev/null
     wait "$1" 2>/dev/null
 }
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+is_open() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+echo_start() { # what it reads comes back; its port in $ECHO_PORT
+    ECHO_PORT=$(free_port)
+    python3 - "$ECHO_PORT" <<'P' &
+import socketserver, sys
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while (b := self.request.recv(65536)):
+            self.request.sendall(b)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+Server(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
+P
+    PIDS+=("$!")
+    check_run "an echo" wait_until 20 is_open "$ECHO_PORT"
+}
 # A real sshd on 127.0.0.1, for the key $T/ssh/id; $T/ssh is there. Its log is $T/sshd.log. sshd_start PORT
 sshd_start() {
     ssh-keygen -q -t ed25519 -N '' -f "$T/ssh/host"

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced behind lib.sh by the tests of real programs over streams: a sandbox, a unit whose agent lists targets, local ports to them.
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-is_open() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 device_up() { # name=port ...: the unit is unit-1; its log is $T/agent.log
     local t
     sandbox_up --hubs 1
