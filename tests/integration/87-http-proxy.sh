@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Agent and tools through an HTTP proxy that is not ours: every way they take goes by CONNECT, with a login, or not at all; the servers
 # take none from the environment.
-# device-streams:26
+# threat:E12
 # time-limit: 150
 . "$SRC/lib.sh"
 PATH=$PATH:/usr/sbin
