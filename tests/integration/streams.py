@@ -362,6 +362,26 @@ seen = [x for x in rest(env, env.hub_cs[0], "GET", f"/admin/streams?api-version=
 row("7 listed with its module", [(x["moduleId"], x["name"]) for x in seen], [("a=b", "ssh")])
 row("7 the operator ends it", (rest(env, env.hub_cs[0], "DELETE", f"/admin/streams/{seen[0]['sid']}?api-version={BERTH_VERSION}").status, d.end(), s.end()),
     (204, (1008, "Ended by the operator"), (1008, "Ended by the operator")))
+
+
+def berth_stream(module):
+    return subprocess.Popen([os.environ["BERTH"], "stream", "st-m", "--module", module, "--to", "ssh", "--stdio", "--env", env.path], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+p = berth_stream("a=b")
+rq = mod.request(20)
+d = End(env, rq["url"], rq["auth"])
+p.stdin.write(b"to the module")
+p.stdin.flush()
+row("7 berth stream --module: there", (rq["name"], d.read(13, 20)), ("ssh", b"to the module"))
+d.send(b"and back")
+row("7 berth stream --module: and back", p.stdout.read(8), b"and back")
+d.close()
+row("7 berth stream --module: ends with it", (d.end()[0], p.wait(patience(20))), (1000, 0))
+p = berth_stream("none")
+row("7 berth stream --module, unknown", (p.wait(patience(20)), p.stderr.read()), lambda v: v[0] != 0 and b"ModuleNotFound" in v[1])
+row("7 its device heard of none of it", dev.quiet(), None)
 d, s = open_pair(env, dev, "st-m")
 row("7 the device's own has none", [x["moduleId"] for x in rest(env, env.hub_cs[0], "GET", f"/admin/streams?api-version={BERTH_VERSION}").json["value"]
                                    if x["deviceId"] == "st-m" and x["state"] == "open"], [None])
