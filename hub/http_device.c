@@ -12,6 +12,14 @@
 
 /* --- admission --------------------------------------------------------------------------------- */
 
+static void post_module_events(struct http_rq *rq);
+
+/* Empty: the device itself. In other routes the second parameter is something else. */
+static struct span module_of(struct http_rq *rq)
+{
+    return http_rq_route(rq)->handler == post_module_events ? http_rq_param(rq, 1) : SPAN_NONE;
+}
+
 enum err hub_device_admit(struct http_rq *rq, struct err_info *info)
 {
     struct worker *w = worker_of_rq(rq);
@@ -30,8 +38,8 @@ enum err hub_device_admit(struct http_rq *rq, struct err_info *info)
         return E_NOMEM;
     }
     struct span token = span_trim(http_rq_header(rq, "Authorization"));
-    enum err e = registry_authenticate(w, http_rq_arena(rq), id, SPAN_NONE, token, http_rq_conn(rq),
-                                       ad, info);
+    enum err e = registry_authenticate(w, http_rq_arena(rq), id, module_of(rq), token,
+                                       http_rq_conn(rq), ad, info);
     if (e == OK) {
         http_rq_set_user(rq, ad);
         registry_note_activity(w, ad->identity, loop_wall_us(worker_loop(w)), -1);
@@ -83,6 +91,7 @@ static struct telemetry_source source_of(struct http_rq *rq)
     const struct admitted *ad = http_rq_user(rq);
     return (struct telemetry_source){
         .device_id = http_rq_param(rq, 0),
+        .module_id = module_of(rq),
         .generation_id = ad->generation_id,
         .model_id = SPAN_NONE, /* belongs to MQTT and AMQP links */
         .auth_method_json = ad->auth_method_json,
@@ -248,6 +257,11 @@ static void post_events(struct http_rq *rq)
     }
 }
 
+static void post_module_events(struct http_rq *rq)
+{
+    post_events(rq);
+}
+
 /* --- what this version has none of ------------------------------------------------------------------ */
 
 /* No message can be queued for a device yet, so the queue is empty. */
@@ -269,6 +283,7 @@ static void files(struct http_rq *rq)
 /* clang-format off */
 const struct http_route hub_device_routes[] = {
     { HTTP_POST,   "/devices/{id}/messages/events",                       AUTH_DEVICE, R_DEVICE_CONNECT, LIMIT_D2C_BATCH_RAW,  post_events },
+    { HTTP_POST,   "/devices/{id}/modules/{mid}/messages/events",         AUTH_DEVICE, R_DEVICE_CONNECT, LIMIT_D2C_BATCH_RAW,  post_module_events },
     { HTTP_GET,    "/devices/{id}/messages/devicebound",                  AUTH_DEVICE, R_DEVICE_CONNECT, 0,                    get_devicebound },
     { HTTP_DELETE, "/devices/{id}/messages/devicebound/{lock}",           AUTH_DEVICE, R_DEVICE_CONNECT, 0,                    settle },
     { HTTP_POST,   "/devices/{id}/messages/devicebound/{lock}/abandon",   AUTH_DEVICE, R_DEVICE_CONNECT, 0,                    settle },

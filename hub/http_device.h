@@ -7,7 +7,7 @@
 
 extern const struct http_route hub_device_routes[];
 extern const size_t n_hub_device_routes;
-/* AUTH_DEVICE: api-version and the credential of the device in the path. */
+/* AUTH_DEVICE: api-version and the credential of the device, or module, in the path. */
 MUST_USE enum err hub_device_admit(struct http_rq *rq, struct err_info *info);
 
 #endif

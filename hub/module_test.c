@@ -486,6 +486,36 @@ static void both_live(void **state)
     peer_end(again);
 }
 
+static struct reply post_events(const char *path, const char *sr, const char *key)
+{
+    return bed_ask_raw(token_over(sr, key_of(key), NULL), "POST", path, NULL, "over HTTPS");
+}
+
+static void over_https(void **state)
+{
+    (void)state;
+    static const char own[] = BED_HOST "/devices/d/modules/m",
+                      path[] = "/devices/d/modules/m/messages/events";
+    char row[8192];
+    put_module("m", M_AUTH);
+    expect("its key", post_events(path, own, LINK_KEY), 204, "");
+    assert_int_equal(link_rows(row, sizeof row), 1);
+    assert_non_null(strstr(row, "\"iothub-connection-module-id\":\"m\""));
+    assert_non_null(strstr(row, "|over HTTPS"));
+    expect("sas S16: the device's token", post_events(path, BED_HOST "/devices/d", OTHER_KEY), 401,
+           "IotHubUnauthorizedAccess");
+    expect("its token, for the device", post_events("/devices/d/messages/events", own, LINK_KEY),
+           401, "IotHubUnauthorizedAccess");
+    expect("unknown", post_events("/devices/d/modules/n/messages/events", own, LINK_KEY), 401,
+           "IotHubUnauthorizedAccess");
+    expect("the device, as ever",
+           post_events("/devices/d/messages/events", BED_HOST "/devices/d", OTHER_KEY), 204, "");
+    assert_int_equal(link_rows(row, sizeof row), 2);
+    assert_null(strstr(row, "module-id"));
+    put_device(",\"status\":\"disabled\"");
+    expect("device disabled", post_events(path, own, LINK_KEY), 401, "IotHubUnauthorizedAccess");
+}
+
 static void filters(void **state)
 {
     (void)state;
@@ -711,9 +741,9 @@ int main(int argc, char **argv)
 {
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
-        T(life),        T(matrix),      T(bad_input),       T(fifty),   T(kinds),
-        T(own_modules), T(credentials), T(both_live),       T(filters), T(foreign_topics),
-        T(twin),        T(device_ends), T(nothing_is_left), T(rekeyed),
+        T(life),           T(matrix),      T(bad_input),   T(fifty),           T(kinds),
+        T(own_modules),    T(credentials), T(both_live),   T(over_https),      T(filters),
+        T(foreign_topics), T(twin),        T(device_ends), T(nothing_is_left), T(rekeyed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -171,6 +171,11 @@ for name, did, key, k, want in [
     attempt(f"CONNECT: {name}", lambda: hub_link(env, did, key, **k)[1], want)
 row("the log has the reason", env.log("hub1"), lambda t: 'no device \\"lk/none\\"' in t)
 b, _ = hub_link(env, "lk/b", B)
+r = http(host, env.ca, "POST", "/devices/lk/modules/b/messages/events" + V, {"Authorization": sas(f"{host}/devices/lk/modules/b", B)}, "over HTTPS")
+row("telemetry over HTTPS", (r.status, until(20, lambda: [e["systemProperties"]["iothub-connection-module-id"] for e in
+                                                          events(env, query="from=earliest&follow=false&device=lk") if e["body"] == "over HTTPS"])), (204, ["b"]))
+r = http(host, env.ca, "POST", "/devices/lk/modules/b/messages/events" + V, {"Authorization": sas(f"{host}/devices/lk", D)}, "x")
+row("by the device's key: 401", code(r), (401, "IotHubUnauthorizedAccess"))
 w = Ws(host, env.ca)
 w = Mqtt(w)
 row("MQTT over WebSocket", w.connect("lk/b", hub_user(host, "lk/b"), sas(f"{host}/devices/lk/modules/b", B)), 0)
