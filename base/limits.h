@@ -137,6 +137,7 @@
 #define LIMIT_HUB_RETRIES 8u            /* prepared again so often, then E_BUSY */
 #define LIMIT_HUB_NOTED 65536u          /* identities of one worker whose connection facts wait for the writer */
 #define LIMIT_HUB_NOTE_S 5u             /* and for how long */
+#define LIMIT_HUB_METERED (1u << 20)    /* devices whose allowance is in memory: those of the last minute (threat D6) */
 #define LIMIT_HUB_LINK_BYTES (1u << 20) /* telemetry of one link not yet on disk; then it is not read */
 #define LIMIT_HUB_LINK_PATCHES 32u      /* reported patches of one link that wait for each other, then 429 */
 #define LIMIT_HUB_LINK_PATCH_BYTES (512u << 10) /* and their bytes */

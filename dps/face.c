@@ -89,6 +89,7 @@ struct dps_code dps_code_of(enum err e, enum dps_subject about)
         return said(413000, NULL);
     case E_MEDIA:
         return said(415000, NULL);
+    case E_QUOTA:
     case E_THROTTLED:
     case E_QUEUE_FULL:
         return said(429001, "Too many requests: try again later.");

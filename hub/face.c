@@ -23,6 +23,7 @@ static const struct {
     { 400028, "InvalidDeviceScope" },
     { 401002, "IotHubUnauthorizedAccess" },
     { 401100, "SystemModuleModifyUnauthorizedAccess" },
+    { 403002, "IotHubQuotaExceeded" },
     { 403004, "DeviceMaximumQueueDepthExceeded" },
     { 404000, "GenericNotFound" },
     { 404001, "DeviceNotFound" },
@@ -117,6 +118,8 @@ static struct said say(enum err e)
     case E_THROTTLED:
         return (struct said){429001,
                              "The request has been throttled. Wait 10 seconds and try again."};
+    case E_QUOTA:
+        return (struct said){403002, NULL};
     case E_TIMEOUT:
         return (struct said){400024, NULL};
     case E_QUEUE_FULL:

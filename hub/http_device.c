@@ -90,6 +90,7 @@ static struct telemetry_source source_of(struct http_rq *rq)
 {
     const struct admitted *ad = http_rq_user(rq);
     return (struct telemetry_source){
+        .identity = ad->identity,
         .device_id = http_rq_param(rq, 0),
         .module_id = module_of(rq),
         .generation_id = ad->generation_id,

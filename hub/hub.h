@@ -5,7 +5,7 @@
  *
  *   endpoints  hub/mqtt.c  hub/http_device.c  hub/http_service.c  hub/http_provision.c  hub/http_monitor.c  hub/http_streams.c  hub/http_grants.c   parse, authenticate, one
  *              call into the domain, encode
- *   domain     hub/registry.c  hub/twin.c  hub/telemetry.c  hub/session.c  hub/directory.c  hub/provision.c  hub/streams.c
+ *   domain     hub/registry.c  hub/twin.c  hub/telemetry.c  hub/allowance.c  hub/session.c  hub/directory.c  hub/provision.c  hub/streams.c
  *   sql        hub/sql.def, hub/hub_sql.c       main  hub/main.c
  */
 #ifndef HUB_HUB_H
@@ -38,8 +38,10 @@ struct hub_conf {
     struct streams_conf streams;
     uint64_t partitions; /* fixed when the log is made */
     uint64_t retention_s, retention_bytes, segment_bytes, gather_us;
+    uint64_t messages_per_s, messages_per_day, bytes_per_day; /* of one device; 0: no bound */
 };
 
+struct allowance;
 struct directory;
 struct registry;
 struct streams;
@@ -51,10 +53,11 @@ struct hub {
     struct server *server;
     struct seglog *log;
     struct directory *directory;
-    struct registry *registry; /* hub/registry.h: registry_new */
-    struct streams *streams;   /* hub/streams.h; NULL in tests without */
-    hub_desired_fn on_desired; /* twin_set_desired_hook */
-    unsigned partitions;       /* of the log; the configuration itself is replaced by a reload */
+    struct registry *registry;   /* hub/registry.h: registry_new */
+    struct streams *streams;     /* hub/streams.h; NULL in tests without */
+    struct allowance *allowance; /* hub/allowance.h; NULL: in tests without */
+    hub_desired_fn on_desired;   /* twin_set_desired_hook */
+    unsigned partitions;         /* of the log; the configuration itself is replaced by a reload */
     uint64_t retention_s, retention_bytes, segment_bytes, gather_us; /* as it was opened with */
 };
 struct hub_worker; /* hub/session.h */

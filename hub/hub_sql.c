@@ -143,6 +143,31 @@ enum err hub_sql_seen_get(struct db *db, struct device *d)
     return q_err(&q);
 }
 
+enum err hub_sql_use_get(struct db *db, int64_t identity, int64_t *ret_day, uint64_t *ret_messages,
+                         uint64_t *ret_bytes)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_USE_GET);
+    q_i64(&q, 1, identity);
+    enum err e = one_row(&q);
+    if (e == OK) {
+        *ret_day = q_col_i64(&q, 0);
+        *ret_messages = (uint64_t)q_col_i64(&q, 1);
+        *ret_bytes = (uint64_t)q_col_i64(&q, 2);
+    }
+    return e;
+}
+
+enum err hub_sql_use_put(struct db *db, int64_t identity, int64_t day, uint64_t messages,
+                         uint64_t bytes)
+{
+    AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_USE_PUT);
+    q_i64(&q, 1, identity);
+    q_i64(&q, 2, day);
+    q_i64(&q, 3, (int64_t)messages);
+    q_i64(&q, 4, (int64_t)bytes);
+    return q_run(&q, NULL);
+}
+
 enum err hub_sql_seen_put(struct db *db, int64_t identity, int64_t state_us, int64_t activity_us)
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_SEEN_PUT);
@@ -295,8 +320,9 @@ enum err hub_sql_device_delete(struct db *db, int64_t identity)
 {
     static const unsigned each[] = {
         SQL_MODULE_TWINS_DELETE, SQL_MODULE_SEEN_DELETE, SQL_MODULE_SESSIONS_DELETE,
-        SQL_MODULES_DELETE,      SQL_TWIN_DELETE,        SQL_SEEN_DELETE,
-        SQL_SESSION_DELETE,      SQL_DEVICE_DELETE};
+        SQL_MODULE_USE_DELETE,   SQL_MODULES_DELETE,     SQL_TWIN_DELETE,
+        SQL_SEEN_DELETE,         SQL_USE_DELETE,         SQL_SESSION_DELETE,
+        SQL_DEVICE_DELETE};
     for (size_t i = 0; i < ARRAY_LEN(each); i++) {
         AUTO(q_end) struct q q = q_begin(db, &hub_module, each[i]);
         q_i64(&q, 1, identity);

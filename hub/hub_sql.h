@@ -34,6 +34,11 @@ MUST_USE enum err hub_sql_device_alive(struct db *db, int64_t identity, int64_t 
 MUST_USE enum err hub_sql_seen_get(struct db *db, struct device *d);
 MUST_USE enum err hub_sql_seen_put(struct db *db, int64_t identity, int64_t state_us,
                                    int64_t activity_us);
+/* What a device has sent on its last day (hub/allowance.h); E_NOT_FOUND: nothing was counted. A device that is gone gets no row. */
+MUST_USE enum err hub_sql_use_get(struct db *db, int64_t identity, int64_t *ret_day,
+                                  uint64_t *ret_messages, uint64_t *ret_bytes);
+MUST_USE enum err hub_sql_use_put(struct db *db, int64_t identity, int64_t day, uint64_t messages,
+                                  uint64_t bytes);
 /* In order of id. fn returns an error to stop; the device is borrowed for the call, the arena is reset by the caller if it wants. */
 typedef enum err (*hub_sql_device_fn)(void *arg, struct device *d);
 MUST_USE enum err hub_sql_device_list(struct db *db, size_t top, hub_sql_device_fn fn, void *arg);

@@ -66,6 +66,8 @@ noinst_LIBRARIES += %D%/libhub.a
 	%D%/stream_grant.h \
 	%D%/stream_grant.c \
 	%D%/http_grants.c \
+	%D%/allowance.h \
+	%D%/allowance.c \
 	%D%/telemetry.c \
 	%D%/telemetry.h
 
@@ -103,6 +105,9 @@ check_PROGRAMS += %D%/module_test
 check_PROGRAMS += %D%/telemetry_test
 %C%_telemetry_test_SOURCES = %D%/telemetry_test.c $(hub_test_bed) $(hub_link_bed)
 %C%_telemetry_test_LDADD = $(hub_test_libs)
+check_PROGRAMS += %D%/allowance_test
+%C%_allowance_test_SOURCES = %D%/allowance_test.c $(hub_test_bed) $(hub_link_bed)
+%C%_allowance_test_LDADD = $(hub_test_libs)
 check_PROGRAMS += %D%/rivals_test
 %C%_rivals_test_SOURCES = %D%/rivals_test.c
 %C%_rivals_test_LDADD = $(hub_test_libs)

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "hub/allowance.h"
 #include "hub/http_device.h"
 #include "hub/http_monitor.h"
 #include "hub/http_provision.h"
@@ -24,6 +25,9 @@ static const struct conf_row conf_rows[] = {
     { "log", "retention-bytes", CONF_U64, CONF(retention_bytes), 1 << 20, 0,      "16G",    "Above this size of the log its oldest segment goes." },
     { "log", "segment-bytes",   CONF_U64, CONF(segment_bytes),   1 << 20, 0,      "256M",   "A new segment file begins after this many bytes." },
     { "log", "gather-us",       CONF_U64, CONF(gather_us),       0, 100000,       "1000",   "A message waits at most so long for others to share its sync, when others are likely; 0: never." },
+    { "devices", "messages-per-second", CONF_U64, CONF(messages_per_s),   0, 1000000,  "0",      "What one device may send, telemetry and reported patches; 0: no bound." },
+    { "devices", "messages-per-day",    CONF_U64, CONF(messages_per_day), 0, 0,        "0",      "The same for a UTC day; 0: no bound." },
+    { "devices", "bytes-per-day",       CONF_U64, CONF(bytes_per_day),    0, 0,        "0",      "Bytes of one device in a UTC day, bodies and properties; 0: no bound." },
     { "streams", "enabled",            CONF_BOOL, CONF(streams.is_on),              0, 0,      "no",   "Device streams: TCP to devices through this hub." },
     { "streams", "gateway-host",       CONF_STR,  CONF(streams.gateway_host),       0, 253,    NULL,   "Host told to both ends; empty: the first of names." },
     { "streams", "gateway-port",       CONF_U64,  CONF(streams.gateway_port),       0, 65535,  "0",    "Port told to both ends; 0: https-port." },
@@ -63,6 +67,8 @@ static const struct metric_def metric_defs[HUB_METRICS] = {
     [HUB_M_MSG_MQTT]       = { "berth_hub_telemetry_messages_total", "protocol=\"mqtt\"", METRIC_COUNTER, "Messages on disk." },
     [HUB_M_MSG_HTTPS]      = { "berth_hub_telemetry_messages_total", "protocol=\"https\"", METRIC_COUNTER, "Messages on disk." },
     [HUB_M_MSG_SHAPED] = { "berth_hub_telemetry_shaped_total", NULL, METRIC_COUNTER, "Times that a link waited because the log took no more." },
+    [HUB_M_RATE]           = { "berth_hub_rate_total", NULL, METRIC_COUNTER, "Messages that had to wait or were refused: their device sends too fast." },
+    [HUB_M_QUOTA]          = { "berth_hub_quota_total", NULL, METRIC_COUNTER, "Messages refused: their device has used up its day." },
     [HUB_M_MSG_NOT_STORED] = { "berth_hub_telemetry_not_stored_total", NULL, METRIC_COUNTER, "Messages not stored and never acknowledged." },
     [HUB_M_TWIN_GETS]      = { "berth_hub_twin_gets_total", NULL, METRIC_COUNTER, "Twins read by devices." },
     [HUB_M_TWIN_PATCHES]   = { "berth_hub_twin_patches_total", NULL, METRIC_COUNTER, "Reported patches on disk." },
@@ -177,6 +183,16 @@ static void extra_metrics(struct server *s, struct buf *text)
                  "1: the log refuses because the disk is nearly full.", NULL, st.low_disk);
 }
 
+static bool trusts_clock(void *arg)
+{
+    return server_clock_is_steady(arg);
+}
+
+static struct allowance_conf allowance_of(const struct hub_conf *c)
+{
+    return (struct allowance_conf){c->messages_per_s, c->messages_per_day, c->bytes_per_day};
+}
+
 static enum err init(struct server *s, struct err_info *info)
 {
     struct hub *h = NEW(struct hub);
@@ -204,11 +220,15 @@ static enum err init(struct server *s, struct err_info *info)
         .retention_bytes = conf->retention_bytes,
         .reserve_bytes = 2 * conf->base.disk_reserve, /* the log stops before the registry does */
         .clock = server_clock(s),
+        .trusts_clock = trusts_clock,
+        .trusts_arg = s,
     };
+    const struct allowance_conf allowed = allowance_of(conf);
     enum err e = seglog_open(&log, &h->log, info);
     if (e != OK ||
         (e = directory_new(store_boot(server_store(s)), post_to_worker, h, &h->directory)) != OK ||
         (e = registry_new(s, &h->registry)) != OK ||
+        (e = allowance_new(s, &allowed, &h->allowance)) != OK ||
         (e = streams_new(h, &conf->streams, &h->streams)) != OK) {
         return e;
     }
@@ -230,6 +250,7 @@ static void done(struct server *s)
         seglog_close(h->log);
     }
     streams_free(h->streams);
+    allowance_free(h->allowance);
     registry_free(h->registry);
     directory_free(h->directory);
     free(h);
@@ -262,6 +283,7 @@ static bool worker_busy(struct worker *w)
 {
     struct hub_worker *hw = hub_worker_of(w);
     registry_flush_notes(hub_of(w)); /* while the writer still takes work */
+    allowance_flush(hub_of(w));
     return hw->n_sessions > 0 || hw->n_appends > 0 || !list_empty(&hw->monitors) ||
            registry_pending(w) != 0 || streams_busy(w);
 }
@@ -307,6 +329,8 @@ static void reload(struct server *s, const void *new_conf)
     if (!streams_reload(h->streams, &now->streams)) {
         LOG_WARN("server.reload.needs-restart", L_STR("setting", "streams"));
     }
+    const struct allowance_conf allowed = allowance_of(now);
+    allowance_reload(h->allowance, &allowed);
     /* What the log was opened with stays until the next start. */
     if (now->partitions != h->partitions || now->retention_s != h->retention_s ||
         now->retention_bytes != h->retention_bytes || now->segment_bytes != h->segment_bytes ||

@@ -18,6 +18,8 @@ enum hub_metric {
     HUB_M_MSG_HTTPS,
     HUB_M_MSG_NOT_STORED,
     HUB_M_MSG_SHAPED,
+    HUB_M_RATE,
+    HUB_M_QUOTA,
     HUB_M_TWIN_GETS,
     HUB_M_TWIN_PATCHES,
     HUB_M_MONITOR_ROWS,

@@ -2,6 +2,7 @@
 /* Telemetry that comes over MQTT: from PUBLISH to its PUBACK, and how a link is slowed down. */
 #include "base/limits.h"
 #include "base/log.h"
+#include "hub/allowance.h"
 #include "hub/metrics.h"
 #include "hub/mqtt.h"
 
@@ -47,6 +48,15 @@ static enum err shape(struct session *s, enum err e)
     s->is_shaped = true;
     mlink_pause(link_of(s), true);
     timer_set(worker_loop(s->w), &s->shape, LIMIT_HUB_SHAPE_STEP_MS, end_shape);
+    return E_AGAIN;
+}
+
+/* It sends faster than it may: the message waits in the link until the device's allowance has one for it. */
+static enum err slow_down(struct session *s)
+{
+    s->is_shaped = true;
+    mlink_pause(link_of(s), true);
+    timer_set(worker_loop(s->w), &s->shape, allowance_wait_ms(s->w, s->ad.identity), end_shape);
     return E_AGAIN;
 }
 
@@ -106,6 +116,8 @@ enum err hub_mqtt_telemetry(struct session *s, const struct hub_publish_topic *t
     session_unref(s); /* the link holds one more */
     if (e == E_BUSY) {
         e = shape(s, e);
+    } else if (e == E_THROTTLED) {
+        e = slow_down(s);
     }
     if (e != E_AGAIN) {
         metric_add(s->w, HUB_M_MSG_NOT_STORED, 1);

@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "hub/allowance.h"
 #include "hub/metrics.h"
 #include "hub/mqtt.h"
 #include "hub/twin.h"
@@ -17,6 +18,7 @@ struct report {
     uint64_t base;
     size_t n_rid;
     size_t n_body;
+    struct allowance_use use;
     uint8_t data[]; /* rid, body */
 };
 
@@ -111,6 +113,7 @@ static void reported(void *user, uint64_t tag, enum err result, uint64_t version
         metric_add(s->w, HUB_M_TWIN_PATCHES, 1);
         answer(s, r->slot, 204, rid, version, SPAN_NONE);
     } else {
+        allowance_give_back(s->w, &r->use);
         answer_error(s, r->slot, rid, result, info);
     }
     pop_first(s);
@@ -131,6 +134,7 @@ static void begin_first(struct session *s)
         if (e == OK) {
             return;
         }
+        allowance_give_back(s->w, &r->use);
         answer_error(s, r->slot, span_of(r->data, r->n_rid), e, &info);
         pop_first(s);
         session_unref(s); /* the caller holds one more */
@@ -151,15 +155,24 @@ enum err hub_mqtt_twin_patch(struct session *s, const struct hub_publish_topic *
                      &why);
         return OK;
     }
+    struct err_info why = {0};
+    struct allowance_use use;
+    enum err e = allowance_take(s->w, s->ad.identity, s->device_id, 1, body.n, false, &use, &why);
+    if (e != OK) {
+        answer_error(s, slot, t->rid, e, &why);
+        return OK;
+    }
     struct report *r = malloc(sizeof(*r) + t->rid.n + body.n);
     if (r == NULL) {
+        allowance_give_back(s->w, &use);
         return err_set(info, E_NOMEM, "no memory for a patch");
     }
     *r = (struct report){.slot = slot,
                          .has_base = t->has_version,
                          .base = t->version,
                          .n_rid = t->rid.n,
-                         .n_body = body.n};
+                         .n_body = body.n,
+                         .use = use};
     if (t->rid.n > 0) {
         memcpy(r->data, t->rid.p, t->rid.n);
     }

@@ -36,6 +36,7 @@ void hub_worker_free(struct hub_worker *hw)
 {
     if (hw != NULL) {
         timer_stop(worker_loop(hw->w), &hw->walk_timer);
+        timer_stop(worker_loop(hw->w), &hw->use_timer);
         free(hw);
     }
 }
@@ -114,6 +115,7 @@ void session_unref(struct session *s)
 struct telemetry_source session_source(const struct session *s)
 {
     return (struct telemetry_source){
+        .identity = s->ad.identity,
         .device_id = s->device_id,
         .module_id = s->module_id,
         .generation_id = s->ad.generation_id,
@@ -305,11 +307,14 @@ static uint64_t expiry_left_ms(const struct session *s)
     return left_s <= 0 ? 0 : MIN((uint64_t)left_s, EXPIRY_MAX_S) * 1000;
 }
 
-/* By the clock, and by the time that has really gone by since it was admitted: a clock set back lets no link outlive its credential. */
+/* By the clock, and by the time that has really gone by since it was admitted: a clock set back lets no link outlive its credential. A
+ * clock that has just jumped ends nothing by itself (threat E6). */
 static void on_expiry(struct timer *t)
 {
     struct session *s = CONTAINER_OF(t, struct session, expiry);
-    uint64_t now = loop_now_ms(worker_loop(s->w)), left_ms = expiry_left_ms(s);
+    bool is_steady = server_clock_is_steady(worker_server(s->w));
+    uint64_t now = loop_now_ms(worker_loop(s->w));
+    uint64_t left_ms = is_steady ? expiry_left_ms(s) : UINT64_MAX;
     if (left_ms == 0 || now >= s->ends_ms) {
         metric_add(s->w, HUB_M_EXPIRED, 1);
         s->ops->close(s, E_EXPIRED, "what admitted this link has expired");

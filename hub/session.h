@@ -109,8 +109,9 @@ struct hub_worker {
     uint32_t walk;
     struct timer walk_timer;
     bool is_draining;
-    bool is_ended;        /* no link begins any more */
-    struct list monitors; /* hub/http_monitor.c */
+    bool is_ended;          /* no link begins any more */
+    struct list monitors;   /* hub/http_monitor.c */
+    struct timer use_timer; /* hub/allowance.c */
 };
 static inline struct hub_worker *hub_worker_of(struct worker *w)
 {

@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "base/map.h"
+#include "hub/allowance.h"
 #include "hub/session.h"
 #include "wire/logmeta.h"
 
@@ -25,6 +26,7 @@ struct telemetry_op {
     telemetry_done_fn done;
     void *user;
     uint64_t tag;
+    struct allowance_use use;
     struct append append[];
 };
 
@@ -70,6 +72,9 @@ static void came_home(struct msg *m)
     void *user = t->user;
     uint64_t tag = t->tag;
     hub_worker_of(t->w)->n_appends--;
+    if (result != OK) {
+        allowance_give_back(t->w, &t->use);
+    }
     free(t);
     done(user, tag, result);
 }
@@ -95,7 +100,7 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
     struct hub *h = hub_of(w);
     ASSERT(n > 0 && n <= LIMIT_D2C_BATCH_MESSAGES);
     AUTO(buf_done) struct buf meta = BUF_INIT(META_MAX);
-    size_t total = 0;
+    size_t total = 0, counted = 0;
     enum err e;
     size_t ends[LIMIT_D2C_BATCH_MESSAGES]; /* where each one's meta ends */
     for (size_t i = 0; i < n; i++) {
@@ -105,6 +110,7 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
         write_meta(&meta, src, &m[i]);
         ends[i] = meta.n;
         total += m[i].body.n;
+        counted += props_size(m[i].props, m[i].n_props, m[i].body.n);
     }
     if ((e = buf_err(&meta)) != OK) {
         return err_set(info, e, "properties do not fit");
@@ -112,6 +118,11 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
     struct telemetry_op *t = malloc(sizeof(*t) + n * sizeof(t->append[0]) + meta.n + total);
     if (t == NULL) {
         return err_set(info, E_NOMEM, "no memory for a message of %zu bytes", total);
+    }
+    if ((e = allowance_take(w, src->identity, src->device_id, n, counted, m[0].is_will, &t->use,
+                            info)) != OK) {
+        free(t);
+        return e;
     }
     uint8_t *metas = (uint8_t *)&t->append[n];
     uint8_t *bodies = metas + meta.n;
@@ -140,6 +151,7 @@ enum err telemetry_begin_batch(struct worker *w, const struct telemetry_source *
     e = n == 1 ? seglog_append(h->log, &t->append[0].op)
                : seglog_append_batch(h->log, &t->append[0].op, n);
     if (e != OK) {
+        allowance_give_back(w, &t->use);
         free(t);
         return err_set(info, e, "telemetry log refuses: %s", err_text(e));
     }

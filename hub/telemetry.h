@@ -7,7 +7,7 @@
  * meta of a log row holds stamps and properties as wire/logmeta.h writes them.
  * partition = SipHash(device id) with a fixed key mod partitions, so that one device's messages keep their order.
  * Limits      hub-mqtt.md 5.4 size rule (E_TOO_LARGE), LIMIT_PROPS.
- * Errors      E_BUSY, E_DISK_FULL, E_UNKNOWN, E_DRAINING: never acknowledged.
+ * Errors      E_BUSY, E_DISK_FULL, E_UNKNOWN, E_DRAINING: never acknowledged. E_THROTTLED, E_QUOTA: hub/allowance.h.
  */
 #ifndef HUB_TELEMETRY_H
 #define HUB_TELEMETRY_H
@@ -16,6 +16,7 @@
 #include "wire/props.h"
 
 struct telemetry_source {
+    int64_t identity;
     struct span device_id;
     struct span module_id; /* empty: device */
     struct span generation_id;

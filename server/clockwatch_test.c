@@ -144,6 +144,64 @@ static void test_forward_jump_condemns_nothing(void **state)
     destroy(&w);
 }
 
+static void wait_mail(struct world *w)
+{
+    struct pollfd p = {.fd = mailbox_fd(loop_mailbox(w->s.loop)), .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 10000), 1);
+    loop_turn(w->s.loop, 0);
+}
+
+/* Who destroys asks between two looks, too; and what belongs to a day goes on as steady time does. */
+static void test_jump_is_seen_at_once(void **state)
+{
+    (void)state;
+    static const int64_t by[] = {DAY, -DAY, 3650 * DAY, -3650 * DAY};
+    struct world w;
+    make(&w);
+    for (size_t i = 0; i < ARRAY_LEN(by); i++) {
+        int64_t before = server_calendar_s(&w.s);
+        assert_int_equal(before, w.time.wall_s);
+        w.time.wall_s += by[i];
+        assert_false(server_clock_is_steady(&w.s));
+        assert_int_equal(server_calendar_s(&w.s), before);
+        pass(&w, 100);
+        assert_false(server_clock_is_steady(&w.s));
+        assert_int_equal(server_calendar_s(&w.s), before + 100);
+        w.time.wall_s -= by[i];
+        pass(&w, 3700);
+        assert_true(server_clock_is_steady(&w.s));
+    }
+    destroy(&w);
+}
+
+/* More than a month ahead no hour helps, now or at the next start: only an administrator knows. */
+static void test_leap_is_not_believed(void **state)
+{
+    (void)state;
+    struct world w;
+    make(&w);
+    pass(&w, 4000);
+    wait_mail(&w); /* the floor is on disk */
+    int64_t floor = atomic_load(&w.s.token_floor_s);
+    w.time.wall_s += 32 * DAY;
+    pass(&w, 3 * 3600);
+    assert_false(server_clock_is_steady(&w.s));
+    assert_int_equal(atomic_load(&w.s.token_floor_s), floor);
+    end(&w);
+    begin(&w);
+    pass(&w, 3 * 3600);
+    assert_false(server_clock_is_steady(&w.s));
+    assert_true(server_calendar_s(&w.s) < START + DAY);
+    clock_watch_accept(&w.s);
+    pass(&w, 10);
+    assert_true(server_clock_is_steady(&w.s));
+    assert_int_equal(server_calendar_s(&w.s), w.time.wall_s);
+    w.time.wall_s += 30 * DAY; /* an hour makes that right */
+    pass(&w, 3700);
+    assert_true(server_clock_is_steady(&w.s));
+    destroy(&w);
+}
+
 static void test_slewing_is_no_jump(void **state)
 {
     (void)state;
@@ -156,13 +214,6 @@ static void test_slewing_is_no_jump(void **state)
         assert_true(server_clock_is_steady(&w.s));
     }
     destroy(&w);
-}
-
-static void wait_mail(struct world *w)
-{
-    struct pollfd p = {.fd = mailbox_fd(loop_mailbox(w->s.loop)), .events = POLLIN};
-    assert_int_equal(poll(&p, 1, 10000), 1);
-    loop_turn(w->s.loop, 0);
 }
 
 static void test_floor_survives(void **state)
@@ -185,6 +236,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_floor_rises_with_steady_time),
         cmocka_unit_test(test_forward_jump_condemns_nothing),
+        cmocka_unit_test(test_jump_is_seen_at_once),
+        cmocka_unit_test(test_leap_is_not_believed),
         cmocka_unit_test(test_slewing_is_no_jump),
         cmocka_unit_test(test_floor_survives),
     };

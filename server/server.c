@@ -110,11 +110,6 @@ bool server_is_draining(const struct server *s)
     return atomic_load(&s->is_draining);
 }
 
-bool server_clock_is_steady(const struct server *s)
-{
-    return atomic_load(&s->clock_is_steady);
-}
-
 /* --- writes that main waits for --------------------------------------------------------------- */
 
 struct waited_op {

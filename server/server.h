@@ -155,8 +155,12 @@ void *server_user(struct server *s);
 bool server_has_name(const struct server *s, struct span host);
 struct span server_first_name(const struct server *s);
 bool server_is_draining(const struct server *s);
-/* False for a while after the wall clock jumped against the monotonic one: what destroys by time (retention, expiry) waits. */
+/* False from the moment when the wall clock jumped against the monotonic one, for a while: what destroys by time (retention, expiry)
+ * waits. Any thread. */
 bool server_clock_is_steady(const struct server *s);
+/* Seconds since 1970 as steady time has counted them: a wall clock that jumped moves it only once the clock counts as steady again. For
+ * what belongs to a day. Any thread. */
+int64_t server_calendar_s(const struct server *s);
 
 struct server *worker_server(const struct worker *w);
 struct loop *worker_loop(const struct worker *w);

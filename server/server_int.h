@@ -114,7 +114,9 @@ struct server {
     _Atomic bool is_ready, is_draining, is_stopping;
     _Atomic uint64_t policy_epoch, trust_epoch;
     _Atomic int64_t token_floor_s;
-    _Atomic bool clock_is_steady;
+    _Atomic bool clock_is_steady, clock_is_watched;
+    _Atomic int64_t clock_seen_ms;    /* wall minus monotonic clock, at the last look */
+    _Atomic int64_t clock_trusted_ms; /* the same when it was steady last */
 
     /* main's loop */
     struct loop *loop;

@@ -105,6 +105,12 @@ static void roll(struct logwriter *lw, int64_t now_us)
     end_segment(lw, &old, &seal);
 }
 
+static bool may_age(const struct logwriter *lw)
+{
+    return lw->cfg->retention_s != 0 &&
+           (lw->cfg->trusts_clock == NULL || lw->cfg->trusts_clock(lw->cfg->trusts_arg));
+}
+
 static bool is_time_to_roll(const struct logwriter *lw, int64_t now_us)
 {
     uint64_t age_s = lw->cfg->retention_s / AGE_PARTS;
@@ -115,7 +121,7 @@ static bool is_time_to_roll(const struct logwriter *lw, int64_t now_us)
     if (lw->end - SEG_HEAD_BYTES >= lw->cfg->segment_bytes) {
         return true;
     }
-    return lw->cfg->retention_s != 0 && !atomic_load(&lw->paused) && now_us > lw->born_us &&
+    return may_age(lw) && now_us > lw->born_us &&
            (uint64_t)(now_us - lw->born_us) / 1000000 > age_s;
 }
 
@@ -124,7 +130,7 @@ static void drop_old(struct logwriter *lw, int64_t now_us)
     int64_t end_us;
 
     while (seg_table_oldest_end(lw->table, &end_us)) {
-        bool is_old = lw->cfg->retention_s != 0 && !atomic_load(&lw->paused) && now_us > end_us &&
+        bool is_old = may_age(lw) && now_us > end_us &&
                       (uint64_t)(now_us - end_us) / 1000000 > lw->cfg->retention_s;
         bool is_much = lw->cfg->retention_bytes != 0 &&
                        seg_table_sealed_bytes(lw->table) + lw->sw.room > lw->cfg->retention_bytes;

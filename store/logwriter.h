@@ -35,11 +35,10 @@ struct logwriter {
     struct seg_base *staged; /* of the commit that is being written */
     uint64_t end;            /* of the newest segment's commits */
     bool is_broken;
-    uint64_t tried_ms;  /* the last recovery that failed; 0: none */
-    int64_t born_us;    /* its first row; 0: none */
-    int64_t kept_us;    /* the last look of retention */
-    int64_t roll_us;    /* after a failure: no new segment before */
-    atomic_bool paused; /* retention by age */
+    uint64_t tried_ms; /* the last recovery that failed; 0: none */
+    int64_t born_us;   /* its first row; 0: none */
+    int64_t kept_us;   /* the last look of retention */
+    int64_t roll_us;   /* after a failure: no new segment before */
     atomic_uint_fast64_t appended, commits, failed_commits, sync_us, newest_bytes;
 };
 

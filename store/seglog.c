@@ -427,11 +427,6 @@ void seglog_close(struct seglog *l)
     free(l);
 }
 
-void seglog_pause_retention(struct seglog *l, bool pause)
-{
-    atomic_store(&l->writer.paused, pause);
-}
-
 void seglog_stats(struct seglog *l, struct seglog_stats *ret)
 {
     *ret = (struct seglog_stats){

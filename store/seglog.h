@@ -25,7 +25,7 @@
  * Retention   whole segments, when all of a segment is older than retention_s (0: never), or, the
  *             oldest first, while the folder is over retention_bytes (0: never). So that no segment
  *             waits for ever to be old, a new one also begins after an eighth of retention_s.
- *             By age only while seglog_pause_retention is off (on: the wall clock jumped).
+ *             By age only while cfg.trusts_clock says so (not after the wall clock jumped).
  * Threads     seglog_append any; seglog_read, seglog_find_time any that may block on the disk.
  * Limits      LIMIT_STORE_QUEUE_OPS, _BYTES waiting; LIMIT_STORE_BATCH rows in one commit;
  *             LIMIT_LOG_PARTITIONS.
@@ -50,6 +50,9 @@ struct seglog_config {
     uint64_t reserve_bytes; /* free disk below this: refuse */
     unsigned gather_us;     /* 0: no commit waits for another row */
     const struct clock *clock;
+    /* Asked on the log's thread before anything goes for its age; NULL: always. */
+    bool (*trusts_clock)(void *arg);
+    void *trusts_arg;
     const struct fileio *io;  /* NULL: the system's; tests let calls fail (store/fileio.h) */
     store_free_fn free_bytes; /* NULL: the system's; tests set the disk */
     void *free_arg;
@@ -114,7 +117,6 @@ struct seglog_watch {
 void seglog_watch(struct seglog *l, struct seglog_watch *w);
 bool seglog_unwatch(struct seglog *l, struct seglog_watch *w);
 
-void seglog_pause_retention(struct seglog *l, bool pause);
 struct seglog_stats {
     uint64_t appended, commits, failed_commits, queued_ops, queued_bytes, bytes_on_disk, segments;
     uint64_t sync_us_total;

@@ -204,6 +204,7 @@ int bed_setup(void **state)
     bed.server.workers = bed.workers;
     bed.workers[0] = &bed.worker;
     bed.server.n_workers = 1;
+    atomic_store(&bed.server.clock_is_steady, true);
     atomic_store(&bed.server.policy_epoch, 1);
     atomic_store(&bed.server.trust_epoch, 1);
     bed.worker.s = &bed.server;
