@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What one device may send: so many messages a second, and so many messages and bytes a UTC day (threat D6). Telemetry over MQTT and
- * HTTPS, wills, and patches of reported properties count alike, of a module on an allowance of its own: a batch of n messages as n, bytes by the size rule (hub-mqtt.md 5.4),
- * of a patch those of its body. All connections of a device, on whatever worker, draw on the same allowance.
+ * HTTPS, wills, and patches of reported properties count alike: a batch of n messages as n, bytes by the size rule (hub-mqtt.md 5.4), of
+ * a patch those of its body. All connections of a device, on whatever worker, draw on the same allowance; a module has one of its own.
  *
  * Rate        a bucket that holds one second's worth. Who has anything left may take more than is left and pays later, so that a batch
  *             passes whole, and the rate holds over time.

@@ -148,7 +148,7 @@ enum err hub_sql_use_get(struct db *db, int64_t identity, int64_t *ret_day, uint
 {
     AUTO(q_end) struct q q = q_begin(db, &hub_module, SQL_USE_GET);
     q_i64(&q, 1, identity);
-    enum err e = one_row(&q);
+    enum err e = sql_one_row(&q);
     if (e == OK) {
         *ret_day = q_col_i64(&q, 0);
         *ret_messages = (uint64_t)q_col_i64(&q, 1);
