@@ -7,6 +7,7 @@ noinst_LIBRARIES += %D%/libcerts.a
 	%D%/private_file.h %D%/private_file.c \
 	%D%/keyring.h %D%/keyring.c %D%/mac.c \
 	%D%/signer.h %D%/signer_int.h %D%/signer.c %D%/signer_key.c %D%/csr.c %D%/csr_plain.c \
+	%D%/statement.h %D%/statement.c \
 	%D%/signer_hard.h %D%/signer_pkcs11.c %D%/signer_tpm.c \
 	%D%/signer_pool.h %D%/signer_pool.c %D%/desk.h %D%/desk_int.h %D%/desk.c \
 	%D%/desk_wire.h %D%/desk_wire.c %D%/desk_far.c

@@ -82,6 +82,11 @@ static enum err check_request(const struct issue *is, struct err_info *info)
         return err_set(info, E_CERT, "CN of 1 to %u bytes, organization of as many at most",
                        LIMIT_X509_RID);
     }
+    if (rq->only.n > LIMIT_X509_RID || !span_is_utf8(rq->only) ||
+        (rq->only.n > 0 && !is->profile->is_ca)) {
+        return err_set(info, E_CERT, "only a CA is for one organization, of %u bytes at most",
+                       LIMIT_X509_RID);
+    }
     if (!span_is_utf8(rq->cn) || !span_is_utf8(rq->organization)) {
         return err_set(info, E_CERT, "CN or organization is not UTF-8");
     }
@@ -177,6 +182,56 @@ static bool put_key_ids(X509 *x, const struct cert *issuer)
     ok = ok && akid->keyid != NULL && put(x, NID_authority_key_identifier, akid, false);
     AUTHORITY_KEYID_free(akid);
     return ok;
+}
+
+/* --- name constraints -------------------------------------------------------------------------- */
+
+/* RFC 5280 4.2.1.10: subjects whose name begins with O=only. */
+static bool put_only(X509 *x, struct span only)
+{
+    if (only.n == 0) {
+        return true;
+    }
+    NAME_CONSTRAINTS *nc = NAME_CONSTRAINTS_new();
+    GENERAL_SUBTREE *tree = GENERAL_SUBTREE_new();
+    X509_NAME *name = X509_NAME_new();
+    bool ok = nc != NULL && tree != NULL && name != NULL &&
+              (nc->permittedSubtrees = sk_GENERAL_SUBTREE_new_null()) != NULL &&
+              name_put(name, NID_organizationName, only);
+    if (ok) {
+        GENERAL_NAME_set0_value(tree->base, GEN_DIRNAME, name);
+        name = NULL;
+        ok = sk_GENERAL_SUBTREE_push(nc->permittedSubtrees, tree) > 0;
+        tree = ok ? NULL : tree;
+    }
+    ok = ok && put(x, NID_name_constraints, nc, true);
+    X509_NAME_free(name);
+    GENERAL_SUBTREE_free(tree);
+    NAME_CONSTRAINTS_free(nc);
+    return ok;
+}
+
+void signer_ca_only(const struct cert *ca, struct buf *ret)
+{
+    NAME_CONSTRAINTS *nc = X509_get_ext_d2i(ca->x, NID_name_constraints, NULL, NULL);
+    if (nc != NULL && nc->excludedSubtrees == NULL &&
+        sk_GENERAL_SUBTREE_num(nc->permittedSubtrees) == 1) {
+        const GENERAL_NAME *base = sk_GENERAL_SUBTREE_value(nc->permittedSubtrees, 0)->base;
+        const X509_NAME *name = base->type == GEN_DIRNAME ? base->d.directoryName : NULL;
+        int at = name != NULL && X509_NAME_entry_count(name) == 1
+                     ? X509_NAME_get_index_by_NID(name, NID_organizationName, -1)
+                     : -1;
+        if (at == 0) {
+            const ASN1_STRING *v = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
+            buf_add(ret, span_of(ASN1_STRING_get0_data(v), (size_t)ASN1_STRING_length(v)));
+        }
+    }
+    NAME_CONSTRAINTS_free(nc);
+}
+
+bool signer_ca_is_last(const struct cert *ca)
+{
+    return X509_get_pathlen(ca->x) == 0;
 }
 
 /* --- host names ------------------------------------------------------------------------------- */
@@ -316,7 +371,7 @@ static enum err build(struct issue *is, struct cert **ret, struct err_info *info
     AUTO(x509_free_p) X509 *x = X509_new();
     if (x == NULL || !put_fields(x, is) || !put_constraints(x, is->profile) ||
         !put_usage(x, is->profile) || !put_purpose(x, is->profile, is->rq->also_server) ||
-        !put_key_ids(x, is->issuer)) {
+        !put_only(x, is->rq->only) || !put_key_ids(x, is->issuer)) {
         return crypto_err(info, E_CRYPTO, "certificate");
     }
     if ((e = name_cn(X509_get_subject_name(x), &cn, info)) != OK ||

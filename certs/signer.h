@@ -52,11 +52,17 @@ struct cert_request {
     enum cert_profile profile;
     struct span cn;
     struct span organization; /* may be empty */
+    struct span
+        only; /* PROFILE_INTERMEDIATE_CA: it issues for subjects of this organization alone; empty: for any */
     const char *const *hosts; /* PROFILE_SERVER: names, and addresses as iPAddress entries */
     size_t n_hosts;
     bool also_server;                    /* PROFILE_DEVICE: serverAuth beside clientAuth */
     int64_t not_before_us, not_after_us; /* seconds count; not past the issuer's end */
 };
+/* Of a CA: the organization that its name constraints permit, appended; nothing: none, or others. */
+void signer_ca_only(const struct cert *ca, struct buf *ret);
+/* May it issue no further CA (pathlen 0)? */
+bool signer_ca_is_last(const struct cert *ca);
 /* PEM-less DER of a PKCS#10 request for CN. */
 MUST_USE enum err signer_make_csr(const struct signer_key *k, struct span cn, struct buf *ret_der,
                                   struct err_info *info);

@@ -265,6 +265,53 @@ static void test_ca_profiles(void **state)
     assert_true(b.p[0] < '8');
 }
 
+/* A CA that was cut out for one organization (threat S1), and what the verdict of the DPS says of what it issues. */
+static void test_delegated_ca(void **state)
+{
+    struct ca *f = *state;
+    AUTO(cert_free_p) struct cert *ca = NULL;
+    AUTO(chain_anchors_free_p) struct chain_anchors *by_root = NULL, *by_ca = NULL;
+    AUTO(buf_done) struct buf only = BUF_INIT(256);
+    struct cert_request rq = request(PROFILE_INTERMEDIATE_CA, "line-1 CA");
+    rq.only = SPAN_LIT("line-1");
+    assert_ok(signer_issue_now(f->root_key, f->root, NULL, f->int_key, &rq, &ca, NULL));
+    signer_ca_only(ca, &only);
+    assert_true(span_is(buf_span(&only), "line-1"));
+    assert_true(signer_ca_is_last(ca) && !signer_ca_is_last(f->root));
+    only.n = 0;
+    signer_ca_only(f->inter, &only);
+    assert_int_equal(only.n, 0);
+    assert_ok(chain_anchors_new(&f->root, 1, NULL, 0, &by_root));
+    assert_ok(chain_anchors_new(&ca, 1, NULL, 0, &by_ca));
+    static const struct {
+        const char *organization;
+        enum chain_verdict want;
+    } rows[] = {
+        {"line-1", CHAIN_OK}, {"line-2", CHAIN_NAME}, {"line-11", CHAIN_NAME}, {"", CHAIN_NAME}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        AUTO(cert_free_p) struct cert *leaf = NULL;
+        struct chain_path path;
+        rq = request(PROFILE_DEVICE, "dev-1");
+        rq.organization = span_str(rows[i].organization);
+        assert_ok(signer_issue_now(f->int_key, ca, NULL, f->key, &rq, &leaf, NULL));
+        struct cert_peer peer = {
+            .leaf_der = cert_der(leaf), .chain_der = {cert_der(ca)}, .n_chain = 1};
+        memcpy(peer.leaf_sha256, cert_sha256(leaf), CERT_SHA256);
+        assert_int_equal(chain_verify(by_root, &peer, ZOO_NOW_US + ZOO_DAY_US, &path, NULL),
+                         rows[i].want);
+        peer.n_chain = 0;
+        assert_int_equal(chain_verify(by_ca, &peer, ZOO_NOW_US + ZOO_DAY_US, &path, NULL),
+                         rows[i].want);
+    }
+    /* It makes no further CA; and only a CA is for one organization. */
+    rq = request(PROFILE_INTERMEDIATE_CA, "below");
+    AUTO(cert_free_p) struct cert *none = NULL;
+    assert_err(signer_issue_now(f->int_key, ca, NULL, f->key, &rq, &none, NULL), E_CERT);
+    rq = request(PROFILE_DEVICE, "dev-1");
+    rq.only = SPAN_LIT("line-1");
+    assert_err(signer_issue_now(f->int_key, ca, NULL, f->key, &rq, &none, NULL), E_CERT);
+}
+
 static void test_device_profile(void **state)
 {
     struct ca *f = *state;
@@ -767,6 +814,7 @@ int main(void)
         cmocka_unit_test(test_hard_refs),
         cmocka_unit_test_setup_teardown(test_cut_der, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ca_profiles, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_delegated_ca, setup, teardown),
         cmocka_unit_test_setup_teardown(test_device_profile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_server_profile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_issue_rows, setup, teardown),

@@ -45,6 +45,9 @@ static enum err add_line(struct json *ids, struct span line, struct err_info *in
             return e;
         }
         line = str_of(o, "registrationId");
+        if (line.n == 0 && span_is(str_of(o, "event"), "bound")) {
+            return OK; /* that the station is bound to an office is of no unit */
+        }
         if (line.n == 0) {
             return err_set(info, E_ARG, "a line has no registrationId");
         }

@@ -6,32 +6,18 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "certs/chain.h"
 #include "certs/keyring.h"
 #include "certs/signer.h"
 #include "client/env.h"
 #include "client/identity.h"
-#include "client/proxy_env.h"
-#include "client/service.h"
+#include "enroll-tool/burn_int.h"
 #include "enroll-tool/ledger.h"
 #include "enroll-tool/tool.h"
 #include "tpm/chip.h"
 
 #define LEAF_DAYS_DEFAULT 3650u
 #define DAY_US (INT64_C(86400) * 1000000)
-
-/* Everything about one burn. */
-struct job {
-    const struct cli_args *a;
-    char *serial, *rid, *target;
-    char *id_scope, *dps_host;
-    uint16_t mqtts_port, https_port;
-    struct buf ca_pem;
-    enum attestation_kind kind;
-    struct secret key;
-    struct signer_key *private_key;
-    struct buf key_text, chain_pem;
-    struct json *tpm; /* what the TPM tells of itself */
-};
 
 static void job_done(struct job *j)
 {
@@ -49,6 +35,7 @@ static void job_done(struct job *j)
     secret_done(&j->key);
     signer_key_free(j->private_key);
     json_free(j->tpm);
+    quota_done(&j->quota);
 }
 
 /* --- where the unit will register -------------------------------------------------------------------------- */
@@ -153,6 +140,40 @@ static enum err load_ca(const char *dir, struct signer_key **ret_key, struct cer
                : err_set(info, E_CERT, "key and certificate in '%s' do not belong together", dir);
 }
 
+/* A station that is bound issues from a CA that was cut out for it: no further CAs, no units of others. */
+static enum err check_ca(const struct job *j, const struct cert *ca, struct span only,
+                         struct err_info *info)
+{
+    if (j->bound_as == NULL) {
+        return OK;
+    }
+    if (!signer_ca_is_last(ca)) {
+        return err_set(info, E_CERT,
+                       "the CA may make further CAs (no pathlen 0): not at a station");
+    }
+    if (!span_is(only, j->bound_as)) {
+        return err_set(info, E_CERT,
+                       "the CA is not confined to station '%s' (see enroll-tool ca delegate)",
+                       j->bound_as);
+    }
+    return OK;
+}
+
+/* As the DPS will judge it: dates, pathlen, name constraints, purpose, strength. */
+static enum err check_leaf(struct cert *ca, const struct cert *leaf, int64_t now_us,
+                           struct err_info *info)
+{
+    AUTO(chain_anchors_free_p) struct chain_anchors *anchors = NULL;
+    struct cert_peer peer = {.leaf_der = cert_der(leaf)};
+    struct chain_path path;
+    memcpy(peer.leaf_sha256, cert_sha256(leaf), CERT_SHA256);
+    enum err e = chain_anchors_new(&ca, 1, NULL, 0, &anchors);
+    if (e != OK) {
+        return e;
+    }
+    return chain_verify(anchors, &peer, now_us, &path, info) == CHAIN_OK ? OK : E_CHAIN;
+}
+
 static enum err make_x509(struct job *j, const char *dir, struct err_info *info)
 {
     AUTO(signer_key_free_p) struct signer_key *ca_key = NULL, *key = NULL;
@@ -169,7 +190,12 @@ static enum err make_x509(struct job *j, const char *dir, struct err_info *info)
         return err_set(info, E_ARG, "a registration id in a certificate has at most %u characters",
                        LIMIT_X509_RID);
     }
+    AUTO(buf_done) struct buf only = BUF_INIT(LIMIT_CERT_DER);
     enum err e = load_ca(dir, &ca_key, &ca, info);
+    if (e == OK) {
+        signer_ca_only(ca, &only);
+        e = check_ca(j, ca, buf_span(&only), info);
+    }
     if (e != OK || (e = signer_key_generate(KEY_P256, &key)) != OK ||
         (e = signer_make_csr(key, span_str(j->rid), &der, info)) != OK) {
         return e;
@@ -178,11 +204,13 @@ static enum err make_x509(struct job *j, const char *dir, struct err_info *info)
     const struct cert_request rq = {
         .profile = PROFILE_DEVICE,
         .cn = span_str(j->rid),
+        .organization = buf_span(&only),
         .not_before_us = now - DAY_US,
         .not_after_us = MIN(now + (int64_t)days * DAY_US, cert_not_after_us(ca)),
     };
     if ((e = csr_from_text(buf_span(&text), &csr, info)) != OK ||
-        (e = signer_issue_now(ca_key, ca, csr, NULL, &rq, &leaf, info)) != OK) {
+        (e = signer_issue_now(ca_key, ca, csr, NULL, &rq, &leaf, info)) != OK ||
+        (e = check_leaf(ca, leaf, now, info)) != OK) {
         return e;
     }
     cert_add_pem(leaf, &j->chain_pem);
@@ -190,113 +218,6 @@ static enum err make_x509(struct job *j, const char *dir, struct err_info *info)
     j->kind = ATTEST_X509;
     j->private_key = TAKE(key);
     return buf_err(&j->chain_pem);
-}
-
-/* --- an individual enrollment, when asked for --------------------------------------------------------------------- */
-
-/* Both slots are wanted; the unit has one key, so the second is random and told to nobody. */
-static enum err symmetric_body(const struct job *j, struct json *att)
-{
-    AUTO(secret_done) struct secret second = {0};
-    AUTO(buf_done) struct buf b = BUF_INIT(256);
-    struct json *keys = json_new_object();
-    struct span key = buf_span(&j->key_text);
-    enum err e = json_set(att, "symmetricKey", keys);
-    key.n--; /* the line's end */
-    if (e == OK && (e = secret_random(&second, 32)) == OK) {
-        base64_add(&b, secret_span(&second));
-        e = json_set_str(att, "type", SPAN_LIT("symmetricKey"));
-    }
-    if (e == OK && (e = json_set_str(keys, "primaryKey", key)) == OK) {
-        e = json_set_str(keys, "secondaryKey", buf_span(&b));
-    }
-    return e;
-}
-
-static enum err x509_body(const struct job *j, struct json *att)
-{
-    struct json *x509 = json_new_object(), *clients = json_new_object(),
-                *primary = json_new_object();
-    enum err all[] = {
-        json_set(att, "x509", x509),
-        json_set(x509, "clientCertificates", clients),
-        json_set(clients, "primary", primary),
-        json_set_str(att, "type", SPAN_LIT("x509")),
-        json_set_str(primary, "certificate", buf_span(&j->chain_pem)),
-    };
-    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        if (all[i] != OK) {
-            return all[i];
-        }
-    }
-    return OK;
-}
-
-static enum err tpm_body(const struct job *j, struct json *att)
-{
-    struct json *tpm = json_new_object();
-    enum err e = json_set(att, "tpm", tpm);
-    if (e == OK && (e = json_set_str(att, "type", SPAN_LIT("tpm"))) == OK) {
-        e = json_set_str(tpm, "endorsementKey", json_str(json_get(j->tpm, "endorsementKey")));
-    }
-    return e;
-}
-
-static enum err individual_body(const struct job *j, struct json **ret)
-{
-    AUTO(json_free_p) struct json *o = json_new_object();
-    struct json *att = json_new_object();
-    enum err e = o == NULL ? E_NOMEM : json_set(o, "attestation", att);
-    if (e == OK) {
-        e = j->kind == ATTEST_SYMMETRIC_KEY ? symmetric_body(j, att)
-            : j->kind == ATTEST_TPM         ? tpm_body(j, att)
-                                            : x509_body(j, att);
-    }
-    if (e == OK && (e = json_set_str(o, "registrationId", span_str(j->rid))) == OK) {
-        *ret = TAKE(o);
-    }
-    return e;
-}
-
-/* is_again: the burn was interrupted before, perhaps behind this step. */
-static enum err enroll_individual(const struct job *j, bool is_again, struct err_info *info)
-{
-    AUTO(buf_done) struct buf path = BUF_INIT(1024);
-    AUTO(json_free_p) struct json *env = NULL, *body = NULL;
-    AUTO(service_free_p) struct service *s = NULL;
-    const char *file = cli_get(j->a, "env");
-    if (file == NULL) {
-        return err_set(info, E_ARG, "--individual needs --env, for the service's credentials");
-    }
-    AUTO(mem_free_p) char *ca = NULL;
-    AUTO(proxy_done) struct proxy proxy = {.port = 0};
-    enum err e = proxy_from_env(&proxy, NULL, info);
-    if (e == OK && (e = env_load(file, &env, info)) == OK) {
-        ca = env_ca_file(env, file);
-        e = ca == NULL ? E_NOMEM
-                       : service_new(json_str(json_get(env, "dpsServiceConnectionString")), ca,
-                                     j->https_port, &proxy, &s, info);
-    }
-    if (e != OK || (e = individual_body(j, &body)) != OK) {
-        return e;
-    }
-    buf_add_str(&path, "/enrollments/");
-    service_path_add(&path, span_str(j->rid));
-    buf_add_u8(&path, '\0');
-    struct service_answer ans = {0};
-    struct service_call c = {.method = "PUT",
-                             .path = (const char *)path.p,
-                             .api_version = SERVICE_DPS_VERSION,
-                             .body = body};
-    e = service_do(s, &c, &ans, info);
-    if (e == E_REMOTE && ans.status == 409 && is_again) {
-        service_answer_done(&ans);
-        ans = (struct service_answer){0};
-        c.if_match = "*";
-        e = service_do(s, &c, &ans, info);
-    }
-    service_answer_done(&ans);
-    return e;
 }
 
 /* --- the command ---------------------------------------------------------------------------------------------------- */
@@ -367,7 +288,38 @@ static enum err may_burn(const struct job *j, const struct ledger *l, bool *ret_
     return OK;
 }
 
-static enum err burn(struct job *j, struct ledger *l, struct err_info *info)
+/* The quota under which a bound station makes its next unit. A clock that stands behind the ledger does not make it young again. */
+static enum err read_quota(struct job *j, const struct ledger *l, const char *station,
+                           bool is_reserved, struct err_info *info)
+{
+    const char *office, *given = cli_get(j->a, "quota");
+    if (!ledger_bound(l, &j->bound_as, &office)) {
+        return given == NULL
+                   ? OK
+                   : err_set(info, E_ARG,
+                             "the station is bound to no office (see enroll-tool station bind)");
+    }
+    AUTO(cert_free_p) struct cert *cert = NULL;
+    enum err e = tool_office(station, office, &cert, info);
+    if (e == OK) {
+        e = tool_quota(station, given, cert, &j->quota, info);
+    }
+    if (e != OK || is_reserved) { /* that one is counted */
+        return e;
+    }
+    return quota_may_burn(&j->quota, j->bound_as, ledger_quota_used(l, j->quota.id),
+                          MAX(clock_wall_us(clock_system()), ledger_last_us(l)), info);
+}
+
+static enum err reserve(const struct job *j, struct ledger *l, const char *kind,
+                        struct err_info *info)
+{
+    return j->bound_as != NULL
+               ? ledger_reserve(l, j->serial, j->rid, j->target, kind, j->quota.id, info)
+               : ledger_add(l, j->serial, j->rid, LEDGER_RESERVED, j->target, kind, info);
+}
+
+static enum err burn(struct job *j, struct ledger *l, const char *station, struct err_info *info)
 {
     static const char *const kinds[] = {
         [ATTEST_SYMMETRIC_KEY] = "symmetricKey", [ATTEST_X509] = "x509", [ATTEST_TPM] = "tpm"};
@@ -399,18 +351,17 @@ static enum err burn(struct job *j, struct ledger *l, struct err_info *info)
         }
         return e;
     }
-    if ((e = read_place(j, info)) != OK) {
+    if ((e = read_quota(j, l, station, reserved, info)) != OK || (e = read_place(j, info)) != OK) {
         return e;
     }
     if (j->tpm == NULL &&
         (e = group != NULL ? make_symmetric(j, group, info) : make_x509(j, ca, info)) != OK) {
         return e;
     }
-    if (!reserved &&
-        (e = ledger_add(l, j->serial, j->rid, LEDGER_RESERVED, j->target, kind, info)) != OK) {
+    if (!reserved && (e = reserve(j, l, kind, info)) != OK) {
         return e;
     }
-    if (cli_has(j->a, "individual") && (e = enroll_individual(j, reserved, info)) != OK) {
+    if (cli_has(j->a, "individual") && (e = burn_enroll_individual(j, reserved, info)) != OK) {
         return e;
     }
     const struct burn b = {
@@ -441,12 +392,12 @@ static int run_burn(struct cli_args *a)
     struct err_info info = {0};
     enum err e = station == NULL ? E_NOMEM : read_names(&j, &info);
     if (e == OK && (e = ledger_open(station, &l, &info)) == OK) {
-        e = burn(&j, l, &info);
+        e = burn(&j, l, station, &info);
     }
     int status = EXIT_DONE;
     if (e != OK) {
         (void)cli_fail(e, &info);
-        status = e == E_EXISTS ? EXIT_REFUSED : e == E_ARG ? EXIT_USAGE : EXIT_FAILED;
+        status = tool_status(e);
     } else if (a->is_json) {
         AUTO(buf_done) struct buf b = BUF_INIT(8192);
         buf_add_str(&b, "{\"serial\":");
@@ -478,6 +429,7 @@ static const struct cli_option burn_options[] = {
     { "tcti", "TCTI", "How: as device:/dev/tpmrm0; else the system's TPM." },
     { "days", "N", "Validity of the certificate (3650, never beyond the CA's)." },
     { "individual", NULL, "Also create an individual enrollment at the DPS of --env." },
+    { "quota", "FILE", "Quota of a station that is bound (quota.json of the station)." },
     { "station", "DIR", "Folder of this station's ledger." },
     { "json", NULL, "Machine-readable output." },
 };

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # A burn is killed at each of the system calls that write: afterwards the identity is absent or complete, the same burn again
-# completes it, and a further one is refused.
+# completes it, and a further one is refused. Of a station with a quota of one unit the unit is counted once.
 set -u
 command -v strace >/dev/null || { echo "strace is not here"; exit 77; }
 tool=$PWD/enroll-tool/enroll-tool
@@ -23,6 +23,7 @@ done
 echo MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= >"$dir/group.key"
 chmod 0600 "$dir/group.key"
 "$tool" ca create --dir "$dir/ca" --name Works >/dev/null || exit 1
+"$tool" quota sign --key "$dir/ca/root.key" --office "$dir/ca/root.pem" --name line-1 --units 1 --out "$dir/quota.json" >/dev/null || exit 1
 
 fail() {
     echo "FAIL: $*"
@@ -32,7 +33,11 @@ fail() {
 run() {
     kind=$1 n=$2
     shift 2
-    if [ "$kind" = key ]; then how="--group-key-file $dir/group.key"; else how="--ca-dir $dir/ca"; fi
+    case $kind in
+    key) how="--group-key-file $dir/group.key" ;;
+    quota) how="--group-key-file $dir/group.key --quota $dir/quota.json" ;;
+    *) how="--ca-dir $dir/ca" ;;
+    esac
     # shellcheck disable=SC2086
     "$@" "$tool" burn --serial "SN-$n" --identity "$dir/$n/unit" --station "$dir/$n/station" --id-scope 0ne1 \
         --dps-host dps.example --server-ca "$dir/ca/root.pem" $how >"$dir/out" 2>&1
@@ -43,6 +48,8 @@ kill_at() {
     kind=$1 call=$2 nth=$3
     n=$kind-$call-$nth
     mkdir -m 0700 "$dir/$n" "$dir/$n/station"
+    [ "$kind" != quota ] || "$tool" station bind --name line-1 --office "$dir/ca/root.pem" --station "$dir/$n/station" >/dev/null ||
+        fail "$n: not bound"
     run "$kind" "$n" strace -f -qq -o /dev/null -e trace="$call" -e inject="$call:signal=KILL:when=$nth"
     status=$?
     if [ -e "$dir/$n/unit" ]; then
@@ -64,12 +71,19 @@ kill_at() {
     "$tool" verify "$dir/$n/unit" >/dev/null || fail "$n: not complete after the second burn"
     run "$kind" "$n"
     [ $? -eq 3 ] || fail "$n: a further burn was not refused"
+    if [ "$kind" = quota ]; then
+        "$tool" quota show --json --quota "$dir/quota.json" --station "$dir/$n/station" >"$dir/out" 2>&1
+        grep -q '"used":1,"units":1,' "$dir/out" || fail "$n: not one unit: $(cat "$dir/out")"
+        "$tool" burn --serial one-past --identity "$dir/$n/past" --station "$dir/$n/station" --id-scope 0ne1 --dps-host dps.example \
+            --server-ca "$dir/ca/root.pem" $how >"$dir/out" 2>&1
+        [ $? -eq 3 ] || fail "$n: one past the quota was made: $(cat "$dir/out")"
+    fi
     [ "$(ls "$dir/$n")" = "$(printf 'station\nunit')" ] || fail "$n: left behind: $(ls "$dir/$n")"
     "$tool" ledger list --station "$dir/$n/station" >"$dir/out" || fail "$n: ledger: $(cat "$dir/out")"
     rm -rf "${dir:?}/$n"
 }
 
-for kind in key x509; do
+for kind in key x509 quota; do
     killed=0 absent=0 complete=0
     for call in $calls; do
         nth=1

@@ -23,16 +23,27 @@ struct unit { /* one serial */
     char *serial, *rid, *target;
 };
 
+struct quota_use { /* units that were begun under one quota */
+    struct map_node in;
+    uint64_t units;
+    char *id;
+};
+
 struct ledger {
     int lock_fd, fd;
     char *path;
+    struct map quotas;
+    char *bound_name, *bound_office; /* NULL: not bound */
+    int64_t last_us;
     struct map by_serial, by_rid;
     uint64_t n;
     char last_hash[HASH_TEXT];
 };
 
-static const char *const event_names[] = {
-    [LEDGER_UNKNOWN] = "", [LEDGER_RESERVED] = "reserved", [LEDGER_DONE] = "done"};
+static const char *const event_names[] = {[LEDGER_UNKNOWN] = "",
+                                          [LEDGER_RESERVED] = "reserved",
+                                          [LEDGER_DONE] = "done",
+                                          [LEDGER_BOUND] = "bound"};
 
 /* --- in memory ------------------------------------------------------------------------------------------ */
 
@@ -50,9 +61,53 @@ static void unit_free(struct unit *u)
     free(u);
 }
 
+static struct quota_use *find_quota(const struct ledger *l, struct span id)
+{
+    struct map_node *n = map_get(&l->quotas, id);
+    return n != NULL ? CONTAINER_OF(n, struct quota_use, in) : NULL;
+}
+
+static enum err count_unit(struct ledger *l, struct span id)
+{
+    struct quota_use *q = find_quota(l, id);
+    if (q == NULL) {
+        if ((q = NEW(struct quota_use)) == NULL || (q->id = span_dup(id)) == NULL) {
+            free(q);
+            return E_NOMEM;
+        }
+        q->in.key = span_str(q->id);
+        enum err e = map_add(&l->quotas, &q->in);
+        if (e != OK) {
+            free(q->id);
+            free(q);
+            return e;
+        }
+    }
+    q->units++;
+    return OK;
+}
+
+static enum err remember_bound(struct ledger *l, const struct ledger_entry *e)
+{
+    if (l->bound_name == NULL) {
+        l->bound_office = span_dup(e->attestation);
+        l->bound_name = l->bound_office != NULL ? span_dup(e->target) : NULL;
+    }
+    return l->bound_name != NULL ? OK : E_NOMEM;
+}
+
 static enum err remember(struct ledger *l, const struct ledger_entry *e)
 {
+    if (e->event == LEDGER_BOUND) {
+        return remember_bound(l, e);
+    }
     struct unit *u = find_unit(l, e->serial);
+    if (u == NULL && e->quota.n > 0) {
+        enum err counted = count_unit(l, e->quota);
+        if (counted != OK) {
+            return counted;
+        }
+    }
     if (u != NULL) {
         u->state = MAX(u->state, e->event);
         return OK;
@@ -122,6 +177,7 @@ static enum err check_line(struct ledger *l, struct span line, struct ledger_ent
         (e = json_get_int(*ret_json, "n", JSON_F_NEED, 1, INT64_MAX, &n, info)) != OK ||
         (e = json_get_word(*ret_json, "event", JSON_F_NEED, event_names, ARRAY_LEN(event_names),
                            &event, info)) != OK ||
+        (e = json_get_str(*ret_json, "quota", JSON_F_OPT, &ret->quota, info)) != OK ||
         (e = json_get_str(*ret_json, "prev", JSON_F_NEED, &prev, info)) != OK ||
         (e = json_get_str(*ret_json, "hash", JSON_F_NEED, &hash, info)) != OK) {
         return err_set(info, E_CORRUPT, "ledger line %llu is not well-formed",
@@ -132,6 +188,9 @@ static enum err check_line(struct ledger *l, struct span line, struct ledger_ent
         return err_set(info, E_CORRUPT,
                        "ledger line %llu was changed, or a line before it is missing",
                        (unsigned long long)at);
+    }
+    if (time_parse_iso(ret->at, &l->last_us) != OK) {
+        return err_set(info, E_CORRUPT, "ledger line %llu has no time", (unsigned long long)at);
     }
     ret->n = (uint64_t)n;
     ret->event = (enum ledger_state)event;
@@ -149,7 +208,7 @@ static enum err read_all(struct ledger *l, ledger_fn fn, void *arg, size_t *ret_
     size_t good = 0;
     while (e == OK && rest.n > 0) {
         size_t n = span_find(rest, '\n');
-        struct ledger_entry entry;
+        struct ledger_entry entry = {0};
         AUTO(json_free_p) struct json *j = NULL;
         if (n == rest.n) {
             break; /* cut off by a crash before its sync: nothing was burned on it */
@@ -179,6 +238,7 @@ enum err ledger_open(const char *station_dir, struct ledger **ret, struct err_in
     l->lock_fd = l->fd = -1;
     map_init(&l->by_serial);
     map_init(&l->by_rid);
+    map_init(&l->quotas);
     memset(l->last_hash, '0', HASH_TEXT - 1);
     l->path = fs_join(station_dir, "ledger.jsonl");
     enum err e = l->path == NULL ? E_NOMEM : fs_check_parent(station_dir, info);
@@ -218,6 +278,16 @@ void ledger_close(struct ledger *l)
         map_del(&l->by_serial, n);
         unit_free(CONTAINER_OF(n, struct unit, by_serial));
     }
+    c = (struct map_cursor){0};
+    for (struct map_node *n; (n = map_next(&l->quotas, &c)) != NULL;) {
+        struct quota_use *q = CONTAINER_OF(n, struct quota_use, in);
+        map_del(&l->quotas, n);
+        free(q->id);
+        free(q);
+    }
+    map_done(&l->quotas);
+    free(l->bound_name);
+    free(l->bound_office);
     map_done(&l->by_serial);
     map_done(&l->by_rid);
     if (l->fd >= 0) {
@@ -246,13 +316,14 @@ const char *ledger_find_registration(const struct ledger *l, const char *registr
     return n != NULL ? CONTAINER_OF(n, struct unit, by_rid)->serial : NULL;
 }
 
-enum err ledger_add(struct ledger *l, const char *serial, const char *registration_id,
-                    enum ledger_state event, const char *target, const char *attestation,
-                    struct err_info *info)
+static enum err add_line(struct ledger *l, const char *serial, const char *registration_id,
+                         enum ledger_state event, const char *target, const char *attestation,
+                         const char *quota, struct err_info *info)
 {
     AUTO(buf_done) struct buf b = BUF_INIT(LINE_LIMIT);
     char when[TIME_ISO_SIZE], hash[HASH_TEXT];
-    time_iso7(clock_wall_us(clock_system()), when);
+    int64_t now_us = clock_wall_us(clock_system());
+    time_iso7(now_us, when);
     buf_addf(&b, "{\"n\":%llu", (unsigned long long)(l->n + 1));
     add_field(&b, ",\"at\":", when);
     add_field(&b, ",\"serial\":", serial);
@@ -260,6 +331,9 @@ enum err ledger_add(struct ledger *l, const char *serial, const char *registrati
     add_field(&b, ",\"event\":", event_names[event]);
     add_field(&b, ",\"target\":", target);
     add_field(&b, ",\"attestation\":", attestation);
+    if (quota != NULL) {
+        add_field(&b, ",\"quota\":", quota);
+    }
     add_field(&b, ",\"prev\":", l->last_hash);
     hash_text(buf_span(&b), hash);
     buf_addf(&b, ",\"hash\":\"%s\"}\n", hash);
@@ -274,10 +348,53 @@ enum err ledger_add(struct ledger *l, const char *serial, const char *registrati
     const struct ledger_entry e = {.serial = span_str(serial),
                                    .registration_id = span_str(registration_id),
                                    .target = span_str(target),
+                                   .attestation = span_str(attestation),
+                                   .quota = quota != NULL ? span_str(quota) : SPAN_NONE,
                                    .event = event};
     l->n++;
+    l->last_us = now_us;
     (void)span_to_cstr(span_str(hash), l->last_hash, sizeof(l->last_hash));
     return remember(l, &e);
+}
+
+enum err ledger_add(struct ledger *l, const char *serial, const char *registration_id,
+                    enum ledger_state event, const char *target, const char *attestation,
+                    struct err_info *info)
+{
+    return add_line(l, serial, registration_id, event, target, attestation, NULL, info);
+}
+
+enum err ledger_reserve(struct ledger *l, const char *serial, const char *registration_id,
+                        const char *target, const char *attestation, const char *quota,
+                        struct err_info *info)
+{
+    return add_line(l, serial, registration_id, LEDGER_RESERVED, target, attestation, quota, info);
+}
+
+enum err ledger_bind(struct ledger *l, const char *name, const char *office, struct err_info *info)
+{
+    if (l->bound_name != NULL) {
+        return err_set(info, E_EXISTS, "the station is bound already, as '%s'", l->bound_name);
+    }
+    return add_line(l, "", "", LEDGER_BOUND, name, office, NULL, info);
+}
+
+bool ledger_bound(const struct ledger *l, const char **ret_name, const char **ret_office)
+{
+    *ret_name = l->bound_name;
+    *ret_office = l->bound_office;
+    return l->bound_name != NULL;
+}
+
+uint64_t ledger_quota_used(const struct ledger *l, const char *quota)
+{
+    const struct quota_use *q = find_quota(l, span_str(quota));
+    return q != NULL ? q->units : 0;
+}
+
+int64_t ledger_last_us(const struct ledger *l)
+{
+    return l->last_us;
 }
 
 enum err ledger_each(struct ledger *l, ledger_fn fn, void *arg, struct err_info *info)

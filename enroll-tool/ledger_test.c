@@ -119,6 +119,37 @@ static void test_second_registration(void **state)
     ledger_close(l);
 }
 
+/* A station is bound once; units count once, under the quota of their first line, as read from the file too. */
+static void test_quota(void **state)
+{
+    (void)state;
+    const char *name, *office;
+    struct ledger *l = open_it();
+    add(l, "A", "a", LEDGER_RESERVED);
+    assert_false(ledger_bound(l, &name, &office));
+    assert_ok(ledger_bind(l, "line-1", "abc", NULL));
+    assert_err(ledger_bind(l, "line-1", "abc", NULL), E_EXISTS);
+    assert_ok(ledger_reserve(l, "B", "b", "/t", "x509", "q-1", NULL));
+    assert_ok(ledger_reserve(l, "B", "b", "/t", "x509", "q-1", NULL));
+    assert_ok(ledger_reserve(l, "A", "a", "/t", "x509", "q-1", NULL));
+    assert_ok(ledger_reserve(l, "C", "c", "/t", "x509", "q-2", NULL));
+    add(l, "B", "b", LEDGER_DONE);
+    for (int i = 0; i < 2; i++) {
+        assert_true(ledger_bound(l, &name, &office));
+        assert_string_equal(name, "line-1");
+        assert_string_equal(office, "abc");
+        assert_int_equal(ledger_quota_used(l, "q-1"), 1);
+        assert_int_equal(ledger_quota_used(l, "q-2"), 1);
+        assert_int_equal(ledger_quota_used(l, "q-3"), 0);
+        assert_true(ledger_last_us(l) > 0);
+        assert_err(ledger_bind(l, "other", "abc", NULL), E_EXISTS);
+        expect(l, "", LEDGER_UNKNOWN, "untouched");
+        ledger_close(l);
+        l = open_it();
+    }
+    ledger_close(l);
+}
+
 static void test_one_at_a_time(void **state)
 {
     (void)state;
@@ -291,6 +322,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_states, begin, end),
+        cmocka_unit_test_setup_teardown(test_quota, begin, end),
         cmocka_unit_test_setup_teardown(test_done_stays, begin, end),
         cmocka_unit_test_setup_teardown(test_second_registration, begin, end),
         cmocka_unit_test_setup_teardown(test_one_at_a_time, begin, end),

@@ -98,6 +98,14 @@ static int run_verify(struct cli_args *a)
 
 /* --- ledger list ------------------------------------------------------------------------------------------------ */
 
+int tool_status(enum err e)
+{
+    return e == E_EXISTS || e == E_QUOTA || e == E_SCOPE || e == E_EXPIRED || e == E_SIGNATURE
+               ? EXIT_REFUSED
+           : e == E_ARG ? EXIT_USAGE
+                        : EXIT_FAILED;
+}
+
 static void print_entry(void *arg, const struct ledger_entry *e)
 {
     (void)arg;
@@ -107,7 +115,9 @@ static void print_entry(void *arg, const struct ledger_entry *e)
         cli_print_safe(stdout, parts[i]);
         printf("  ");
     }
-    printf("%s\n", e->event == LEDGER_DONE ? "done" : "reserved");
+    printf("%s\n", e->event == LEDGER_DONE    ? "done"
+                   : e->event == LEDGER_BOUND ? "bound"
+                                              : "reserved");
 }
 
 static int run_list(struct cli_args *a)
@@ -173,8 +183,9 @@ static const struct cli_command tool_tpm_read = {
 
 static const struct cli_command *command_at(size_t i)
 {
-    static const struct cli_command *const list[] = {&tool_burn, &tool_ca_create, &tool_verify,
-                                                     &tool_ledger_list, &tool_tpm_read};
+    static const struct cli_command *const list[] = {
+        &tool_burn,         &tool_ca_create,  &tool_ca_delegate, &tool_verify,  &tool_ledger_list,
+        &tool_station_bind, &tool_quota_sign, &tool_quota_show,  &tool_tpm_read};
     return i < ARRAY_LEN(list) ? list[i] : NULL;
 }
 
