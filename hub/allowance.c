@@ -34,6 +34,7 @@ struct meter { /* one device */
     bool is_read; /* what the registry knew is in count */
     bool is_new;  /* since it was given to the writer */
     bool is_going;
+    bool is_due; /* was to go at once, and is on its way already with less */
 };
 
 struct shard {
@@ -135,7 +136,9 @@ static enum err batch_tx(struct store_tx *tx, struct store_op *op)
     return OK;
 }
 
-/* What could not be written is new again. */
+static void flush_shard(struct allowance *a, struct shard *s);
+
+/* What could not be written is new again, and waits for the timer. */
 static void batch_home(struct msg *m)
 {
     struct use_batch *b = CONTAINER_OF(m, struct use_batch, op.msg);
@@ -143,18 +146,25 @@ static void batch_home(struct msg *m)
     if (failed) {
         LOG_WARN("hub.use.not_stored", L_ERR(b->op.result), L_U64("identities", b->n));
     }
+    struct allowance *a = b->a;
+    struct shard *again = NULL;
     for (size_t i = 0; i < b->n; i++) {
-        struct shard *s = shard_of(b->a, b->facts[i].identity);
+        struct shard *s = shard_of(a, b->facts[i].identity);
         pthread_mutex_lock(&s->lock);
         struct meter *t = find(s, &b->facts[i].identity);
         if (t != NULL) {
             t->is_going = false;
             s->n_new += failed && !t->is_new ? 1 : 0;
             t->is_new = t->is_new || failed;
+            again = t->is_due && !failed ? s : again;
+            t->is_due = false;
         }
         pthread_mutex_unlock(&s->lock);
     }
     free(b);
+    if (again != NULL) {
+        flush_shard(a, again);
+    }
 }
 
 static void drop(struct shard *s, struct meter *t)
@@ -333,6 +343,7 @@ static struct verdict judge(struct allowance *a, struct shard *s, struct meter *
             is_over(t->count.bytes, u->bytes, bytes)) {
             bool tell = t->quota_told_day != today;
             t->quota_told_day = today;
+            t->is_due = tell && t->is_going;
             return (struct verdict){E_QUOTA, tell, tell, t->count};
         }
         t->count.messages += u->n;
@@ -342,8 +353,10 @@ static struct verdict judge(struct allowance *a, struct shard *s, struct meter *
         t->is_new = true;
     }
     t->left_m -= (int64_t)(per_s != 0 ? u->n * 1000 : 0);
-    return (struct verdict){.flush = is_due(t->count.messages, t->on_disk.messages, messages) ||
-                                     is_due(t->count.bytes, t->on_disk.bytes, bytes)};
+    bool due = is_due(t->count.messages, t->on_disk.messages, messages) ||
+               is_due(t->count.bytes, t->on_disk.bytes, bytes);
+    t->is_due = t->is_due || (due && t->is_going);
+    return (struct verdict){.flush = due && !t->is_going};
 }
 
 static void tell(struct allowance *a, struct span device_id, const struct verdict *v)
@@ -384,7 +397,8 @@ enum err allowance_take(struct worker *w, int64_t identity, struct span device_i
     }
     if (v.flush) {
         flush_shard(a, s);
-    } else if (needs_day && !timer_is_set(&hw->use_timer)) {
+    }
+    if (needs_day && !timer_is_set(&hw->use_timer)) {
         timer_set(l, &hw->use_timer, LIMIT_HUB_NOTE_S * 1000u, on_flush);
     }
     if (v.e == E_QUOTA) {

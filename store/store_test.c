@@ -750,6 +750,34 @@ static void test_scan(void **state)
     assert_err(store_scan(f->s, &a.scan), E_DRAINING);
 }
 
+/* A reader without end is nobody's loss: writes are committed and rows are read while it runs; at its deadline it is cut off. */
+static void test_scan_harms_nobody(void **state)
+{
+    struct fx *f = *state;
+    struct look slow = {
+        .scan = {{NULL, look_home}, f->mb, look_run, 0, OK, NULL}, .f = f, .sql = SQL_SLOW};
+    struct db *db = NULL;
+
+    open_store(f);
+    assert_ok(store_reader_open(f->s, &db, NULL));
+    slow.scan.deadline_ms = clock_mono_ms(f->cfg.clock) + 1000; /* a clock that stands still */
+    assert_ok(store_scan(f->s, &slow.scan));
+    size_t before = f->done;
+    for (unsigned i = 0; i < 50; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof(key), "k%u", i);
+        assert_ok(add(f, key, "x"));
+        AUTO(q_end) struct q q = q_begin(db, &things, SQL_COUNT);
+        assert_true(q_step(&q));
+        assert_int_equal(q_col_i64(&q, 0), i + 2); /* the migration's row too */
+    }
+    assert_int_equal(f->done, before + 50); /* it has not come home */
+    atomic_fetch_add(&f->clock.mono_ms, 2000);
+    fixture_wait(f->mb, &f->done, before + 51);
+    assert_err(slow.scan.result, E_TIMEOUT);
+    store_reader_close(db);
+}
+
 static void test_backup(void **state)
 {
     struct fx *f = *state;
@@ -907,6 +935,7 @@ int main(void)
         T(test_drain),
         T(test_low_disk),
         T(test_scan),
+        T(test_scan_harms_nobody),
         T(test_backup),
         T(test_many_threads),
     };
