@@ -55,14 +55,16 @@ check_PROGRAMS += %D%/webhook_test
 %C%_webhook_test_SOURCES = %D%/webhook_test.c
 %C%_webhook_test_LDADD = $(dps_test_libs)
 if FUZZING
-noinst_PROGRAMS += tests/fuzz/fuzz_webhook tests/fuzz/fuzz_issuance
+noinst_PROGRAMS += tests/fuzz/fuzz_webhook tests/fuzz/fuzz_issuance tests/fuzz/fuzz_check
 else
-check_PROGRAMS += tests/fuzz/fuzz_webhook tests/fuzz/fuzz_issuance
+check_PROGRAMS += tests/fuzz/fuzz_webhook tests/fuzz/fuzz_issuance tests/fuzz/fuzz_check
 endif
 tests_fuzz_fuzz_webhook_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_webhook.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_webhook_LDADD = $(FUZZ_ENGINE) $(dps_libs)
 tests_fuzz_fuzz_issuance_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_issuance.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_issuance_LDADD = $(FUZZ_ENGINE) $(dps_libs)
+tests_fuzz_fuzz_check_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_check.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_check_LDADD = $(FUZZ_ENGINE) $(dps_libs)
 check_PROGRAMS += %D%/plan_test
 %C%_plan_test_SOURCES = %D%/plan_test.c
 %C%_plan_test_LDADD = $(dps_test_libs)
