@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "dps/hublink.h"
+#include "server/authn.h"
 #include "server/metrics.h"
 #include "server/server.h"
 #include "wire/json.h"
@@ -174,8 +175,8 @@ static enum err write_call(struct call *c)
     if (e != OK || hub == NULL) {
         return e != OK ? e : E_NOT_FOUND;
     }
-    e = hublink_token(server_keyring(dw->dps->server), hub,
-                      loop_wall_us(worker_loop(dw->w)) / 1000000, &token);
+    e = hublink_token(server_keyring(dw->dps->server), hub, server_token_now_s(dw->dps->server),
+                      &token);
     if (e != OK) {
         return e;
     }

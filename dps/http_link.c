@@ -5,6 +5,7 @@
 #include "dps/http.h"
 #include "dps/hublink.h"
 #include "server/admin.h"
+#include "server/authn.h"
 
 #define LINK_JSON_MAX 4096u
 #define TEST_MS 5000u
@@ -116,7 +117,7 @@ static enum err test_begin(struct http_rq *rq, struct hub_test *t, struct span f
     if (e != OK || h == NULL) {
         return e != OK ? e : E_NOT_FOUND;
     }
-    e = hublink_token(server_keyring(dw->dps->server), h, loop_wall_us(worker_loop(t->w)) / 1000000,
+    e = hublink_token(server_keyring(dw->dps->server), h, server_token_now_s(dw->dps->server),
                       &token);
     if (e != OK) {
         return e;

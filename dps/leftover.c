@@ -8,6 +8,7 @@
 #include "dps/driver_int.h"
 #include "dps/hublink.h"
 #include "dps/revocation.h"
+#include "server/authn.h"
 #include "server/metrics.h"
 
 #define LOOK_SOON_MS 5u
@@ -170,7 +171,7 @@ static enum err fill_call(struct owed *o, struct linked_hub *hub)
     struct dps_worker *dw = o->l->dw;
     const char *token = NULL;
     enum err e = hublink_token(server_keyring(dw->dps->server), hub,
-                               loop_wall_us(loop_of(o->l)) / 1000000, &token);
+                               server_token_now_s(dw->dps->server), &token);
     if (e != OK) {
         return e;
     }

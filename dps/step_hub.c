@@ -19,6 +19,7 @@
 #include "dps/hublink.h"
 #include "dps/issuance_sql.h"
 #include "dps/refusal.h"
+#include "server/authn.h"
 #include "server/metrics.h"
 #include "wire/json.h"
 
@@ -114,7 +115,7 @@ static enum err open_call(struct job *j, struct span host, struct span device_id
     if (e != OK || hub == NULL) {
         return e != OK ? e : E_NOT_FOUND;
     }
-    e = hublink_token(server_keyring(dw->dps->server), hub, loop_wall_us(job_loop(j)) / 1000000,
+    e = hublink_token(server_keyring(dw->dps->server), hub, server_token_now_s(dw->dps->server),
                       &token);
     if (e != OK) {
         return e;
