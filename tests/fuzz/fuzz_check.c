@@ -3,7 +3,7 @@
  * The body of POST /admin/check: chain, token, endorsement key and payload of a unit that need not exist. The file itself is compiled in,
  * for its reader is its own.
  */
-#include "dps/http_check.c" // NOLINT(bugprone-suspicious-include)
+#include "dps/http_check.c"
 
 #include "tests/fuzz/fuzz.h"
 

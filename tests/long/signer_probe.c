@@ -181,7 +181,7 @@ static int inside(void)
 int main(int argc, char **argv)
 {
     if (argc == 5 && strcmp(argv[1], "outside") == 0) {
-        return outside((pid_t)atoi(argv[2]), argv[3], argv[4]);
+        return outside((pid_t)strtol(argv[2], NULL, 10), argv[3], argv[4]);
     }
     return inside();
 }
