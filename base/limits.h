@@ -115,6 +115,7 @@
 #define LIMIT_DPS_LINKED_HUBS 50u
 #define LIMIT_DPS_WEBHOOK_HOSTS 64u /* Berth: patterns in the settings */
 #define LIMIT_DPS_NETWORKS 1000u    /* Berth: rows of the latency table */
+#define LIMIT_GEOIP_FILE (512u << 20) /* databases of cities have some 100 MB */
 #define LIMIT_DPS_LATENCY_MS 60000u /* Berth: longest round trip that is believed */
 #define LIMIT_DPS_REFUSALS 50000           /* Berth: rows kept for `berth dps explain` */
 #define LIMIT_DPS_REFUSALS_STRANGERS 5000  /* of ids that nobody enrolled */

@@ -30,11 +30,36 @@ static double score(const struct hub_row *h, struct span rid_fold)
     return -(double)h->weight / log(u);
 }
 
+/* What is known of the way to the device, the nearest word first. */
+struct known {
+    const struct latencies *v[4];
+};
+
+static struct known known_of(const struct snapshot *s, const struct pick_for *f)
+{
+    struct geoip_place at;
+    geoip_find(s->geoip, f->peer, &at);
+    return (struct known){{f->reports, network_of(&s->networks, f->peer),
+                           place_of(&s->networks, at.country, false),
+                           place_of(&s->networks, at.continent, true)}};
+}
+
+static int64_t ms_to(const struct known *k, const struct hub_row *h)
+{
+    for (size_t i = 0; i < ARRAY_LEN(k->v); i++) {
+        int64_t ms = latency_to(k->v[i], h->host);
+        if (ms >= 0) {
+            return ms;
+        }
+    }
+    return h->latency_ms >= 0 ? h->latency_ms : INT64_MAX - 1;
+}
+
 static struct pick pick_hashed(const struct snapshot *s, struct span hubs, const struct pick_for *f,
                                bool by_latency)
 {
     struct pick p = {SPAN_NONE, RULE_HUB_NONE, "no linked hub takes part in the allocation", false};
-    const struct latencies *network = by_latency ? network_of(&s->networks, f->peer) : NULL;
+    const struct known known = by_latency ? known_of(s, f) : (struct known){{NULL}};
     int64_t best_ms = INT64_MAX;
     double best = -1.0;
     for (size_t i = 0; i < s->n_hubs; i++) {
@@ -42,10 +67,7 @@ static struct pick pick_hashed(const struct snapshot *s, struct span hubs, const
         if (!h->applies || h->is_draining || (hubs.n != 0 && !assignment_names(hubs, h->host))) {
             continue;
         }
-        int64_t ms = latency_to(f->reports, h->host);
-        ms = ms >= 0 ? ms : latency_to(network, h->host);
-        ms = ms >= 0 ? ms : h->latency_ms;
-        ms = !by_latency ? 0 : ms < 0 ? INT64_MAX - 1 : ms;
+        int64_t ms = by_latency ? ms_to(&known, h) : 0;
         double v = score(h, f->rid_fold);
         if (ms < best_ms || (ms == best_ms && v > best)) {
             best_ms = ms;

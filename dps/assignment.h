@@ -3,8 +3,8 @@
  * Which hub a device gets: a pure function of the enrollment, the linked hubs and the registration id.
  *
  * hashed       weighted rendezvous over SHA-256(hub, registration id): a new hub takes only its share, no device moves between others.
- * geoLatency   least milliseconds: as the device measured, else of its network by the latency table, else latencyMs of the linked hub;
- *              ties hashed, hubs of which nothing is known last.
+ * geoLatency   least milliseconds: as the device measured, else of its network by the latency table, else of its country there, else of its
+ *              continent (dps/geoip.h), else latencyMs of the linked hub; ties hashed, hubs of which nothing is known last.
  * static       the first of iotHubs, or iotHubHostName.
  * custom       a webhook is asked: dps/step_ask.c.
  * A hub that drains takes nobody.

@@ -36,6 +36,7 @@ struct dps_conf {
     uint64_t hub_timeout_ms; /* one call to a hub */
     uint64_t move_timeout_s; /* then a move that cannot begin is given up */
     char *signer; /* socket of a berth-signer; NULL: issuing CAs' keys are used in this process */
+    char *geoip;  /* database of places; NULL: none */
     char *pkcs11_module, *pkcs11_pin_file; /* of issuing CAs; NULL: none */
     uint64_t issuer_threads;               /* that sign, for each worker */
 };
@@ -43,6 +44,7 @@ struct dps_conf {
 #define DPS_SCOPE_SIZE 16u
 struct dps_worker;
 struct challenges;
+struct geoip_slot;
 struct dps {
     struct server *server;
     char id_scope[DPS_SCOPE_SIZE]; /* made once, before the workers start */
@@ -51,6 +53,7 @@ struct dps {
     struct challenges *challenges; /* dps/challenge.h: of all workers */
     struct throttle *throttle;     /* dps/throttle.h: of all workers */
     struct breakers *breakers;     /* dps/webhook.h: of all workers */
+    struct geoip_slot *geoip;      /* dps/geoip.h: same */
     /* Grows after each commit that changed groups, linked hubs or settings: workers read those again. */
     _Atomic uint64_t epoch;
     struct backlog backlog;     /* of open registrations */

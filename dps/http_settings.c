@@ -157,6 +157,16 @@ static enum err keep_json(struct arena *a, const struct json *v, struct span *re
     return ret->p != NULL ? OK : E_NOMEM;
 }
 
+static enum err want_geoip(const struct dps *d, struct err_info *info)
+{
+    struct geoip *g = geoip_slot_get(d->geoip);
+    geoip_unref(g);
+    return g != NULL ? OK
+                     : err_set(info, E_ARG,
+                               "latencyTable: countries and continents need the database that "
+                               "dps.geoip of the configuration names, and there is none");
+}
+
 /* Read as registrations will read it, then kept as it came. */
 static enum err read_parts(const struct json *body, struct settings_op *o, struct err_info *info)
 {
@@ -179,7 +189,7 @@ static enum err read_parts(const struct json *body, struct settings_op *o, struc
                           (e = keep_json(&o->arena, table, &w->networks)) != OK)) {
         return e;
     }
-    return OK;
+    return w->has_networks && networks.n_places != 0 ? want_geoip(o->dps, info) : OK;
 }
 
 /* Members that say what is so already may be put back; what this version does not offer is refused, never kept in silence. */

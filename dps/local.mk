@@ -15,7 +15,7 @@ noinst_LIBRARIES += %D%/libdps.a
 	%D%/webhook_sign.h %D%/webhook_sign.c %D%/http_webhook.c \
 	%D%/revocation.h %D%/revocation.c %D%/revocation_sql.h %D%/revocation_sql.c %D%/http_revocation.c
 
-%C%_libdps_a_SOURCES += %D%/bundle.h %D%/bundle.c
+%C%_libdps_a_SOURCES += %D%/bundle.h %D%/bundle.c %D%/geoip.h %D%/geoip.c
 
 %C%_libdps_a_SOURCES += %D%/trust_bundle.h %D%/trust_bundle.c %D%/trust_bundle_sql.h %D%/trust_bundle_sql.c %D%/http_trust_bundle.c
 
@@ -24,7 +24,7 @@ noinst_LIBRARIES += %D%/libdps.a
 
 dps_libs = dps/libdps.a server/libserver.a net/libnet.a certs/libcerts.a tpm/libtpm.a store/libstore.a \
 	wire/libwire.a base/libbase.a $(SSL_LIBS) $(CRYPTO_LIBS) $(SQLITE_LIBS) $(MHD_LIBS) \
-	$(JANSSON_LIBS) $(INIH_LIBS) $(CURL_LIBS) $(SYSTEMD_LIBS) -lm
+	$(JANSSON_LIBS) $(INIH_LIBS) $(CURL_LIBS) $(SYSTEMD_LIBS) $(MAXMINDDB_LIBS) -lm
 
 sbin_PROGRAMS += %D%/berth-dps
 %C%_berth_dps_SOURCES = %D%/main.c
@@ -80,3 +80,13 @@ check_PROGRAMS += %D%/tests/tpm_test
 check_PROGRAMS += %D%/challenge_test
 %C%_challenge_test_SOURCES = %D%/challenge_test.c
 %C%_challenge_test_LDADD = $(dps_test_libs)
+if FUZZING
+noinst_PROGRAMS += tests/fuzz/fuzz_geoip
+else
+check_PROGRAMS += tests/fuzz/fuzz_geoip
+endif
+tests_fuzz_fuzz_geoip_SOURCES = tests/fuzz/fuzz.h tests/fuzz/fuzz_geoip.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_geoip_LDADD = $(FUZZ_ENGINE) $(dps_libs)
+check_PROGRAMS += %D%/geoip_test
+%C%_geoip_test_SOURCES = %D%/geoip_test.c
+%C%_geoip_test_LDADD = $(dps_test_libs)

@@ -3,12 +3,14 @@
 
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "dps/challenge.h"
 #include "dps/admission.h"
 #include "dps/driver.h"
 #include "dps/enrollment.h"
 #include "dps/expiry.h"
+#include "dps/geoip.h"
 #include "dps/http.h"
 #include "dps/instance.h"
 #include "dps/issuer.h"
@@ -33,6 +35,8 @@ static const struct conf_row rows[] = {
       "How long one call to a linked hub may take." },
     { "dps", "move-timeout-s", CONF_U64, D(move_timeout_s), 1, 86400, "60",
       "How long a device's move to another hub waits for a hub that is away; then it stays where it is." },
+    { "dps", "geoip", CONF_PATH, D(geoip), 0, 0, NULL,
+      "Database of countries in MaxMind's format, for rows of the latency table; read again on reload." },
     { "issuer", "signer", CONF_PATH, D(signer), 0, 0, NULL,
       "Socket of a berth-signer, which then holds the keys of issuing CAs; without one this process does." },
     { "issuer", "pkcs11-module", CONF_PATH, D(pkcs11_module), 0, 0, NULL,
@@ -118,6 +122,35 @@ static void on_ws(struct worker *w, struct stream *s, void *kind UNUSED)
 
 /* --- life -------------------------------------------------------------------------------------------- */
 
+/* Workers see it with the next epoch of their snapshots. path NULL: none. */
+static enum err load_geoip(struct dps *d, const char *path, struct err_info *info)
+{
+    struct geoip *g = NULL;
+    enum err e = path != NULL ? geoip_open(path, &g, info) : OK;
+    if (e != OK) {
+        return e;
+    }
+    if (g != NULL) {
+        char built[TIME_ISO_SIZE];
+        time_iso7(geoip_built_s(g) * 1000000, built);
+        LOG_INFO("dps.geoip_loaded", L_STR("file", path), L_STR("type", geoip_type(g)),
+                 L_STR("built", built));
+    }
+    geoip_slot_set(d->geoip, g);
+    atomic_fetch_add(&d->epoch, 1);
+    return OK;
+}
+
+static void reload(struct server *s, const void *new_conf)
+{
+    const struct dps_conf *now = new_conf;
+    struct err_info info = {0};
+    enum err e = load_geoip(server_user(s), now->geoip, &info);
+    if (e != OK) {
+        LOG_ERROR("dps.geoip_refused", L_WHY(&info, e)); /* the one before stays */
+    }
+}
+
 static enum err init(struct server *s, struct err_info *info)
 {
     struct dps *d = NEW(struct dps);
@@ -133,6 +166,8 @@ static enum err init(struct server *s, struct err_info *info)
     e = e != OK ? e : challenges_new(&d->challenges);
     e = e != OK ? e : throttle_new(&d->throttle);
     e = e != OK ? e : breakers_new(&d->breakers);
+    e = e != OK ? e : geoip_slot_new(&d->geoip);
+    e = e != OK ? e : load_geoip(d, ((const struct dps_conf *)server_conf(s))->geoip, info);
     return e != OK ? e : instance_load(d, info);
 }
 
@@ -234,6 +269,7 @@ static void done(struct server *s)
     }
     issuers_free(d->issuers);
     breakers_free(d->breakers);
+    geoip_slot_free(d->geoip);
     throttle_free(d->throttle);
     challenges_free(d->challenges);
     secret_done(&d->page_key);
@@ -282,6 +318,7 @@ const struct server_program *dps_program(void)
         .admit_ws = admit_ws,
         .on_ws = on_ws,
         .init = init,
+        .reload = reload,
         .worker_init = worker_init,
         .worker_ready = worker_ready,
         .worker_drain = worker_drain,

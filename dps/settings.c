@@ -164,23 +164,10 @@ static bool is_network(const struct network *n)
     return true;
 }
 
-static enum err read_network(const struct json *o, struct arena *a, struct network *ret,
-                             struct err_info *info)
+static enum err read_network(struct span text, struct network *ret, struct err_info *info)
 {
-    static const char *const known[] = {"network", "latencyMs", NULL};
-    struct span text = SPAN_NONE;
-    struct json *ms = NULL;
     unsigned most = 0;
     uint64_t bits;
-    enum err e;
-    if (!json_is(o, JSON_T_OBJECT)) {
-        return err_set(info, E_ARG, "latencyTable: objects are wanted");
-    }
-    if ((e = admin_members(o, "latencyTable", known, info)) != OK ||
-        (e = json_get_str(o, "network", JSON_F_NEED, &text, info)) != OK ||
-        (e = json_get_object(o, "latencyMs", JSON_F_NEED, &ms, info)) != OK) {
-        return e;
-    }
     struct span address = span_cut(&text, '/');
     if (!read_address(address, ret->address, &most) || !span_to_u64(text, &bits) || bits > most) {
         return err_set(info, E_ARG,
@@ -190,7 +177,62 @@ static enum err read_network(const struct json *o, struct arena *a, struct netwo
     if (!is_network(ret)) {
         return err_set(info, E_ARG, "latencyTable.network: bits are set behind the prefix");
     }
-    return settings_read_latencies(ms, "latencyTable.latencyMs", a, &ret->latencies, info);
+    return OK;
+}
+
+static enum err read_place(struct span code, bool is_continent, struct place *ret,
+                           struct err_info *info)
+{
+    static const char continents[] = "AF AN AS EU NA OC SA";
+    bool is_code = code.n == 2;
+    *ret = (struct place){.is_continent = is_continent};
+    for (size_t i = 0; i < 2 && is_code; i++) {
+        ret->code[i] = (char)(code.p[i] & ~0x20);
+        is_code = ret->code[i] >= 'A' && ret->code[i] <= 'Z';
+    }
+    if (is_code && (!is_continent || strstr(continents, ret->code) != NULL)) {
+        return OK;
+    }
+    return err_set(info, E_ARG,
+                   is_continent ? "latencyTable.continent: one of AF, AN, AS, EU, NA, OC, SA"
+                                : "latencyTable.country: two letters (ISO 3166) are wanted");
+}
+
+static enum err read_row(const struct json *o, struct arena *a, struct networks *t,
+                         struct err_info *info)
+{
+    static const char *const known[] = {"network", "country", "continent", "latencyMs", NULL};
+    struct span v[3] = {SPAN_NONE, SPAN_NONE, SPAN_NONE};
+    struct latencies l;
+    struct json *ms = NULL;
+    unsigned n = 0, which = 0;
+    enum err e;
+    if (!json_is(o, JSON_T_OBJECT)) {
+        return err_set(info, E_ARG, "latencyTable: objects are wanted");
+    }
+    if ((e = admin_members(o, "latencyTable", known, info)) != OK ||
+        (e = json_get_object(o, "latencyMs", JSON_F_NEED, &ms, info)) != OK ||
+        (e = settings_read_latencies(ms, "latencyTable.latencyMs", a, &l, info)) != OK) {
+        return e;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        if ((e = json_get_str(o, known[i], JSON_F_OPT, &v[i], info)) != OK) {
+            return e;
+        }
+        which = v[i].p != NULL ? i : which;
+        n += v[i].p != NULL;
+    }
+    if (n != 1) {
+        return err_set(info, E_ARG,
+                       "latencyTable: one of network, country and continent is wanted");
+    }
+    if (which == 0) {
+        t->v[t->n].latencies = l;
+        return read_network(v[0], &t->v[t->n++], info);
+    }
+    e = read_place(v[which], which == 2, &t->place[t->n_places], info);
+    t->place[t->n_places++].latencies = l;
+    return e;
 }
 
 static int longer_first(const void *a, const void *b)
@@ -199,28 +241,45 @@ static int longer_first(const void *a, const void *b)
     return x->bits != y->bits ? (x->bits < y->bits ? 1 : -1) : memcmp(x->address, y->address, 16);
 }
 
+static bool has_place_twice(const struct networks *t)
+{
+    for (size_t i = 1; i < t->n_places; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (t->place[k].is_continent == t->place[i].is_continent &&
+                strcmp(t->place[k].code, t->place[i].code) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 enum err settings_read_networks(const struct json *array, struct arena *a, struct networks *ret,
                                 struct err_info *info)
 {
     size_t n = json_count(array);
-    struct networks t = {.n = n};
+    struct networks t = {.n = 0};
     if (n > LIMIT_DPS_NETWORKS) {
-        return err_set(info, E_ARG, "latencyTable: at most %u networks", LIMIT_DPS_NETWORKS);
+        return err_set(info, E_ARG, "latencyTable: at most %u rows", LIMIT_DPS_NETWORKS);
     }
-    if ((t.v = arena_alloc(a, (n + 1) * sizeof(*t.v))) == NULL) {
+    if ((t.v = arena_alloc(a, (n + 1) * sizeof(*t.v))) == NULL ||
+        (t.place = arena_alloc(a, (n + 1) * sizeof(*t.place))) == NULL) {
         return E_NOMEM;
     }
     for (size_t i = 0; i < n; i++) {
-        enum err e = read_network(json_at(array, i), a, &t.v[i], info);
+        enum err e = read_row(json_at(array, i), a, &t, info);
         if (e != OK) {
             return e;
         }
     }
-    qsort(t.v, n, sizeof(*t.v), longer_first);
-    for (size_t i = 1; i < n; i++) {
+    qsort(t.v, t.n, sizeof(*t.v), longer_first);
+    for (size_t i = 1; i < t.n; i++) {
         if (longer_first(&t.v[i - 1], &t.v[i]) == 0) {
             return err_set(info, E_ARG, "latencyTable: a network is there twice");
         }
+    }
+    if (has_place_twice(&t)) {
+        return err_set(info, E_ARG, "latencyTable: a country or continent is there twice");
     }
     *ret = t;
     return OK;
@@ -236,6 +295,17 @@ const struct latencies *network_of(const struct networks *t, struct span address
     for (size_t i = 0; i < t->n; i++) {
         if (holds(&t->v[i], a)) {
             return &t->v[i].latencies;
+        }
+    }
+    return NULL;
+}
+
+const struct latencies *place_of(const struct networks *t, const char *code, bool is_continent)
+{
+    for (size_t i = 0; i < t->n_places; i++) {
+        const struct place *p = &t->place[i];
+        if (p->is_continent == is_continent && strcmp(p->code, code) == 0) {
+            return &p->latencies;
         }
     }
     return NULL;

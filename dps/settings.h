@@ -4,11 +4,12 @@
  * readers check a PUT and load what is stored.
  *
  *   "webhook":      {"allowHttp":false,"timeoutSeconds":5,"allowedHosts":["alloc.example","*.fleet.example"],"keyVersion":1}
- *   "latencyTable": [{"network":"10.0.0.0/8","latencyMs":{"hub1.example":5}}, ...]          (Berth extension)
+ *   "latencyTable": [{"network":"10.0.0.0/8","latencyMs":{"hub1.example":5}},
+ *                    {"country":"DE","latencyMs":{...}}, {"continent":"EU","latencyMs":{...}}, ...]          (Berth extension)
  *
  * Ownership   all spans are in the arena given.
  * Errors      E_ARG names the member.
- * Limits      LIMIT_DPS_WEBHOOK_HOSTS, LIMIT_DPS_NETWORKS, LIMIT_DPS_LINKED_HUBS in one network, LIMIT_DPS_LATENCY_MS.
+ * Limits      LIMIT_DPS_WEBHOOK_HOSTS, LIMIT_DPS_NETWORKS rows of the table, LIMIT_DPS_LINKED_HUBS in one network, LIMIT_DPS_LATENCY_MS.
  * Threads     any.
  * Spec        docs/protocol/dps-service-rest.md B4, C5; docs/threat-model.md E1.
  */
@@ -55,14 +56,24 @@ struct network {
     unsigned bits;       /* of all 128 */
     struct latencies latencies;
 };
+/* Where dps/geoip.h says that an address is. */
+struct place {
+    char code[3]; /* of a country, or of a continent */
+    bool is_continent;
+    struct latencies latencies;
+};
 struct networks {
     struct network *v; /* longest prefix first */
     size_t n;
+    struct place *place;
+    size_t n_places;
 };
 /* array NULL: none. */
 MUST_USE enum err settings_read_networks(const struct json *array, struct arena *a,
                                          struct networks *ret, struct err_info *info);
 /* Of the longest prefix that holds the address (text); NULL: none. */
 const struct latencies *network_of(const struct networks *t, struct span address);
+/* code in capitals, "": not known. NULL: none. */
+const struct latencies *place_of(const struct networks *t, const char *code, bool is_continent);
 
 #endif

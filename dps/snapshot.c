@@ -22,6 +22,7 @@ void snapshot_done(struct snapshot *s)
         }
     }
     arena_done(&s->arena);
+    geoip_unref(s->geoip);
     *s = (struct snapshot){.arena = ARENA_INIT(SNAPSHOT_ARENA)};
 }
 
@@ -143,6 +144,10 @@ enum err snapshot_get(struct dps_worker *dw, struct snapshot **ret, struct err_i
         enum err e = snapshot_load(dw->snap, worker_db(dw->w), epoch, info);
         if (e != OK) {
             return e;
+        }
+        dw->snap->geoip = geoip_slot_get(dw->dps->geoip);
+        if (dw->snap->networks.n_places != 0 && dw->snap->geoip == NULL) {
+            LOG_WARN("dps.geoip_missing", L_U64("rows", dw->snap->networks.n_places));
         }
     }
     *ret = dw->snap;

@@ -13,6 +13,7 @@
 #include "certs/keyring.h"
 #include "dps/dps.h"
 #include "dps/dps_sql.h"
+#include "dps/geoip.h"
 #include "dps/settings.h"
 
 struct group {
@@ -30,6 +31,7 @@ struct snapshot {
     enum enr_alloc alloc; /* of the instance */
     struct webhook_conf webhook;
     struct networks networks;
+    struct geoip *geoip; /* counted; NULL: none */
     struct linked_hub hub[LIMIT_DPS_LINKED_HUBS];
     size_t n_hubs;
     struct group *group;

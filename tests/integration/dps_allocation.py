@@ -3,6 +3,7 @@
 import threading
 
 from dps_kit import *
+from mmdb import mmdb
 
 A, B, C = env.hubs
 NET = os.environ["NET"]
@@ -292,6 +293,50 @@ row("geoLatency: as the device measured", what(register("geo", key, rtt(b=2, a=8
 for name, p in (("a text", {"berth": {"latencyMs": {B: "1"}}}), ("negative", rtt(b=-1)), ("an array", {"berth": {"latencyMs": [1]}}), ("too many", {"berth": {"latencyMs": {f"h{i}": 1 for i in range(51)}}})):
     row(f"geoLatency: {name} is ignored", what(register("geo", key, p)), ("assigned", A if mine.startswith(NET) else C))
 row("the log says so", "dps.latencies_ignored" in env.log("dps"))
+
+# a database of places: countries and continents in the table
+PLACES = f"{T}/places.mmdb"
+
+
+def places(content):
+    with open(PLACES, "wb") as f:
+        f.write(content)
+
+
+def loads():
+    return env.log("dps").count("event=dps.geoip_loaded"), env.log("dps").count("event=dps.geoip_refused")
+
+
+def reloaded(content):
+    """The file changes under the running service, which then hears of it."""
+    before = loads()
+    places(content)
+    dps.p.send_signal(signal.SIGHUP)
+    return until(20, lambda: sum(loads()) > sum(before))
+
+
+HERE = "127.0.0.0/8"
+GEO = [{"country": "NZ", "latencyMs": {A: 3}}, {"continent": "OC", "latencyMs": {C: 9}}]
+r = admin("PUT", "settings", {"latencyTable": GEO}, "*")
+row("geoip: countries need a database", (r.code, "dps.geoip" in r.json["message"]), (400004, True))
+dps.stop()
+places(b"no database")
+dps.sets.append(f"dps.geoip={PLACES}")
+try:
+    dps.start()
+    row("geoip: no start with a file that is none", False)
+except AssertionError as e:
+    row("geoip: no start with a file that is none", f'geoip: \\"{PLACES}\\": ' in str(e) or f'geoip: "{PLACES}": ' in str(e))
+places(mmdb({HERE: {"country": {"iso_code": "NZ"}, "continent": {"code": "OC"}}}))
+dps.start()
+settings(latencyTable=GEO)
+row("geoip: of its country", what(register("geo", key)), ("assigned", A))
+row("geoip: read again", (reloaded(mmdb({HERE: {"country": {"iso_code": "AU"}, "continent": {"code": "OC"}}})), loads()[1]), (True, 0))
+row("geoip: of its continent", what(register("geo", key)), ("assigned", C))
+row("geoip: a damaged one is refused", (reloaded(mmdb({HERE: {"country": {"iso_code": "NZ"}}})[:400]), loads()[1]), (True, 1))
+row("geoip: and the old one stays", what(register("geo", key)), ("assigned", C))
+row("geoip: no place", (reloaded(mmdb({"10.0.0.0/8": {"country": {"iso_code": "NZ"}}})), what(register("geo", key))), (True, ("assigned", B)))
+settings(latencyTable=[])
 
 row("a hub is active", admin("GET", f"linkedHubs/{A}").json["state"], "active")
 keys = {f"drain-{i}": geo(f"drain-{i}", allocationPolicy="hashed") for i in range(12)}
