@@ -648,6 +648,33 @@ static void fences_are_bounded(void **state)
     assert_true(!is_fenced("f1") && !is_fenced("f2") && is_fenced("f3") && is_fenced("f4"));
 }
 
+/* A registry of any version before is brought up to date, and all statements fit it then. */
+static void migrates(void **state)
+{
+    (void)state;
+    struct store_module old = hub_module;
+    const struct store_module *const before[] = {&old}, *const now[] = {&hub_module};
+    char at[400];
+    old.n_sql = 0;
+    for (size_t v = 0; v < hub_module.n_migrations; v++) {
+        struct store_config c = {.path = at,
+                                 .modules = before,
+                                 .n_modules = 1,
+                                 .clock = &bed.clock.clock,
+                                 .scan_threads = 1};
+        struct store *s = NULL;
+        (void)snprintf(at, sizeof at, "%s/v%zu.db", bed.dir, v);
+        old.n_migrations = v;
+        assert_ok(store_open(&c, &s, NULL));
+        store_drain(s);
+        store_close(s);
+        c.modules = now;
+        assert_ok(store_open(&c, &s, NULL));
+        store_drain(s);
+        store_close(s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -655,6 +682,7 @@ int main(void)
         T(creates),      T(no_keys),    T(repeats),   T(same_owner),   T(ownership),
         T(others_doors), T(bad_bodies), T(many),      T(many_refused), T(reset_twin),
         T(status),       T(freezes),    T(sequences), T(fences),       T(fences_are_bounded),
+        T(migrates),
 #undef T
     };
     return cmocka_run_group_tests_name("provision", tests, NULL, NULL);
