@@ -174,6 +174,8 @@ REST("dps hub unlink", "HOST", "Unlink a hub.", 1, CTL_DPS, "DELETE", "/admin/li
 REST("dps hub drain", "HOST", "Let a hub take no more devices; its own leave when they register again.", 1,
      CTL_DPS, "POST", "/admin/linkedHubs/%/drain", ADM, MATCH, "draining")
 REST("dps hub activate", "HOST", "End the draining of a hub.", 1, CTL_DPS, "POST", "/admin/linkedHubs/%/activate", ADM, MATCH, "active")
+REST("dps hub state", "HOST", "Show how a linked hub does: reachable, drained, weight, its devices, what waits for it.", 1, CTL_DPS, "GET",
+     "/admin/linkedHubs/%/state", ADM, 0, "")
 REST("dps hub test", "HOST", "Try the link to a hub.", 1, CTL_DPS, "POST", "/admin/linkedHubs/%/test", ADM, 0, "")
 REST("dps policy list", "", "List the shared access policies of the DPS.", 0, CTL_DPS, "GET", "/admin/policies", ADM, 0, "")
 REST("dps policy show", "NAME", "Show one policy without its keys.", 1, CTL_DPS, "GET", "/admin/policies/%", ADM, 0, "")

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "dps/hub_health.h"
 #include "dps/hublink.h"
 #include "server/authn.h"
 #include "server/metrics.h"
@@ -385,6 +386,8 @@ static void call_home(struct msg *m)
     struct call *c = CONTAINER_OF(CONTAINER_OF(m, struct egress_rq, msg), struct call, rq);
     struct line *l = c->line;
     struct driver *d = l->all->d;
+    hub_health_note(l->all->dw->dps->health, span_str(l->host), &c->rq, step_is_transient(&c->rq),
+                    loop_wall_us(loop_of(l->all)));
     if (c->n == 1 || (step_is_transient(&c->rq) && c->rq.status != 404)) {
         tell_all(c);
     } else if (c->rq.status == 200) {

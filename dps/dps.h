@@ -45,6 +45,7 @@ struct dps_conf {
 struct dps_worker;
 struct challenges;
 struct geoip_slot;
+struct hub_healths;
 struct dps {
     struct server *server;
     char id_scope[DPS_SCOPE_SIZE]; /* made once, before the workers start */
@@ -53,6 +54,7 @@ struct dps {
     struct challenges *challenges; /* dps/challenge.h: of all workers */
     struct throttle *throttle;     /* dps/throttle.h: of all workers */
     struct breakers *breakers;     /* dps/webhook.h: of all workers */
+    struct hub_healths *health;    /* dps/hub_health.h: same */
     struct geoip_slot *geoip;      /* dps/geoip.h: same */
     /* Grows after each commit that changed groups, linked hubs or settings: workers read those again. */
     _Atomic uint64_t epoch;

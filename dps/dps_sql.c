@@ -188,6 +188,17 @@ enum err sql_hub_count(struct db *db, int64_t *ret)
     return one_int(&q, ret);
 }
 
+enum err sql_hub_load(struct db *db, struct span host, struct hub_load *ret)
+{
+    AUTO(q_end) struct q q = begin(db, SQL_HUB_LOAD);
+    q_text(&q, 1, host);
+    enum err e = need_row(&q);
+    if (e == OK) {
+        *ret = (struct hub_load){q_col_i64(&q, 0), q_col_i64(&q, 1), q_col_i64(&q, 2)};
+    }
+    return e;
+}
+
 /* --- enrollments ------------------------------------------------------------------------------ */
 
 static enum err read_enr(struct q *q, struct arena *a, struct enr_row *ret)

@@ -39,6 +39,15 @@ MUST_USE enum err sql_hub_put(struct db *db, const struct hub_row *row);
 MUST_USE enum err sql_hub_del(struct db *db, struct span fold);
 MUST_USE enum err sql_hub_count(struct db *db, int64_t *ret);
 
+/* What a hub has to do for this instance. */
+struct hub_load {
+    int64_t devices;   /* registrations that are there */
+    int64_t under_way; /* operations that go there */
+    int64_t owed;      /* dps/leftover.h */
+};
+/* Reads the whole table: for scan threads. */
+MUST_USE enum err sql_hub_load(struct db *db, struct span host, struct hub_load *ret);
+
 enum enr_kind { ENR_INDIVIDUAL, ENR_GROUP };
 enum enr_att {
     ATT_SYMMETRIC,

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "dps/bundle.h"
 #include "dps/driver_int.h"
+#include "dps/hub_health.h"
 #include "dps/leftover.h"
 #include "dps/refusal.h"
 #include "server/metrics.h"
@@ -364,6 +365,10 @@ static void call_home(struct msg *m)
 {
     struct job *j = CONTAINER_OF(CONTAINER_OF(m, struct egress_rq, msg), struct job, rq);
     struct driver *d = j->d;
+    if (j->rq.pool == POOL_HUBS) {
+        hub_health_note(d->dw->dps->health, step_hub_name(j), &j->rq, step_is_transient(&j->rq),
+                        loop_wall_us(loop_of(d)));
+    }
     j->on_answer(j);
     fill_calls(d);
 }

@@ -108,6 +108,8 @@ void step_twin(struct job *j);
 void step_issue(struct job *j);
 void step_create(struct job *j);
 void step_thaw(struct job *j);
+/* The hub that the step asks. */
+struct span step_hub_name(const struct job *j);
 /* Will the same request, later, find another answer? */
 bool step_is_transient(const struct egress_rq *rq);
 /* The hub is there, and has no such device. */

@@ -53,6 +53,7 @@ bool http_any_id(struct span rid, char fold_text[LIMIT_ID + 1], struct span *ret
 bool http_hub_name(struct http_rq *rq, struct span *ret);
 void http_dependents(struct http_rq *rq);
 void http_link_test(struct http_rq *rq);
+void http_hub_state(struct http_rq *rq);
 void http_revoke(struct http_rq *rq);
 void http_revocation(struct http_rq *rq);
 void http_webhook_keys(struct http_rq *rq);

@@ -381,6 +381,7 @@ const struct http_route dps_admin_routes[] = {
     { HTTP_GET,    "/admin/linkedHubs/{name}",      AUTH_ADMIN, 0, 0,                hub_get },
     { HTTP_PUT,    "/admin/linkedHubs/{name}",      AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, hub_put },
     { HTTP_DELETE, "/admin/linkedHubs/{name}",      AUTH_ADMIN, 0, 0,                hub_delete },
+    { HTTP_GET,    "/admin/linkedHubs/{name}/state", AUTH_ADMIN, 0, 0,               http_hub_state },
     { HTTP_POST,   "/admin/linkedHubs/{name}/test", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, http_link_test },
     { HTTP_GET,    "/admin/certificates/{name}/dependents", AUTH_ADMIN, 0, 0,        http_dependents },
     { HTTP_POST,   "/admin/linkedHubs/{name}/drain", AUTH_ADMIN, 0, LIMIT_ADMIN_BODY, hub_drain },

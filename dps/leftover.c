@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "dps/driver_int.h"
+#include "dps/hub_health.h"
 #include "dps/hublink.h"
 #include "dps/revocation.h"
 #include "server/authn.h"
@@ -142,6 +143,8 @@ static void call_home(struct msg *m)
 {
     struct owed *o = CONTAINER_OF(CONTAINER_OF(m, struct egress_rq, msg), struct owed, rq);
     unsigned status = o->rq.status;
+    hub_health_note(o->l->dw->dps->health, o->row.hub, &o->rq, step_is_transient(&o->rq),
+                    loop_wall_us(loop_of(o->l)));
     o->l->n_busy--;
     if (o->row.what == LEFT_DISABLE && step_is_no_device(&o->rq) && o->may_still_come) {
         o->attempts = MIN(o->attempts, 2u); /* in haste: it shall not be there for long */

@@ -15,7 +15,8 @@ noinst_LIBRARIES += %D%/libdps.a
 	%D%/webhook_sign.h %D%/webhook_sign.c %D%/http_webhook.c \
 	%D%/revocation.h %D%/revocation.c %D%/revocation_sql.h %D%/revocation_sql.c %D%/http_revocation.c
 
-%C%_libdps_a_SOURCES += %D%/bundle.h %D%/bundle.c %D%/geoip.h %D%/geoip.c
+%C%_libdps_a_SOURCES += %D%/bundle.h %D%/bundle.c %D%/geoip.h %D%/geoip.c \
+	%D%/hub_health.h %D%/hub_health.c %D%/http_hub_state.c
 
 %C%_libdps_a_SOURCES += %D%/trust_bundle.h %D%/trust_bundle.c %D%/trust_bundle_sql.h %D%/trust_bundle_sql.c %D%/http_trust_bundle.c
 

@@ -12,6 +12,7 @@
 #include "dps/expiry.h"
 #include "dps/geoip.h"
 #include "dps/http.h"
+#include "dps/hub_health.h"
 #include "dps/instance.h"
 #include "dps/issuer.h"
 #include "dps/leftover.h"
@@ -166,6 +167,7 @@ static enum err init(struct server *s, struct err_info *info)
     e = e != OK ? e : challenges_new(&d->challenges);
     e = e != OK ? e : throttle_new(&d->throttle);
     e = e != OK ? e : breakers_new(&d->breakers);
+    e = e != OK ? e : hub_healths_new(&d->health);
     e = e != OK ? e : geoip_slot_new(&d->geoip);
     e = e != OK ? e : load_geoip(d, ((const struct dps_conf *)server_conf(s))->geoip, info);
     return e != OK ? e : instance_load(d, info);
@@ -270,6 +272,7 @@ static void done(struct server *s)
     issuers_free(d->issuers);
     breakers_free(d->breakers);
     geoip_slot_free(d->geoip);
+    hub_healths_free(d->health);
     throttle_free(d->throttle);
     challenges_free(d->challenges);
     secret_done(&d->page_key);

@@ -41,7 +41,7 @@ bool step_is_transient(const struct egress_rq *rq)
            s == 408 || s == 429 || s >= 500;
 }
 
-static struct span hub_of_step(const struct job *j)
+struct span step_hub_name(const struct job *j)
 {
     return (j->step->bit & (STEP_FREEZE | STEP_TWIN | STEP_THAW)) != 0 ? j->row.op_from
                                                                        : j->row.op_hub;
@@ -51,7 +51,7 @@ static void call_failed(struct job *j)
 {
     struct err_info *info = &j->rq.info;
     metric_add(job_worker(j)->w, DPS_M_HUB_RETRIES, 1);
-    LOG_WARN("dps.hub_call_failed", L_SPAN("hub", hub_of_step(j)),
+    LOG_WARN("dps.hub_call_failed", L_SPAN("hub", step_hub_name(j)),
              L_SPAN("registration", j->row.rid), L_STR("step", j->step->name),
              L_U64("status", j->rq.status), L_U64("attempt", j->attempts + 1),
              L_WHY(info, j->rq.result));
@@ -59,7 +59,7 @@ static void call_failed(struct job *j)
 
 static void log_refused(const struct job *j)
 {
-    LOG_WARN("dps.hub_refused", L_SPAN("hub", hub_of_step(j)), L_SPAN("registration", j->row.rid),
+    LOG_WARN("dps.hub_refused", L_SPAN("hub", step_hub_name(j)), L_SPAN("registration", j->row.rid),
              L_STR("step", j->step->name), L_U64("status", j->rq.status),
              L_SPAN("answer", span_sub(buf_span(&j->rq.answer), 0, 300)));
 }

@@ -255,10 +255,18 @@ def held():
 
 
 row("doubt: explained", until(40, held), [f"hub {B} does not answer, and may have made the device"])
+j = admin("GET", f"linkedHubs/{B}/state").json
+row("doubt: the state of its hub", (j["reachable"], j["failures"] > 0, bool(j["error"]), j["registrationsUnderWay"], j["devices"] > 0, j["state"]), (False, True, True, 1, True, "active"))
 row("doubt: held where it was", at(A, "doubt"), "disabled")
 row("doubt: and not given up", end(1), {"status": "assigning"})
 os.kill(servers["hub2"].p.pid, signal.SIGCONT)
+row("hub state: none of that name", admin("GET", "linkedHubs/hub9.example/state").status, 404)
 row("doubt: goes on by itself", until(40, lambda: where("doubt") == [B] and at(B, "doubt") == "enabled"))
+
+j = admin("GET", f"linkedHubs/{B}/state").json
+row("hub state: it answers again", (j["reachable"], j["lastStatus"], j["failures"], j["error"], j["registrationsUnderWay"]), (True, 200, 0, None, 0))
+j = admin("GET", f"linkedHubs/{C.upper()}/state").json
+row("hub state: never called", (j["reachable"], j["lastCallUtc"], j["devices"]), (None, None, 0))
 
 # unlinked
 key = enrolled("bare", C, MIGRATE)
