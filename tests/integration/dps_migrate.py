@@ -239,7 +239,8 @@ row("gone: nothing can have reached it, so the device stays", (s["status"], s.ge
 servers["hub2"].start()
 row("gone: the next registration chooses again", what(register("gone", key)), ("assigned", B, "deviceDataMigrated"))
 servers["dps"].stop()
-servers["dps"].sets = ["dps.move-timeout-s=8", "dps.hub-timeout-ms=500"]
+MOVE = int(patience(10))
+servers["dps"].sets = [f"dps.move-timeout-s={MOVE}", "dps.hub-timeout-ms=500"]
 servers["dps"].start()
 key = enrolled("doubt", A, MIGRATE)
 register("doubt", key)
@@ -254,7 +255,7 @@ def held():
     return [x["why"] for x in r.json["refusals"] if x["rule"] == "hub-away"] if r.status == 200 else []
 
 
-row("doubt: explained", until(40, held), [f"hub {B} does not answer, and may have made the device"])
+row("doubt: explained", until(MOVE + 30, held), [f"hub {B} does not answer, and may have made the device"])
 j = admin("GET", f"linkedHubs/{B}/state").json
 row("doubt: the state of its hub", (j["reachable"], j["failures"] > 0, bool(j["error"]), j["registrationsUnderWay"], j["devices"] > 0, j["state"]), (False, True, True, 1, True, "active"))
 row("doubt: held where it was", at(A, "doubt"), "disabled")
