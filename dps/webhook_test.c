@@ -284,7 +284,7 @@ static void test_geo(void **state UNUSED)
     }
     struct pick_for f = {.rid_fold = SPAN_LIT("d"), .peer = SPAN_LIT("10.9.9.9")};
     assert_span(assignment_pick(&s, &e, &f).host, SPAN_LIT("h2"));
-    s.networks = (struct networks){&net, 1};
+    s.networks = (struct networks){.v = &net, .n = 1};
     assert_span(assignment_pick(&s, &e, &f).host, SPAN_LIT("h1"));
     f.reports = &reports;
     assert_span(assignment_pick(&s, &e, &f).host, SPAN_LIT("h0"));
