@@ -56,9 +56,6 @@ static void on_state(struct hub_client *c, void *arg, enum hub_state st, enum er
     uint32_t rid;
     if (a->streams != NULL) {
         agent_streams_hub(a->streams, st == HUB_UP ? c : NULL);
-        if (st == HUB_UP) {
-            agent_streams_identity(a->streams, agent_hub_identity(a));
-        }
     }
     if (st == HUB_DOWN) {
         a->is_up = false;
@@ -136,7 +133,7 @@ static void on_desired(struct hub_client *c, void *arg, uint64_t version, struct
 static void on_stream(struct hub_client *c, void *arg, const struct hub_stream *rq)
 {
     struct agent *a = arg;
-    (void)c;
+    agent_streams_hub(a->streams, c); /* before HUB_UP: the hub knows what this unit listened for */
     agent_streams_request(a->streams, rq);
 }
 
@@ -280,6 +277,9 @@ static enum err connect_once(struct agent *a)
         .token = buf_span(&token),
     };
     a->is_down = false;
+    if (a->streams != NULL) {
+        agent_streams_identity(a->streams, hc.identity);
+    }
     e = hub_open(&hc, a->streams != NULL ? &hub_handler_streams : &hub_handler, a, &a->hub, &info);
     if (e != OK) {
         LOG_WARN("agent.hub_unreachable", L_STR("hub", a->at.hub), L_ERR(e), L_WHY(&info, e));

@@ -31,6 +31,7 @@ struct session {
     char name[65];
     const char *proto; /* a session of channels, by this name; NULL: one plain stream */
     bool is_sealed;    /* from end to end */
+    bool is_answered, is_accepted;
     struct link_try *dial;
     struct tls_stream *shaking;
     struct mux *mux;
@@ -103,6 +104,8 @@ static void leg_gone(struct leg *g)
 static void answer(struct session *s, bool is_accepted)
 {
     struct hub_client *hub = s->st->hub;
+    s->is_answered = true;
+    s->is_accepted = is_accepted;
     enum err e =
         hub == NULL
             ? E_STATE
@@ -400,8 +403,28 @@ static struct session *session_new(struct agent_streams *st, const struct hub_st
     return s;
 }
 
+/* A request that was asked before the link was renewed comes once more with the new one (device-streams.md 10). */
+static struct session *session_of(struct agent_streams *st, struct span url)
+{
+    LIST_EACH (n, &st->sessions) {
+        struct session *s = LIST_OF(n, struct session, link);
+        if (span_is(url, s->url)) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
 void agent_streams_request(struct agent_streams *st, const struct hub_stream *rq)
 {
+    struct session *known = session_of(st, rq->url);
+    if (known != NULL) {
+        LOG_INFO("agent.stream_asked_again", L_STR("name", known->name));
+        if (known->is_answered) { /* else the target is being tried */
+            answer(known, known->is_accepted);
+        }
+        return;
+    }
     const struct agent_target *target = agent_target_find(st->targets, rq->name);
     struct err_info info = {0};
     struct span told;

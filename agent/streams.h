@@ -53,7 +53,7 @@ struct agent_streams;
 MUST_USE enum err agent_streams_new(struct loop *l, const struct agent_targets *targets,
                                     const char *ca_file, const struct proxy *proxy,
                                     struct agent_streams **ret, struct err_info *info);
-/* hub: the link the request came by, and where its answer goes while it is the present one (agent_streams_hub). */
+/* By the present link (agent_streams_hub), where its answer goes as well. One that is known by its url is answered again. */
 void agent_streams_request(struct agent_streams *st, const struct hub_stream *rq);
 /* The present link; NULL: none. */
 void agent_streams_hub(struct agent_streams *st, struct hub_client *hub);

@@ -358,7 +358,8 @@ enum err hub_stream_answer(struct hub_client *c, struct span rid, bool is_accept
 {
     AUTO(buf_done) struct buf topic = BUF_INIT(1024);
     uint16_t id;
-    if (!c->is_up || c->client == NULL) {
+    if (c->client ==
+        NULL) { /* not is_up: filters that the hub kept bring requests before the SUBACK */
         return E_STATE;
     }
     topic_hub_stream_res_write(&topic, is_accepted ? 200 : 400, rid, proto);

@@ -36,8 +36,8 @@ struct hub_client_handler {
                     struct span body);
     /* The service changed desired properties. */
     void (*on_desired)(struct hub_client *c, void *arg, uint64_t version, struct span patch);
-    /* The service asks for a device stream; the owner answers with hub_stream_answer, now or later. NULL: this device takes none, and
-     * does not ask the hub for them. */
+    /* The service asks for a device stream; the owner answers with hub_stream_answer, now or later. It may come before HUB_UP, and again
+     * with the same rid and url on a new link. NULL: this device takes none, and does not ask the hub for them. */
     void (*on_stream)(struct hub_client *c, void *arg, const struct hub_stream *st);
 };
 struct hub_client_conf {

@@ -22,7 +22,8 @@ static struct {
     struct mlink *m;
     struct stream *s; /* before it was made a link */
     uint8_t connack, suback;
-    bool is_mute; /* takes connections, says nothing */
+    bool is_mute;      /* takes connections, says nothing */
+    const char *early; /* a topic, behind the CONNACK: of a filter that was kept */
     int accepted, connects, closed;
     char username[256], topic[256], payload[256];
     size_t password_n;
@@ -38,7 +39,10 @@ static void srv_connect(struct mlink *m, void *arg, const struct mqtt_connect *c
     hub.password_n = c->password.n;
     assert_span(c->client_id, SPAN_LIT("dev1"));
     assert_false(c->clean_session);
-    mlink_connack(m, hub.connack, false);
+    mlink_connack(m, hub.connack, hub.early != NULL);
+    if (hub.early != NULL) {
+        assert_ok(mlink_publish(m, span_str(hub.early), SPAN_NONE, 0, false, NULL));
+    }
 }
 
 static enum err srv_publish(struct mlink *m, void *arg, const struct mqtt_publish *p,
@@ -205,7 +209,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static void open_via(unsigned via)
+static void open_with(const struct hub_client_handler *h, unsigned via)
 {
     const struct hub_client_conf conf = {.loop = l,
                                          .identity = &id,
@@ -214,7 +218,12 @@ static void open_via(unsigned via)
                                          .product = "test/1",
                                          .via = via};
     struct err_info info = {0};
-    assert_ok(hub_open(&conf, &handler, &dev, &dev.c, &info));
+    assert_ok(hub_open(&conf, h, &dev, &dev.c, &info));
+}
+
+static void open_via(unsigned via)
+{
+    open_with(&handler, via);
 }
 
 static void open_up(void)
@@ -284,6 +293,30 @@ static void test_twin(void **state)
     settle(l);
     assert_int_equal(dev.twins, 1);
     assert_int_equal(dev.down, 0);
+}
+
+static void answer_stream(struct hub_client *c, void *arg, const struct hub_stream *st)
+{
+    (void)arg;
+    assert_span(st->name, SPAN_LIT("ssh"));
+    assert_span(st->url, SPAN_LIT("wss://h/x"));
+    assert_span(st->auth, SPAN_LIT("T"));
+    assert_int_equal(dev.up, 0);
+    assert_ok(hub_stream_answer(c, st->rid, true, SPAN_NONE));
+}
+
+static const struct hub_client_handler stream_handler = {on_state, on_sent, on_twin, on_desired,
+                                                         answer_stream};
+
+/* What the hub kept of the link before brings a request before this one is up; its answer does not wait. */
+static void test_stream_before_up(void **state)
+{
+    (void)state;
+    hub.early = "$iothub/streams/POST/ssh/?$rid=1f&$url=wss%3A%2F%2Fh%2Fx&$auth=T";
+    open_with(&stream_handler, DPS_VIA_MQTT);
+    STEP_UNTIL(l, hub.topic[0] != '\0');
+    assert_string_equal(hub.topic, "$iothub/streams/res/200/?$rid=1f");
+    STEP_UNTIL(l, dev.up == 1);
 }
 
 static void test_refused(void **state)
@@ -400,10 +433,9 @@ static int remove_certs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_up),         T(test_send),           T(test_twin),
-        T(test_refused),    T(test_suback_refused), T(test_hub_closes),
-        T(test_token_ends), T(test_wrong_ca),       T(test_nobody_there),
-        T(test_cancel_ws),  T(test_ws_refused),
+        T(test_up),       T(test_send),           T(test_twin),       T(test_stream_before_up),
+        T(test_refused),  T(test_suback_refused), T(test_hub_closes), T(test_token_ends),
+        T(test_wrong_ca), T(test_nobody_there),   T(test_cancel_ws),  T(test_ws_refused),
     };
     return cmocka_run_group_tests(tests, make_certs, remove_certs);
 }

@@ -107,8 +107,18 @@ fi
 # --- ends --------------------------------------------------------------------------------------------------------
 kill -KILL "$AGENT_PID"
 wait "$AGENT_PID" 2>/dev/null
+metrics=$(env_get 'e["metrics"]["hubs"][0]')
+asked() { curl -s -m 10 "$metrics" | awk '$1 == "berth_hub_stream_requests_total" { print $2 }'; }
+before=$(asked)
+asked_once_more() { [ "$(asked)" -gt "$before" ]; }
+printf 'GET / HTTP/1.0\r\n\r\n' | "$BERTH" stream unit-1 --to web --stdio --env "$ENV" --connect-timeout 60 >"$T/waited" 2>"$T/waited.err" &
+waits=$!
+check_run "a stream is asked for while the agent is away" wait_until 20 asked_once_more
 start_agent
 check_run "the agent came back" wait_until 30 ups 2
+wait "$waits" # the hub asks by the filter that it kept, before the link is up, and again when that is subscribed anew
+check "and takes it" "$? $(tail -n 1 "$T/waited")" "0 hello from behind the firewall"
+check "once" "$(grep -c 'event=agent.stream_gateway' "$T/agent.log")" 0
 check_run "and so do streams" wait_until 30 curl -s -m 10 -o /dev/null "http://127.0.0.1:$web/"
 curl -s -m 60 -N "http://127.0.0.1:$web/blob" -o "$T/last"
 kill -TERM "$forward_web"
