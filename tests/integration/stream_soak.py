@@ -24,12 +24,27 @@ def rss_kb(pid):
         return int([x for x in f if x.startswith("VmRSS")][0].split()[1])
 
 
+unseen = set()
+
+
+def descriptors(name, pid):
+    """The least of five looks, without our own question. None: a program that hides its memory hides them as well, but from root."""
+    try:
+        return min(len(os.listdir(f"/proc/{pid}/fd")) for _ in range(5) if not time.sleep(0.02))
+    except PermissionError:
+        if name not in unseen:
+            unseen.add(name)
+            print(f"# descriptors of {name}: for root's eyes; its connections and timers are counted all the same", flush=True)
+        return None
+
+
 def look(agents):
     """What must be as before, once all is quiet."""
     m = env.metrics(0)
     now = {g: int(m[g]) for g in GAUGES}
     for name, pid in {"hub": hub.p.pid, **agents.pids()}.items():
-        now["descriptors of " + name] = min(len(os.listdir(f"/proc/{pid}/fd")) for _ in range(5) if not time.sleep(0.02))  # without our own question
+        if (n := descriptors(name, pid)) is not None:
+            now["descriptors of " + name] = n
     return now
 
 
