@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run by 25-floods.sh. One device floods by every door it has; its neighbour's acknowledgements are counted, not timed: each must come,
+"""Run by 27-floods.sh. One device floods by every door it has; its neighbour's acknowledgements are counted, not timed: each must come,
 however the machine is loaded. Then a day is used up."""
 import threading
 

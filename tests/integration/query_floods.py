@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run by 25-floods.sh. Queries as weapons (threat:D11): long, nested, over more rows than a page looks at, many at once; who asks for other
+"""Run by 27-floods.sh. Queries as weapons (threat:D11): long, nested, over more rows than a page looks at, many at once; who asks for other
 things meanwhile is served, each time. The rows are put into the registry of a DPS that does not run."""
 import sqlite3
 import threading
