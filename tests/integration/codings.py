@@ -23,12 +23,15 @@ def routes(*rooms):
 
 
 hub_key = put_device(env, "d1")
+mod_key = put_module(env, "d1", "d1")
 dps_key = new_key()
 enroll("enrollments", "d1", key_att(dps_key))
 FILL = {"idScope": env.scope}  # of paths; all else is "d1"
 
 
-def credentials(auth, is_dps):
+def credentials(path, auth, is_dps):
+    if auth == "AUTH_DEVICE" and "/modules/" in path:
+        return sas(f"{env.hub}/devices/d1/modules/d1", mod_key)
     if auth == "AUTH_DEVICE":
         return device_token("d1", dps_key) if is_dps else sas(f"{env.hub}/devices/d1", hub_key)
     return cs_token(env.dps_cs if is_dps else env.hub_cs[0])
@@ -49,7 +52,7 @@ for server, rooms in (("dps", ("dps", "server")), ("hub", ("hub", "server"))):
         for coding in ("gzip", "deflate", "br", "identity, gzip", "x-unknown"):
             h = {"Content-Encoding": coding, "Content-Type": "application/json"}
             if auth != "AUTH_NONE":
-                h["Authorization"] = credentials(auth, is_dps)
+                h["Authorization"] = credentials(path, auth, is_dps)
             c = Http(host, env.ca)
             a = c.ask(method, target, h, BOMB)
             c.close()
