@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "base/text.h"
+#include "hub/hub_sql.h"
 #include "hub/metrics.h"
 #include "hub/session.h"
 #include "hub/tests/link.h"
@@ -134,6 +135,22 @@ static void bytes_a_day(void **state)
     assert_int_equal(link_rows(NULL, 0), 4);
 }
 
+/* Waits until the registry has so many messages of dev-1. */
+static void on_disk(uint64_t want)
+{
+    AUTO(arena_done) struct arena a = ARENA_INIT(65536);
+    struct device d;
+    assert_ok(registry_get(&bed.worker, &a, SPAN_LIT("dev-1"), &d));
+    uint64_t end = clock_mono_ms(clock_system()) + 60000;
+    for (uint64_t n = 0; n != want;) {
+        int64_t day;
+        uint64_t bytes;
+        enum err e = hub_sql_use_get(bed.worker.db, d.identity, &day, &n, &bytes);
+        assert_true(e == OK || e == E_NOT_FOUND);
+        assert_true(clock_mono_ms(clock_system()) < end);
+    }
+}
+
 static void again(bool in_order)
 {
     struct allowance *a = bed.hub.allowance;
@@ -152,12 +169,14 @@ static void restarts(void **state)
     const struct allowance_conf c = {.messages_per_day = 10};
     allow(c);
     assert_int_equal(post_is(BATCH, "[{\"body\":\"\"},{\"body\":\"\"},{\"body\":\"\"}]"), 204);
+    on_disk(3);
     again(true);
     allow(c);
     for (unsigned i = 0; i < 7; i++) {
         assert_int_equal(post_is(NULL, "x"), 204);
     }
-    assert_int_equal(post_is(NULL, "x"), 403); /* and with that it is on disk */
+    assert_int_equal(post_is(NULL, "x"), 403);
+    on_disk(10); /* without a flush */
     again(false);
     allow(c);
     assert_int_equal(post_is(NULL, "x"), 403);
