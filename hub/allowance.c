@@ -208,8 +208,9 @@ static void flush_shard(struct allowance *a, struct shard *s)
                               .tx = batch_tx,
                               .bulk = true,
                               .bytes = (uint32_t)(b->n * sizeof(struct fact))};
-    enum err e = b->n > 0 ? store_submit(server_store(a->server), &b->op) : OK;
-    if (e != OK || b->n == 0) {
+    bool is_empty = b->n == 0;
+    enum err e = is_empty ? OK : store_submit(server_store(a->server), &b->op);
+    if (e != OK || is_empty) { /* else it is the writer's, and may be gone */
         b->op.result = e;
         batch_home(&b->op.msg);
     }
