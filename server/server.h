@@ -113,7 +113,8 @@ struct server_program {
     /* True while the worker has links or work that must end first. */
     bool (*worker_busy)(struct worker *w);
     void (*worker_done)(struct worker *w);
-    void (*done)(struct server *s); /* main, workers are gone, stores still open */
+    /* Main; workers are gone, stores still open. After an init that failed as well. */
+    void (*done)(struct server *s);
     /* Extra members of init.json (program's names), appended as ", \"k\": v". */
     enum err (*init_names)(struct server *s, struct buf *json, struct err_info *info);
     /* A policy (its keys, rights, existence) changed; called on each worker after the commit, within the turn that hears of it.

@@ -365,17 +365,17 @@ static void stop(struct server *s)
 enum err server_life_run(struct server *s, struct err_info *info)
 {
     enum err e = start(s, info);
-    bool has_program = false;
-    if (e == OK && (s->program->init == NULL || (e = s->program->init(s, info)) == OK)) {
-        has_program = true;
+    bool has_begun = e == OK, has_served = false;
+    if (has_begun && (s->program->init == NULL || (e = s->program->init(s, info)) == OK)) {
+        has_served = true;
         e = serve(s, info);
     }
     metrics_stop(s);
     stop(s);
-    if (has_program) {
-        if (s->program->done != NULL) {
-            s->program->done(s);
-        }
+    if (has_begun && s->program->done != NULL) {
+        s->program->done(s);
+    }
+    if (has_served) {
         remove_status(s);
     }
     server_close_data(s);

@@ -31,17 +31,21 @@ def begin(rid, key, version="2021-06-01"):
     """A function that gives the registrationState, which may be that of an operation under way."""
     token = device_token(rid, key)
     h = {"Content-Type": "application/json", "Authorization": token}
-    c = Http(env.dps, env.ca)
-    a = c.ask("PUT", f"/{env.scope}/registrations/{rid}/register?api-version={version}", h, "{}")
-    op = a.json["operationId"]
+
+    def ask(method, path, body=None):
+        c = Http(env.dps, env.ca)  # each its own: what happens between two may take longer than a silent connection lives
+        a = c.ask(method, f"/{env.scope}/registrations/{rid}/{path}?api-version={version}", h, body)
+        c.close()
+        return a
+
+    op = ask("PUT", "register", "{}").json["operationId"]
 
     def poll():
-        p = c.ask("GET", f"/{env.scope}/registrations/{rid}/operations/{op}?api-version={version}", h)
+        p = ask("GET", f"operations/{op}")
         return p.json if p.status == 200 else None
 
     def end(seconds=30):
         j = until(seconds, lambda: poll() or time.sleep(0.15))
-        c.close()
         return j["registrationState"] if j else {"status": "assigning"}
     return end
 
