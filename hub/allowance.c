@@ -344,7 +344,7 @@ static struct verdict judge(struct allowance *a, struct shard *s, struct meter *
             is_over(t->count.bytes, u->bytes, bytes)) {
             bool tell = t->quota_told_day != today;
             t->quota_told_day = today;
-            t->is_due = tell && t->is_going;
+            t->is_due = t->is_due || (tell && t->is_going);
             return (struct verdict){E_QUOTA, tell, tell, t->count};
         }
         t->count.messages += u->n;
